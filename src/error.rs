@@ -2,6 +2,10 @@
 
 use std::{fmt, process::ExitCode};
 
+use tokio_postgres::error::DbError;
+
+use crate::sqlstate;
+
 /// Who must act on an error; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -38,6 +42,8 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     context: String,
+    code: Option<String>,
+    detail: Option<String>,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -48,7 +54,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Makes an error of a kind with a message: lower case, no full stop, names the object.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), hint: None, source: None }
+        Self { kind, context: context.into(), code: None, detail: None, hint: None, source: None }
+    }
+
+    /// Says what was being done when this error happened; the kind stays, this error becomes the cause.
+    #[must_use]
+    pub fn within(self, context: impl Into<String>) -> Self {
+        Self::new(self.kind, context).source(self)
+    }
+
+    /// The same error as another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Adds what the person can do now.
@@ -70,14 +89,77 @@ impl Error {
         self.kind
     }
 
-    /// The hint, when there is one.
+    /// The SQLSTATE, when the database raised it: this error's own or that of its nearest cause.
+    pub fn code(&self) -> Option<&str> {
+        self.chain().find_map(|error| error.code.as_deref())
+    }
+
+    /// The detail, when the database gave one.
+    pub fn detail_text(&self) -> Option<&str> {
+        self.chain().find_map(|error| error.detail.as_deref())
+    }
+
+    /// The hint, when there is one: this error's own or that of its nearest cause.
     pub fn hint_text(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.chain().find_map(|error| error.hint.as_deref())
+    }
+
+    /// Prints the message, the causes, the detail and the hint, a line each.
+    pub fn report(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
+        writeln!(out, "error: {self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            writeln!(out, "cause: {error}")?;
+            cause = error.source();
+        }
+        if let Some(detail) = self.detail_text() {
+            writeln!(out, "detail: {detail}")?;
+        }
+        if let Some(hint) = self.hint_text() {
+            writeln!(out, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+
+    /// This error and the causes of the same type under it.
+    fn chain(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |error| error.source.as_deref()?.downcast_ref())
     }
 
     /// The exit code as the process returns it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.kind.exit_code())
+    }
+}
+
+impl From<&DbError> for Error {
+    /// Keeps what the database said: message, detail, hint and code.
+    fn from(db: &DbError) -> Self {
+        let mut made = Self::new(sqlstate::kind(db.code().code()), db.message());
+        made.code = Some(db.code().code().to_owned());
+        made.detail = db.detail().map(str::to_owned);
+        made.hint = db.hint().map(str::to_owned);
+        if made.kind == ErrorKind::Schema && made.code().is_some_and(sqlstate::is_missing_object) {
+            made.hint = Some("run `sisyphus migrate` to install or upgrade the schema".to_owned());
+        }
+        made
+    }
+}
+
+impl From<tokio_postgres::Error> for Error {
+    /// Without an answer of the database the connection is to blame.
+    fn from(error: tokio_postgres::Error) -> Self {
+        use std::error::Error as _;
+        if let Some(db) = error.as_db_error() {
+            return Self::from(db);
+        }
+        let lost = error.is_closed() || error.source().is_some_and(|e| e.is::<std::io::Error>());
+        let kind = if lost { ErrorKind::Unreachable } else { ErrorKind::Failed };
+        let made = Self::new(kind, error.to_string());
+        match error.into_source() {
+            Some(source) => made.source(source),
+            None => made,
+        }
     }
 }
 

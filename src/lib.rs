@@ -13,3 +13,4 @@ pub mod guardian;
 pub mod keeper;
 pub mod migrate;
 pub mod observe;
+pub mod sqlstate;

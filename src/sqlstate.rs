@@ -1,0 +1,41 @@
+//! The SQLSTATEs this crate acts on, and the one place where a code becomes a kind of error.
+
+use crate::error::ErrorKind;
+
+/// A name that the schema should have and has not: a table or view.
+pub const UNDEFINED_TABLE: &str = "42P01";
+/// As above: a function, or one with other arguments.
+pub const UNDEFINED_FUNCTION: &str = "42883";
+/// As above: a column.
+pub const UNDEFINED_COLUMN: &str = "42703";
+/// There is no schema `sisyphus` in this database.
+pub const INVALID_SCHEMA: &str = "3F000";
+/// The role may not do this.
+pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// A lock was not had within `lock_timeout`.
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// The database does not exist.
+pub const INVALID_DATABASE: &str = "3D000";
+/// The server has no connection left for this role.
+pub const TOO_MANY_CONNECTIONS: &str = "53300";
+/// The session landed on a standby.
+pub const READ_ONLY_TRANSACTION: &str = "25006";
+/// The server is stopping (57P01, 57P02), starting (57P03), or has ended an idle session (57P05).
+pub const SERVER_AWAY: [&str; 4] = ["57P01", "57P02", "57P03", "57P05"];
+
+/// Whether the schema lacks something that this program needs.
+pub fn is_missing_object(code: &str) -> bool {
+    [UNDEFINED_TABLE, UNDEFINED_FUNCTION, UNDEFINED_COLUMN, INVALID_SCHEMA].contains(&code)
+}
+
+/// Who must act on an error with this SQLSTATE.
+pub fn kind(code: &str) -> ErrorKind {
+    match code {
+        _ if is_missing_object(code) => ErrorKind::Schema,
+        INVALID_DATABASE => ErrorKind::Config,
+        TOO_MANY_CONNECTIONS | READ_ONLY_TRANSACTION => ErrorKind::Unreachable,
+        _ if SERVER_AWAY.contains(&code) || code.starts_with("08") => ErrorKind::Unreachable,
+        _ if code.starts_with("28") => ErrorKind::Config,
+        _ => ErrorKind::Failed,
+    }
+}
