@@ -1,0 +1,364 @@
+//! The socket protocol between guardian and keeper: one JSON object a line, externally tagged.
+//!
+//! A conversation begins with [`Request::Hello`], answered by [`Event::Hello`]; then every result that is
+//! not acknowledged yet is offered, and again after each later hello. A hello with a higher epoch closes
+//! the connections of lower ones, and what stands unread in them is never executed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
+
+/// The version of this protocol; a keeper closes a connection that greets with another one.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest line either side accepts. The client refuses to send a longer one.
+pub const MAX_LINE: usize = 64 << 20;
+
+/// What a guardian says to a keeper.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// First line of a connection.
+    Hello(GuardianHello),
+    /// Asks for everything the keeper holds: [`Event::Listed`].
+    List {},
+    /// Starts a run. Idempotent by [`RunKey`]: a repeated start of a live run answers
+    /// [`Event::Started`] again, of an ended one its [`Event::Result`].
+    Start(Box<Start>),
+    /// Ends a run: TERM, grace, KILL to all of it. A run that is not here is ignored.
+    Signal(Signal),
+    /// Moves the deadline of a fenced run; the KILL comes at the deadline, the TERM `grace` earlier.
+    Deadline(Deadline),
+    /// The database has committed this result; the keeper need not offer it any more.
+    Ack(RunKey),
+    /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it).
+    Offer {},
+}
+
+/// What a keeper says to a guardian.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Answer to the hello.
+    Hello(KeeperHello),
+    /// Answer to `list`.
+    Listed {
+        /// Live runs, and ended ones whose result is not acknowledged.
+        runs: Vec<Held>,
+    },
+    /// The program of this run is executing.
+    Started(Started),
+    /// The run was not started and never will be by this `start`: the host, not the job, is the reason
+    /// (no process or descriptor to be had, keeper is stopping). The guardian gives the run back.
+    Refused(Refused),
+    /// The run has ended, or could not be started. Offered until acknowledged.
+    Result(Box<RunResult>),
+}
+
+/// The identity of one claimed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RunKey {
+    /// The database installation that owns the run.
+    pub installation: Uuid,
+    /// The run.
+    pub run_id: i64,
+    /// The claim, the fence of the attempt.
+    pub claim_no: i64,
+}
+
+/// Greeting of a guardian.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardianHello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// A counter raised by each guardian under the lock of the state directory.
+    pub epoch: u64,
+}
+
+/// Greeting of a keeper.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperHello {
+    /// [`PROTOCOL`].
+    pub protocol: u32,
+    /// New with each start of a keeper; every process of its jobs carries it as `SISYPHUS_KEEPER`.
+    pub keeper_id: Uuid,
+    /// The keeper's process id.
+    pub pid: i32,
+    /// The boot the keeper runs in.
+    pub boot_id: String,
+}
+
+/// The order to start a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Start {
+    /// The database installation that owns the run.
+    pub installation: Uuid,
+    /// The host's name in the database (`SISYPHUS_HOST`).
+    pub host: String,
+    /// What to run.
+    pub spec: RunSpec,
+    /// First deadline of a fenced run (`CLOCK_BOOTTIME`, microseconds), so that no moment is unguarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_boottime_us: Option<i64>,
+}
+
+impl Start {
+    /// The identity of the attempt to start.
+    pub fn key(&self) -> RunKey {
+        RunKey { installation: self.installation, run_id: self.spec.run_id, claim_no: self.spec.claim_no }
+    }
+}
+
+/// What to run, as the database wrote it at the claim.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Name of the job.
+    pub job: String,
+    /// The run.
+    pub run_id: i64,
+    /// Which try of the run this is.
+    pub attempt: i32,
+    /// The claim.
+    pub claim_no: i64,
+    /// A command line for `/bin/sh -c`; exactly one of `command` and `argv` is given.
+    #[serde(default)]
+    pub command: Option<String>,
+    /// A program and its arguments, executed without a shell, looked up in the job's PATH.
+    #[serde(default)]
+    pub argv: Option<Vec<String>>,
+    /// Variables on top of the environment built from nothing. A text stands for itself, null unsets.
+    #[serde(default)]
+    pub env: Option<BTreeMap<String, Value>>,
+    /// Working directory; the home directory when absent.
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// Operating system user.
+    #[serde(default)]
+    pub run_as: Option<String>,
+    /// Given whole on standard input, byte for byte as the database printed it.
+    #[serde(default)]
+    pub payload: Option<Box<RawValue>>,
+    /// When the run is due, microseconds since 1970.
+    pub due_us: i64,
+    /// Not to be started at or after this; the guardian checks it, which knows the database's clock.
+    #[serde(default)]
+    pub expires_us: Option<i64>,
+    /// Seconds after which the run is ended as `timeout`.
+    #[serde(default)]
+    pub max_runtime: Option<f64>,
+    /// Seconds between TERM and KILL.
+    pub grace: f64,
+    /// Whether the run must end before the lease does.
+    #[serde(default)]
+    pub fenced: bool,
+    /// Resource limits by name.
+    #[serde(default)]
+    pub limits: Option<serde_json::Map<String, Value>>,
+    /// What becomes of processes that the job leaves behind.
+    #[serde(default)]
+    pub leftovers: Leftovers,
+    /// Bytes kept of each output stream.
+    #[serde(default = "default_output_limit")]
+    pub output_limit: u64,
+}
+
+fn default_output_limit() -> u64 {
+    64 << 10
+}
+
+/// What becomes of processes that a job leaves behind when its first process ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leftovers {
+    /// They are killed.
+    #[default]
+    Kill,
+    /// They live on and are nobody's.
+    Leave,
+}
+
+/// An intervention in a live run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Signal {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// What to do.
+    pub action: Action,
+    /// Why, for the history.
+    pub reason: String,
+}
+
+/// The kinds of intervention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// TERM, grace, KILL.
+    Terminate,
+}
+
+/// A new deadline of a fenced run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// `CLOCK_BOOTTIME` in microseconds.
+    pub boottime_us: i64,
+}
+
+/// One line of [`Event::Listed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// Its first process, while it lives.
+    pub pid: Option<i32>,
+    /// When it was started, while it lives.
+    pub started: Option<Time>,
+    /// Whether it has ended and its result waits to be acknowledged.
+    pub ended: bool,
+}
+
+/// The program of a run is executing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// Its first process, leader of a session of its own.
+    pub pid: i32,
+    /// When.
+    pub started: Time,
+}
+
+/// A run that this keeper did not start, for a reason that is not the job's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Why a run did not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// It ran longer than `max_runtime`.
+    Timeout,
+    /// Somebody asked for it.
+    Terminate,
+    /// Its guardian could not renew the lease in time.
+    Fence,
+    /// It could not be started; the reason says why.
+    Spawn,
+    /// The host does not allow or support what was asked; it was not started.
+    Policy,
+    /// Its keeper was stopped.
+    Keeper,
+}
+
+impl EndedBy {
+    /// The word that `finish_job` takes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Terminate => "terminate",
+            Self::Fence => "fence",
+            Self::Spawn => "spawn",
+            Self::Policy => "policy",
+            Self::Keeper => "keeper",
+        }
+    }
+}
+
+/// How a run ended. Texts hold no NUL and are valid UTF-8, cut to the run's output limit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunResult {
+    /// The run.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// Its first process; absent when none was made.
+    pub pid: Option<i32>,
+    /// Exit code, when it exited.
+    pub exit_code: Option<i32>,
+    /// Signal number, when a signal killed it.
+    pub signal: Option<i32>,
+    /// Absent when it ended by itself.
+    pub ended_by: Option<EndedBy>,
+    /// For people.
+    pub reason: Option<String>,
+    /// Absent when it could not be started.
+    pub started: Option<Time>,
+    /// When its first process ended.
+    pub finished: Time,
+    /// Head and tail of standard output.
+    pub stdout: String,
+    /// Head and tail of standard error.
+    pub stderr: String,
+    /// What the job wrote to `SISYPHUS_RESULT_FILE`.
+    pub result: Option<Box<RawValue>>,
+    /// User CPU seconds.
+    pub cpu_user: f64,
+    /// System CPU seconds.
+    pub cpu_system: f64,
+    /// Peak resident memory in bytes.
+    pub peak_memory: i64,
+}
+
+/// A moment on this host. Turn it into database time by the boot clock while the boot is the same, else by
+/// the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Time {
+    /// `CLOCK_BOOTTIME`, microseconds.
+    pub boottime_us: i64,
+    /// `CLOCK_REALTIME`, microseconds since 1970.
+    pub realtime_us: i64,
+    /// The boot it was read in.
+    pub boot_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_keeps_the_payload_byte_for_byte() {
+        let line = r#"{"start":{"installation":"6b1f5c8e-0d6c-4c0e-9d55-0d8a3f1d7a11","host":"web1","spec":{"job":"a","run_id":1,
+            "attempt":1,"claim_no":7,"command":"true","argv":null,"payload":{"n":12345678901234567890.1234567890},"due_us":5,"grace":10}}}"#;
+        let Request::Start(start) = serde_json::from_str(line).unwrap() else { panic!("not a start") };
+        assert_eq!(start.spec.payload.unwrap().get(), r#"{"n":12345678901234567890.1234567890}"#);
+        assert_eq!(start.spec.output_limit, 65536);
+    }
+
+    #[test]
+    fn a_result_survives_the_line() {
+        let time = Time { boottime_us: 1, realtime_us: 2, boot_id: "b".into() };
+        let key = RunKey { installation: Uuid::nil(), run_id: 1, claim_no: 2 };
+        let sent = Event::Result(Box::new(RunResult {
+            key,
+            pid: Some(3),
+            exit_code: Some(0),
+            signal: None,
+            ended_by: Some(EndedBy::Timeout),
+            reason: None,
+            started: Some(time.clone()),
+            finished: time,
+            stdout: "x".into(),
+            stderr: String::new(),
+            result: Some(RawValue::from_string("{\"a\":1.00}".into()).unwrap()),
+            cpu_user: 0.5,
+            cpu_system: 0.0,
+            peak_memory: 4096,
+        }));
+        let line = serde_json::to_string(&sent).unwrap();
+        assert!(line.starts_with(r#"{"result":{"installation":"#), "{line}");
+        let Event::Result(back) = serde_json::from_str(&line).unwrap() else { panic!("not a result") };
+        assert_eq!((back.key, back.result.unwrap().get()), (key, "{\"a\":1.00}"));
+    }
+}
