@@ -477,7 +477,7 @@ create index run_job_id_idx on sisyphus.run (job_id);
 comment on index sisyphus.run_job_id_idx is '_apply_requests(), finish_job(): live runs of a job';
 create unique index run_dedup_key on sisyphus.run (job_id, dedup_key) where dedup_key is not null;
 comment on index sisyphus.run_dedup_key is 'run_now(dedup_key): one unfinished run a key';
-comment on table sisyphus.run is 'Live runs, one row each; ended attempts stand in history';
+comment on table sisyphus.run is 'Live runs, one row each; ended attempts stand in table attempt';
 comment on column sisyphus.run.run_id is 'Number of the run, never used again';
 comment on column sisyphus.run.job_id is 'Its job; 0: submitted without one';
 comment on column sisyphus.run.target is '0: any host; else the host of a run_on all run';
@@ -524,7 +524,7 @@ comment on column sisyphus.lane_floor.floor is 'No pending run has this number o
 comment on column sisyphus.lane_floor.candidate is 'Last number given when the candidate was taken';
 comment on column sisyphus.lane_floor.candidate_xid is 'The candidate becomes the floor when every transaction up to this one has ended';
 
-create table sisyphus.history (
+create table sisyphus.attempt (
     run_id bigint not null,
     claim_no bigint,
     job_id bigint not null,
@@ -561,57 +561,57 @@ create table sisyphus.history (
     late_state text,
     late_exit_code integer,
     late_finished_at timestamptz,
-    constraint history_state_check check (state in ('succeeded', 'failed', 'timed_out', 'terminated', 'lost', 'refused',
+    constraint attempt_state_check check (state in ('succeeded', 'failed', 'timed_out', 'terminated', 'lost', 'refused',
                                                     'expired', 'skipped', 'cancelled'))
 ) partition by list (retention_days);
-create index history_run_id_idx on sisyphus.history (run_id);
-comment on index sisyphus.history_run_id_idx is 'finish_job(): late and repeated results; a run looked up by number';
-create index history_job_id_idx on sisyphus.history (job_id, recorded_at desc);
-comment on index sisyphus.history_job_id_idx is 'overview, explain(): the last attempts of a job';
-comment on table sisyphus.history is 'Ended attempts, and occurrences that never started (attempt 0); outlives the jobs';
-comment on column sisyphus.history.run_id is 'The run';
-comment on column sisyphus.history.claim_no is 'Claim of the attempt; null: never claimed';
-comment on column sisyphus.history.job_id is 'The job; 0: submitted without one';
-comment on column sisyphus.history.due_at is 'When it was due; of several occurrences, the first';
-comment on column sisyphus.history.nominal_at is 'The occurrence before jitter';
-comment on column sisyphus.history.last_due_at is 'Of several occurrences in one row, the last';
-comment on column sisyphus.history.expires_at is 'Until when it might have started';
-comment on column sisyphus.history.requested_at is 'When it was asked for by hand; null: scheduled';
-comment on column sisyphus.history.claimed_at is 'When it was claimed';
-comment on column sisyphus.history.started_at is 'When its process started';
-comment on column sisyphus.history.finished_at is 'When it ended';
-comment on column sisyphus.history.recorded_at is 'When the row was written; decides its partition';
-comment on column sisyphus.history.occurrences is 'How many occurrences the row stands for';
-comment on column sisyphus.history.peak_memory_bytes is 'Largest resident size, bytes';
-comment on column sisyphus.history.cpu_user_seconds is 'User CPU time, seconds';
-comment on column sisyphus.history.cpu_system_seconds is 'System CPU time, seconds';
-comment on column sisyphus.history.attempt is 'Attempt; 0: never started';
-comment on column sisyphus.history.job_version is 'Version of the job';
-comment on column sisyphus.history.exit_code is 'Exit code, when it exited';
-comment on column sisyphus.history.signal is 'Signal, when one killed it';
-comment on column sisyphus.history.retention_days is 'Retention class: 1, 7, 30, 90, 400 days, or 0 for ever';
-comment on column sisyphus.history.is_final is 'Whether this attempt ended the run';
-comment on column sisyphus.history.state is 'Final state';
-comment on column sisyphus.history.origin is 'What made the run';
-comment on column sisyphus.history.job is 'Name of the job then';
-comment on column sisyphus.history.owner is 'Owner of the job then';
-comment on column sisyphus.history.pool is 'Pool';
-comment on column sisyphus.history.host is 'Host';
-comment on column sisyphus.history.reason is 'Why it ended so, for a person';
-comment on column sisyphus.history.stdout is 'Standard output, head and tail';
-comment on column sisyphus.history.stderr is 'Standard error, head and tail';
-comment on column sisyphus.history.result is 'What the job wrote to its result file';
-comment on column sisyphus.history.payload is 'Input it was given';
-comment on column sisyphus.history.late_state is 'Result that arrived after a later attempt was claimed';
-comment on column sisyphus.history.late_exit_code is 'Its exit code';
-comment on column sisyphus.history.late_finished_at is 'When that one ended';
+create index attempt_run_id_idx on sisyphus.attempt (run_id);
+comment on index sisyphus.attempt_run_id_idx is 'finish_job(): late and repeated results; a run looked up by number';
+create index attempt_job_id_idx on sisyphus.attempt (job_id, recorded_at desc);
+comment on index sisyphus.attempt_job_id_idx is 'overview, explain(): the last attempts of a job';
+comment on table sisyphus.attempt is 'Ended attempts, and occurrences that never started (attempt 0); outlives the jobs; read it through history';
+comment on column sisyphus.attempt.run_id is 'The run';
+comment on column sisyphus.attempt.claim_no is 'Claim of the attempt; null: never claimed';
+comment on column sisyphus.attempt.job_id is 'The job; 0: submitted without one';
+comment on column sisyphus.attempt.due_at is 'When it was due; of several occurrences, the first';
+comment on column sisyphus.attempt.nominal_at is 'The occurrence before jitter';
+comment on column sisyphus.attempt.last_due_at is 'Of several occurrences in one row, the last';
+comment on column sisyphus.attempt.expires_at is 'Until when it might have started';
+comment on column sisyphus.attempt.requested_at is 'When it was asked for by hand; null: scheduled';
+comment on column sisyphus.attempt.claimed_at is 'When it was claimed';
+comment on column sisyphus.attempt.started_at is 'When its process started';
+comment on column sisyphus.attempt.finished_at is 'When it ended';
+comment on column sisyphus.attempt.recorded_at is 'When the row was written; decides its partition';
+comment on column sisyphus.attempt.occurrences is 'How many occurrences the row stands for';
+comment on column sisyphus.attempt.peak_memory_bytes is 'Largest resident size, bytes';
+comment on column sisyphus.attempt.cpu_user_seconds is 'User CPU time, seconds';
+comment on column sisyphus.attempt.cpu_system_seconds is 'System CPU time, seconds';
+comment on column sisyphus.attempt.attempt is 'Attempt; 0: never started';
+comment on column sisyphus.attempt.job_version is 'Version of the job';
+comment on column sisyphus.attempt.exit_code is 'Exit code, when it exited';
+comment on column sisyphus.attempt.signal is 'Signal, when one killed it';
+comment on column sisyphus.attempt.retention_days is 'Retention class: 1, 7, 30, 90, 400 days, or 0 for ever';
+comment on column sisyphus.attempt.is_final is 'Whether this attempt ended the run';
+comment on column sisyphus.attempt.state is 'Final state';
+comment on column sisyphus.attempt.origin is 'What made the run';
+comment on column sisyphus.attempt.job is 'Name of the job then';
+comment on column sisyphus.attempt.owner is 'Owner of the job then';
+comment on column sisyphus.attempt.pool is 'Pool';
+comment on column sisyphus.attempt.host is 'Host';
+comment on column sisyphus.attempt.reason is 'Why it ended so, for a person';
+comment on column sisyphus.attempt.stdout is 'Standard output, head and tail';
+comment on column sisyphus.attempt.stderr is 'Standard error, head and tail';
+comment on column sisyphus.attempt.result is 'What the job wrote to its result file';
+comment on column sisyphus.attempt.payload is 'Input it was given';
+comment on column sisyphus.attempt.late_state is 'Result that arrived after a later attempt was claimed';
+comment on column sisyphus.attempt.late_exit_code is 'Its exit code';
+comment on column sisyphus.attempt.late_finished_at is 'When that one ended';
 
-create table sisyphus.history_1 partition of sisyphus.history for values in (1) partition by range (recorded_at);
-create table sisyphus.history_7 partition of sisyphus.history for values in (7) partition by range (recorded_at);
-create table sisyphus.history_30 partition of sisyphus.history for values in (30) partition by range (recorded_at);
-create table sisyphus.history_90 partition of sisyphus.history for values in (90) partition by range (recorded_at);
-create table sisyphus.history_400 partition of sisyphus.history for values in (400) partition by range (recorded_at);
-create table sisyphus.history_0 partition of sisyphus.history for values in (0) partition by range (recorded_at);
+create table sisyphus.attempt_1 partition of sisyphus.attempt for values in (1) partition by range (recorded_at);
+create table sisyphus.attempt_7 partition of sisyphus.attempt for values in (7) partition by range (recorded_at);
+create table sisyphus.attempt_30 partition of sisyphus.attempt for values in (30) partition by range (recorded_at);
+create table sisyphus.attempt_90 partition of sisyphus.attempt for values in (90) partition by range (recorded_at);
+create table sisyphus.attempt_400 partition of sisyphus.attempt for values in (400) partition by range (recorded_at);
+create table sisyphus.attempt_0 partition of sisyphus.attempt for values in (0) partition by range (recorded_at);
 
 create table sisyphus.audit (
     audit_id bigint generated always as identity,
