@@ -1,0 +1,85 @@
+-- In a definer function current_user is the definer, and behind a pooler session_user is everybody:
+-- the caller is the role that was SET, else the login.
+create or replace function sisyphus._caller()
+returns name
+language sql
+stable
+parallel safe
+begin atomic
+    select case when pg_catalog.current_setting('role') = 'none' then session_user
+                else pg_catalog.current_setting('role')::name end;
+end;
+comment on function sisyphus._caller() is 'The calling role: the one that was SET, else the login';
+
+create or replace function sisyphus._caller_is(p_role name)
+returns boolean
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    -- A dropped role is nobody, not an error: its jobs must not stop the others.
+    select coalesce((select pg_catalog.pg_has_role(sisyphus._caller(), r.oid, 'member')
+                       from pg_catalog.pg_roles r where r.rolname = p_role), false);
+$$;
+comment on function sisyphus._caller_is(name) is 'Whether the calling role is the given one or a member of it';
+
+create or replace function sisyphus._audit(
+    p_action text, p_object text, p_before jsonb, p_after jsonb, p_now timestamptz)
+returns void
+language sql
+volatile
+parallel unsafe
+begin atomic
+    insert into sisyphus.audit (at, role_name, action, object, before, after)
+    values (p_now, sisyphus._caller(), p_action, p_object, p_before, p_after);
+end;
+comment on function sisyphus._audit(text, text, jsonb, jsonb, timestamptz) is
+    'Writes an entry of the audit log';
+
+-- Levenshtein distance by rows, for hints only: words are short and the lists are names.
+create or replace function sisyphus._distance(p_a text, p_b text)
+returns integer
+language plpgsql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_a constant text[] := string_to_array(lower(left(p_a, 40)), null);
+    v_b constant text[] := string_to_array(lower(left(p_b, 40)), null);
+    v_previous integer[] := array(select generate_series(0, cardinality(v_b)));
+    v_current integer[];
+begin
+    for i in 1 .. cardinality(v_a) loop
+        v_current := array[i];
+        for k in 1 .. cardinality(v_b) loop
+            v_current[k + 1] := least(v_current[k] + 1, v_previous[k + 1] + 1,
+                                      v_previous[k] + (v_a[i] <> v_b[k])::integer);
+        end loop;
+        v_previous := v_current;
+    end loop;
+    return v_previous[cardinality(v_b) + 1];
+end
+$$;
+comment on function sisyphus._distance(text, text) is 'Edit distance of two words, in letters, ignoring case';
+
+create or replace function sisyphus._nearest(p_word text, p_words text[])
+returns text
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    -- At most a third of the letters may differ: a far-fetched guess is worse than none.
+    select w
+      from (select w, sisyphus._distance(p_word, w) as d
+              from unnest(p_words) w
+             where abs(length(w) - length(p_word)) <= 2 + length(p_word) / 3
+             limit 5000) near
+     where d <= 1 + length(p_word) / 3
+     order by d, w
+     limit 1;
+$$;
+comment on function sisyphus._nearest(text, text[]) is 'The word nearest to a mistyped one, for hints; null: none is near';
