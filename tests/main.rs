@@ -1,1 +1,8 @@
 //! The single integration binary: one module a behaviour.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod support;
+
+mod dev_cluster;
+mod house;

@@ -1,0 +1,138 @@
+//! The real binary, in an environment made from nothing.
+
+use std::{
+    io::Read,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// No command of a test runs longer than this.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a command that ended has said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A running command, killed when this is dropped. Its output is read as it comes.
+pub(crate) struct Spawned {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// The binary with these arguments, nothing from the environment, UTC and 100 columns.
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sisyphus"));
+    command
+        .args(args)
+        .env_clear()
+        .envs([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/nonexistent"), ("LANG", "C.UTF-8")])
+        .envs([("TZ", "UTC"), ("COLUMNS", "100"), ("NO_COLOR", "1")])
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run(args: &[&str]) -> Finished {
+    finish(command(args))
+}
+
+/// Runs a command, mostly one of [`command`] with more in its environment, to its end.
+pub(crate) fn finish(command: Command) -> Finished {
+    spawn(command).wait()
+}
+
+/// Starts a command.
+pub(crate) fn spawn(mut command: Command) -> Spawned {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|err| panic!("{command:?}: {err}"));
+    let stdout = child.stdout.take().map(read_all);
+    let stderr = child.stderr.take().map(read_all);
+    Spawned { child, stdout, stderr }
+}
+
+impl Finished {
+    /// The exit code; none when a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Asserts success and gives stdout.
+    #[track_caller]
+    pub(crate) fn success(self) -> String {
+        assert!(self.status.success(), "{}\n{}{}", self.status, self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Asserts an exit code and texts on stderr.
+    #[track_caller]
+    pub(crate) fn failure(self, code: i32, texts: &[&str]) {
+        assert_eq!(self.code(), Some(code), "{}\n{}{}", self.status, self.stdout, self.stderr);
+        for text in texts {
+            assert!(self.stderr.contains(text), "stderr should contain {text:?}:\n{}", self.stderr);
+        }
+    }
+}
+
+impl Spawned {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("not yet reaped");
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("own child").is_none()
+    }
+
+    /// Waits for its end, at most a minute.
+    pub(crate) fn wait(mut self) -> Finished {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("own child") {
+                break status;
+            }
+            if started.elapsed() > LONGEST {
+                self.child.kill().ok();
+                let said = [self.stdout.take(), self.stderr.take()].map(text_of).concat();
+                panic!("still running after {LONGEST:?}:\n{said}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        Finished { status, stdout: text_of(self.stdout.take()), stderr: text_of(self.stderr.take()) }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn text_of(reader: Option<JoinHandle<String>>) -> String {
+    reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
+}
