@@ -4,6 +4,13 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::DbError;
 
+/// An error of ours with its causes and its hint, as a person sees it.
+pub(crate) fn told(err: &sisyphus::error::Error) -> String {
+    let mut text = Vec::new();
+    err.report(&mut text).expect("a Vec takes it");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// The database error of a failed call.
 pub(crate) fn error_of<T>(result: Result<T, tokio_postgres::Error>) -> DbError {
     match result {

@@ -14,6 +14,8 @@ use sisyphus::dev::{
     cluster::{Cluster, Durability, SOCKET_NAME, SUPERUSER, url},
 };
 
+use super::assertions::told;
+
 /// The socket directory of the running server.
 pub(crate) fn server() -> &'static Path {
     static SERVER: OnceLock<PathBuf> = OnceLock::new();
@@ -42,9 +44,7 @@ fn start() -> PathBuf {
         fs::remove_dir_all(&dir).ok();
     }
     // Dropping the cluster leaves the server running: nextest gives each test a process of its own.
-    let cluster = Cluster::start(&dir, Durability::None).unwrap_or_else(|err| {
-        panic!("{err}: {:?} ({})", std::error::Error::source(&err), err.hint_text().unwrap_or_default())
-    });
+    let cluster = Cluster::start(&dir, Durability::None).unwrap_or_else(|err| panic!("{}", told(&err)));
     // `make stop-test-server` reads where it is.
     fs::write(target().join("test-server"), cluster.dir().as_os_str().as_encoded_bytes()).expect("target/");
     cluster.dir().to_path_buf()

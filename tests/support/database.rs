@@ -1,6 +1,10 @@
 //! A database for each test.
 
-use std::{env, ops::Deref, thread};
+use std::{
+    env,
+    ops::{Deref, DerefMut},
+    thread,
+};
 
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls};
@@ -142,6 +146,12 @@ impl Deref for TestClient {
 
     fn deref(&self) -> &Client {
         &self.client
+    }
+}
+
+impl DerefMut for TestClient {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
     }
 }
 

@@ -18,7 +18,7 @@ mod cluster;
 mod database;
 mod template;
 
-pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, wait_until};
+pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, told, wait_until};
 pub(crate) use binary::{Finished, Spawned, command, finish, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
