@@ -1,0 +1,35 @@
+//! `sisyphus keeper`: the parent of the jobs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    error::Result,
+    keeper::{self, StateDirectory},
+};
+
+/// Run the parent of this host's jobs
+///
+/// The keeper executes what a guardian tells it over a socket in the state directory, and outlives the
+/// guardian. A guardian starts one when none runs; as root, let systemd do it (sisyphus-keeper.service).
+///
+///   sisyphus keeper --state-dir /var/lib/sisyphus
+#[derive(Debug, Args)]
+pub struct KeeperArgs {
+    /// Directory that guardian and keeper share [default: /var/lib/sisyphus for root, else
+    /// $XDG_STATE_HOME/sisyphus]
+    #[arg(long, value_name = "DIR", env = "SISYPHUS_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Go to the background once the socket listens, and end when there is nothing to do
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// Runs the keeper until it is told to stop or, detached, has nothing left to do.
+pub fn run(args: KeeperArgs) -> Result<()> {
+    let path = args.state_dir.map_or_else(StateDirectory::default_path, Ok)?;
+    let directory = StateDirectory::open(path)?;
+    keeper::run(&directory, args.detach)
+}

@@ -1,0 +1,161 @@
+//! The state directory of a host: where guardian and keeper of one host meet.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use uuid::Uuid;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest path that fits `sockaddr_un`.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A state directory that exists, is ours, and whose socket path fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDirectory {
+    path: PathBuf,
+}
+
+impl StateDirectory {
+    /// Where the state directory is when nobody says: `/var/lib/sisyphus` for root, else under the XDG
+    /// state folder of the user.
+    pub fn default_path() -> Result<PathBuf> {
+        if nix::unistd::geteuid().is_root() {
+            return Ok(PathBuf::from("/var/lib/sisyphus"));
+        }
+        if let Some(xdg) = std::env::var_os("XDG_STATE_HOME").filter(|dir| Path::new(dir).is_absolute()) {
+            return Ok(Path::new(&xdg).join("sisyphus"));
+        }
+        let home = std::env::var_os("HOME").filter(|dir| Path::new(dir).is_absolute());
+        home.map(|home| Path::new(&home).join(".local/state/sisyphus")).ok_or_else(|| {
+            Error::new(ErrorKind::Config, "no state directory: HOME is not set")
+                .hint("Give one with --state-dir or SISYPHUS_STATE_DIR.")
+        })
+    }
+
+    /// Makes the directory (mode 0700) when it is missing, and checks that it can be used.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let config = |what: &str| Error::new(ErrorKind::Config, format!("state directory {path:?} {what}"));
+        let absolute = std::path::absolute(path).map_err(|err| config("has no absolute path").source(err))?;
+        let directory = Self { path: absolute };
+        let length = directory.socket().as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let message = format!(
+                "socket path too long: {:?} has {length} bytes, at most {MAX_SOCKET_PATH} are possible",
+                directory.socket()
+            );
+            return Err(Error::new(ErrorKind::Config, message).hint("Choose a shorter --state-dir."));
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory.path)
+            .map_err(|err| config("cannot be made").source(err))?;
+        nix::unistd::access(&directory.path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
+            .map_err(|err| {
+                config("is not writable")
+                    .source(err)
+                    .hint("Give it to this user, or choose another one with --state-dir.")
+            })?;
+        Ok(directory)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the keeper listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("keeper.sock")
+    }
+
+    /// Whether a keeper, or the writer of its results, still runs: its lock is held. Never judged by a pid.
+    pub fn keeper_is_alive(&self) -> Result<bool> {
+        Ok(self.try_lock_keeper()?.is_none())
+    }
+
+    /// The id of the newest keeper, alive or dead.
+    pub fn keeper_id(&self) -> Option<Uuid> {
+        fs::read_to_string(self.keeper_id_file()).ok()?.trim().parse().ok()
+    }
+
+    /// Takes the keeper's lock; none when another keeper has it.
+    pub(super) fn try_lock_keeper(&self) -> Result<Option<Flock<File>>> {
+        let path = self.path.join("keeper.lock");
+        let fault =
+            |err: io::Error| Error::new(ErrorKind::Config, format!("cannot lock {path:?}")).source(err);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fault)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(fault(errno.into())),
+        }
+    }
+
+    /// Records the id of the keeper that holds the lock.
+    pub(super) fn write_keeper_id(&self, id: Uuid) -> Result<()> {
+        let path = self.keeper_id_file();
+        let draft = self.path.join("keeper_id.new");
+        let write = || {
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+            writeln!(file, "{id}")?;
+            file.sync_data()?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(|err| Error::new(ErrorKind::Config, format!("cannot write {path:?}")).source(err))
+    }
+
+    /// Where the segments of the result log stand.
+    pub(super) fn results(&self) -> PathBuf {
+        self.path.join("results")
+    }
+
+    /// Where each live run has its directory. One that is there marks a run that has not ended.
+    pub(super) fn runs(&self) -> PathBuf {
+        self.path.join("runs")
+    }
+
+    fn keeper_id_file(&self) -> PathBuf {
+        self.path.join("keeper_id")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_path_that_cannot_be_bound_is_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let err = StateDirectory::open(root.path().join("x".repeat(100))).unwrap_err();
+        assert_eq!(err.kind(), ErrorKind::Config);
+        assert!(err.to_string().starts_with("socket path too long: "), "{err}");
+    }
+
+    #[test]
+    fn the_lock_tells_whether_a_keeper_lives() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(root.path().join("state")).unwrap();
+        let lock = directory.try_lock_keeper().unwrap().expect("nobody has it");
+        assert!(directory.keeper_is_alive().unwrap());
+        drop(lock);
+        assert!(!directory.keeper_is_alive().unwrap());
+    }
+}
