@@ -13,4 +13,5 @@ pub mod guardian;
 pub mod keeper;
 pub mod migrate;
 pub mod observe;
+mod passfile;
 pub mod sqlstate;

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use crate::{
     error::{Error, ErrorKind, Result},
+    observe::event,
     sqlstate,
 };
 
@@ -99,7 +100,10 @@ pub async fn migrate(client: &mut Client) -> Result<Report> {
 async fn lock(client: &Client) -> Result<()> {
     let free: bool = client.query_one(&format!("select pg_try_advisory_lock({LOCK})"), &[]).await?.get(0);
     if !free {
-        tracing::info!("waiting for another migration of this database to end");
+        tracing::info!(
+            event = event::MIGRATE_WAITING,
+            "another migration of this database runs, waiting for its end"
+        );
         client.batch_execute(&format!("set lock_timeout = 0; select pg_advisory_lock({LOCK})")).await?;
     }
     // A migration that waits for a table lock makes everybody behind it wait as well.
