@@ -1,1 +1,46 @@
-//! cli.
+//! The command line: every command and its arguments.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    commands::{
+        config::ConfigArgs, dev::DevArgs, guardian::GuardianArgs, keeper::KeeperArgs, migrate::MigrateArgs,
+    },
+    observe::LogFormat,
+};
+
+/// Schedule jobs on a pool of machines from PostgreSQL
+#[derive(Debug, Parser)]
+#[command(name = "sisyphus", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_long_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 configuration, 4 database \
+                             unreachable, 5 schema missing or of another version, 6 stopped with work left")]
+pub struct Cli {
+    /// Database to use [env: SISYPHUS_DATABASE_URL, DATABASE_URL, else PGHOST, PGPORT, ...]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]
+    pub database_url: Option<String>,
+
+    /// How log lines look; what is logged is set in SISYPHUS_LOG
+    #[arg(long, global = true, value_enum, default_value_t, env = "SISYPHUS_LOG_FORMAT")]
+    #[arg(help_heading = "Logging")]
+    pub log_format: LogFormat,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once")]
+pub enum Command {
+    /// Try it out: a private PostgreSQL with a guardian
+    Dev(DevArgs),
+    /// Install or upgrade the schema
+    Migrate(MigrateArgs),
+    /// Run this host's jobs
+    Guardian(GuardianArgs),
+    /// Be the parent of this host's jobs
+    Keeper(KeeperArgs),
+    /// Look at the configuration
+    Config(ConfigArgs),
+}

@@ -1,7 +1,58 @@
-//! The `sisyphus` binary.
+//! The `sisyphus` binary: everything that can be wrong without a database is found before a runtime exists.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use sisyphus::{
+    cli::{Cli, Command},
+    commands,
+    config::{Connection, process_env},
+    error::{Error, ErrorKind, Result},
+    observe,
+};
 
 fn main() -> ExitCode {
-    ExitCode::from(2)
+    // Clap itself ends wrong usage with 2, help and version with 0.
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if reader_has_gone(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut out = io::stderr().lock();
+            // Nobody is left to tell when stderr fails too.
+            let _ = error.report(&mut out).and_then(|()| out.flush());
+            error.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    observe::init(cli.log_format)?;
+    let connect = || Connection::resolve(cli.database_url.as_deref(), &process_env);
+    match cli.command {
+        // The keeper forks: it must stay a process of one thread.
+        Command::Keeper(args) => commands::keeper::run(args),
+        Command::Dev(args) => block_on(commands::dev::run(args)),
+        Command::Guardian(args) => block_on(commands::guardian::run(args, connect()?)),
+        Command::Migrate(args) => block_on(commands::migrate::run(args, &connect()?)),
+        Command::Config(args) => commands::config::run(&args, &connect()?),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Failed, "the runtime cannot start").source(e))?
+        .block_on(command)
+}
+
+/// `sisyphus jobs | head` is no failure.
+fn reader_has_gone(error: &Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

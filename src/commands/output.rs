@@ -1,0 +1,268 @@
+//! What a command prints: tables for people, JSON for programs, and how people write times and amounts.
+
+use std::io::{self, IsTerminal, Write};
+
+use chrono::{DateTime, SecondsFormat};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use serde_json::{Map, Value};
+
+use crate::{
+    db::client::Rows,
+    error::{Error, ErrorKind, Result},
+};
+
+/// Width of a table that goes to no terminal.
+const WIDTH: u16 = 100;
+
+/// For whom a table is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for people
+    #[default]
+    Table,
+    /// A JSON array of objects with all columns
+    Json,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Text,
+    Number,
+    When,
+    Duration,
+    Bytes,
+    Percent,
+}
+
+/// A column of a table: which key of the row, under which heading, written how.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    key: &'static str,
+    heading: &'static str,
+    shape: Shape,
+}
+
+impl Column {
+    /// Text as it is, a list joined by commas.
+    pub const fn text(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Text }
+    }
+
+    /// A number, to the right.
+    pub const fn number(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Number }
+    }
+
+    /// A timestamp, as distance from the database's clock.
+    pub const fn when(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::When }
+    }
+
+    /// Seconds.
+    pub const fn duration(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Duration }
+    }
+
+    /// Bytes.
+    pub const fn bytes(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Bytes }
+    }
+
+    /// A share of 1.
+    pub const fn percent(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Percent }
+    }
+
+    /// The same column under another heading.
+    #[must_use]
+    pub const fn titled(mut self, heading: &'static str) -> Self {
+        self.heading = heading;
+        self
+    }
+
+    fn alignment(self) -> CellAlignment {
+        match self.shape {
+            Shape::Text | Shape::When => CellAlignment::Left,
+            Shape::Number | Shape::Duration | Shape::Bytes | Shape::Percent => CellAlignment::Right,
+        }
+    }
+
+    fn cell(self, row: &Map<String, Value>, now: f64) -> String {
+        let value = row.get(self.key).unwrap_or(&Value::Null);
+        match (self.shape, value.as_f64(), value) {
+            (_, _, Value::Null) => String::new(),
+            (Shape::When, _, Value::String(text)) => when(text, now),
+            (Shape::Duration, Some(seconds), _) => duration(seconds),
+            (Shape::Bytes, Some(bytes), _) => size(bytes),
+            (Shape::Percent, Some(share), _) => format!("{:.0}%", share * 100.0),
+            _ => plain(value),
+        }
+    }
+}
+
+/// Prints rows for people or programs; `nothing` is said to people when there are none.
+pub fn print_rows(rows: &Rows, columns: &[Column], format: Format, nothing: &str) -> Result<()> {
+    match format {
+        Format::Json => print(&format!("[{}]", rows.objects.join(",\n "))),
+        Format::Table if rows.objects.is_empty() => {
+            eprintln!("{nothing}");
+            Ok(())
+        }
+        Format::Table => print(&table(rows, columns)?),
+    }
+}
+
+/// Prints a line of data to stdout. A reader that has gone (`| head`) is an error that `main` forgives.
+pub fn print(text: &str) -> Result<()> {
+    writeln!(io::stdout().lock(), "{text}").map_err(unwritable)
+}
+
+/// Prints a text of a job as it is.
+pub fn print_raw(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(unwritable)
+}
+
+fn unwritable(error: io::Error) -> Error {
+    Error::new(ErrorKind::Failed, "cannot write to stdout").source(error)
+}
+
+/// Reads a row.
+pub fn object(text: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::new(ErrorKind::Failed, "the database sent a row that is no JSON object").source(e)
+    })
+}
+
+fn table(rows: &Rows, columns: &[Column]) -> Result<String> {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width())
+        .set_header(columns.iter().map(|c| c.heading.replace('_', " ")));
+    for text in &rows.objects {
+        let row = object(text)?;
+        table.add_row(columns.iter().map(|column| column.cell(&row, rows.now)));
+        // One line a row: tables are read with the eye and with grep.
+        table.row_mut(table.row_count() - 1).expect("it was just added").max_height(1);
+    }
+    for (at, column) in columns.iter().enumerate() {
+        let made = table.column_mut(at).expect("the header made it");
+        made.set_padding((0, 2));
+        made.set_cell_alignment(column.alignment());
+    }
+    Ok(table.trim_fmt())
+}
+
+fn width() -> u16 {
+    if !io::stdout().is_terminal() {
+        return WIDTH;
+    }
+    terminal_size::terminal_size().map_or(WIDTH, |(terminal_size::Width(width), _)| width.max(60))
+}
+
+/// A value on one line, without what moves a terminal's cursor.
+pub fn plain(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
+            items.iter().map(plain).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// `in 5 min`, `3 min ago`; the date when it is more than 60 days away.
+pub fn when(timestamp: &str, now: f64) -> String {
+    let Ok(at) = DateTime::parse_from_rfc3339(timestamp) else { return timestamp.to_owned() };
+    #[allow(clippy::cast_precision_loss, reason = "microseconds of this age of the world fit")]
+    let away = at.timestamp_micros() as f64 / 1e6 - now;
+    match away {
+        _ if away.abs() > 60.0 * 86_400.0 => at.format("%Y-%m-%d").to_string(),
+        _ if away.abs() < 1.0 => "now".to_owned(),
+        _ if away > 0.0 => format!("in {}", coarse(away)),
+        _ => format!("{} ago", coarse(-away)),
+    }
+}
+
+/// A timestamp to the second with its offset, as people write it.
+pub fn instant(timestamp: &str) -> String {
+    DateTime::parse_from_rfc3339(timestamp).map_or_else(
+        |_| timestamp.to_owned(),
+        |at| at.to_rfc3339_opts(SecondsFormat::Secs, false).replacen('T', " ", 1),
+    )
+}
+
+fn coarse(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.0} s"),
+        s if s < 100.0 * 60.0 => format!("{:.0} min", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86_400.0),
+    }
+}
+
+/// `0.25 s`, `12 s`, `3 min 5 s`, `2 h 10 min`.
+pub fn duration(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "-" } else { "" };
+    let seconds = seconds.abs();
+    if seconds < 10.0 {
+        return format!("{sign}{seconds:.2} s");
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped and not negative")]
+    let whole = seconds.round().min(1e15) as u64;
+    match whole {
+        s if s < 60 => format!("{sign}{s} s"),
+        s if s < 3600 => format!("{sign}{} min {} s", s / 60, s % 60),
+        s if s < 48 * 3600 => format!("{sign}{} h {} min", s / 3600, s % 3600 / 60),
+        s => format!("{sign}{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+fn size(bytes: f64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut amount = bytes;
+    let mut unit = 0;
+    while amount >= 1000.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{amount:.0} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_distance_from_the_databases_clock() {
+        let noon = 1_764_072_000.0; // 2025-11-25 12:00:00 UTC
+        assert_eq!(when("2025-11-25T12:05:00+00:00", noon), "in 5 min");
+        assert_eq!(when("2025-11-25T12:57:00+01:00", noon), "3 min ago");
+        assert_eq!(when("2025-11-25T12:00:00.4+00:00", noon), "now");
+        assert_eq!(when("2025-11-27T11:00:00+00:00", noon), "in 47 h");
+        assert_eq!(when("2026-03-01T11:00:00+00:00", noon), "2026-03-01");
+        assert_eq!(when("infinity", noon), "infinity");
+    }
+
+    #[test]
+    fn amounts_have_two_units_at_most() {
+        assert_eq!(duration(0.25), "0.25 s");
+        assert_eq!(duration(59.7), "1 min 0 s");
+        assert_eq!(duration(185.0), "3 min 5 s");
+        assert_eq!(duration(7800.0), "2 h 10 min");
+        assert_eq!(size(3_670_016.0), "3.5 MB");
+        assert_eq!(size(12.0), "12 B");
+    }
+
+    #[test]
+    fn a_cell_is_one_line_without_escapes() {
+        assert_eq!(plain(&Value::from("a\nb\u{1b}[31m")), "a b [31m");
+        assert_eq!(plain(&serde_json::json!(["a", "b"])), "a, b");
+    }
+}

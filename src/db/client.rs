@@ -1,0 +1,194 @@
+//! What people ask of the database: one session, named-argument calls that pass only what was given, and
+//! rows of views as JSON.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::task::JoinSet;
+use tokio_postgres::{AsyncMessage, Client, NoTls, Socket, tls::NoTlsStream, types::ToSql};
+
+use crate::{
+    config::Connection,
+    error::{Error, ErrorKind, Result},
+};
+
+/// What a person's statement may take before the server ends it.
+const TIMEOUTS: &str = "set statement_timeout = '60s'; set lock_timeout = '10s'; \
+     set idle_in_transaction_session_timeout = '60s'; set intervalstyle = 'postgres'";
+
+/// A session for one command. The server's notices go to stderr; dropping it closes the connection.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    _driver: JoinSet<()>,
+}
+
+impl Session {
+    /// Connects with the timeouts of a person's session.
+    pub async fn open(connection: &Connection) -> Result<Self> {
+        let session = Self::open_bare(connection).await?;
+        session.client.batch_execute(TIMEOUTS).await?;
+        Ok(session)
+    }
+
+    /// Connects and sets nothing, for `migrate`.
+    pub async fn open_bare(connection: &Connection) -> Result<Self> {
+        let (client, driver) = connect(connection).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(drive(driver));
+        Ok(Self { client, _driver: tasks })
+    }
+
+    /// The client, for `migrate`.
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Calls a function and returns its results as text, one for each row.
+    pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
+        let rows = self.client.query(&format!("select ({})::text", call.sql()), &call.values()).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Calls a function that returns a table.
+    pub async fn call_rows(&self, call: &Call) -> Result<Rows> {
+        self.rows(&format!("select * from {}", call.sql()), &call.values()).await
+    }
+
+    /// Runs a query and returns its rows as JSON objects whose keys stand in the order of the columns.
+    pub async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
+        let sql = format!(
+            "select row_to_json(t)::text, extract(epoch from clock_timestamp())::float8 from ({query}) t"
+        );
+        let rows = self.client.query(&sql, values).await?;
+        Ok(Rows {
+            now: rows.first().map_or(0.0, |row| row.get(1)),
+            objects: rows.iter().map(|row| row.get(0)).collect(),
+        })
+    }
+}
+
+/// Rows of a view or function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// The database's clock when it answered, seconds of the epoch.
+    pub now: f64,
+    /// The rows as JSON text.
+    pub objects: Vec<String>,
+}
+
+enum Value {
+    Text(String),
+    List(Vec<String>),
+}
+
+/// A call of one function of the schema by argument names.
+pub struct Call {
+    function: &'static str,
+    arguments: Vec<(&'static str, &'static str, Value)>,
+}
+
+impl Call {
+    /// A call without arguments.
+    pub fn new(function: &'static str) -> Self {
+        Self { function, arguments: Vec::new() }
+    }
+
+    /// Adds an argument; the database casts the text to the type.
+    #[must_use]
+    pub fn arg(mut self, name: &'static str, kind: &'static str, value: impl Into<String>) -> Self {
+        self.arguments.push((name, kind, Value::Text(value.into())));
+        self
+    }
+
+    /// Adds an argument when there is a value.
+    #[must_use]
+    pub fn given(self, name: &'static str, kind: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.arg(name, kind, value.to_string()),
+            None => self,
+        }
+    }
+
+    /// Adds an array, when it has elements; the type is the array's.
+    #[must_use]
+    pub fn list(mut self, name: &'static str, kind: &'static str, values: &[impl ToString]) -> Self {
+        if !values.is_empty() {
+            let values = values.iter().map(ToString::to_string).collect();
+            self.arguments.push((name, kind, Value::List(values)));
+        }
+        self
+    }
+
+    /// Whether there is any argument beside the first.
+    pub fn has_options(&self) -> bool {
+        self.arguments.len() > 1
+    }
+
+    fn sql(&self) -> String {
+        let arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .enumerate()
+            .map(|(at, (name, kind, value))| {
+                let text = if matches!(value, Value::List(_)) { "text[]" } else { "text" };
+                format!("{name} => ${}::{text}::{kind}", at + 1)
+            })
+            .collect();
+        format!("sisyphus.{}({})", self.function, arguments.join(", "))
+    }
+
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.arguments
+            .iter()
+            .map(|(_, _, value)| match value {
+                Value::Text(text) => text as &(dyn ToSql + Sync),
+                Value::List(list) => list as &(dyn ToSql + Sync),
+            })
+            .collect()
+    }
+}
+
+type Driver = tokio_postgres::Connection<Socket, NoTlsStream>;
+
+/// The driver's own timeout ends with the TCP handshake; a server that accepts and says nothing would hang us.
+async fn connect(connection: &Connection) -> Result<(Client, Driver)> {
+    let each = connection.config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+    let hosts = u32::try_from(connection.config.get_hosts().len()).unwrap_or(1).max(1);
+    let limit = each.saturating_mul(hosts).saturating_add(Duration::from_secs(1));
+    let at = connection.hosts();
+    let cause = match tokio::time::timeout(limit, connection.config.connect(NoTls)).await {
+        Ok(Ok(connected)) => return Ok(connected),
+        Ok(Err(error)) => Error::from(error),
+        Err(elapsed) => Error::new(ErrorKind::Unreachable, "it did not answer in time").source(elapsed),
+    };
+    // The driver has no code for "no password": what is not the network's fault is the configuration's.
+    let kind = if cause.kind() == ErrorKind::Failed { ErrorKind::Config } else { cause.kind() };
+    let hinted = cause.hint_text().is_some();
+    let error = cause.with_kind(kind).within(format!("cannot connect to the database at {at}"));
+    Err(if hinted { error } else { error.hint(connect_hint(kind)) })
+}
+
+fn connect_hint(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::Unreachable {
+        "is PostgreSQL running there? `sisyphus config show` says where each setting comes from"
+    } else {
+        "check user, password and database name; `sisyphus config show` says where each comes from"
+    }
+}
+
+/// Moves messages until the connection ends; a notice is talk, so it goes to stderr.
+async fn drive(mut driver: Driver) {
+    while let Some(message) = poll_fn(|context| driver.poll_message(context)).await {
+        match message {
+            Ok(AsyncMessage::Notice(notice)) if notice.severity() != "DEBUG" => {
+                eprintln!("{}: {}", notice.severity().to_lowercase(), notice.message());
+                if let Some(hint) = notice.hint() {
+                    eprintln!("hint: {hint}");
+                }
+            }
+            Ok(_) => {}
+            // Whoever waits for an answer gets the error.
+            Err(_) => return,
+        }
+    }
+}
