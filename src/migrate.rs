@@ -89,7 +89,8 @@ pub async fn migrate(client: &mut Client) -> Result<Report> {
     let outcome = migrate_locked(client).await;
     let unlocked = client
         .batch_execute(&format!(
-            "reset lock_timeout; reset statement_timeout; select pg_advisory_unlock({LOCK})"
+            "reset lock_timeout; reset statement_timeout; reset client_min_messages; \
+             select pg_advisory_unlock({LOCK})"
         ))
         .await;
     let report = outcome?;
@@ -107,7 +108,11 @@ async fn lock(client: &Client) -> Result<()> {
         client.batch_execute(&format!("set lock_timeout = 0; select pg_advisory_lock({LOCK})")).await?;
     }
     // A migration that waits for a table lock makes everybody behind it wait as well.
-    client.batch_execute("set lock_timeout = '10s'; set statement_timeout = 0").await?;
+    client
+        .batch_execute(
+            "set lock_timeout = '10s'; set statement_timeout = 0; set client_min_messages = warning",
+        )
+        .await?;
     Ok(())
 }
 
@@ -117,12 +122,20 @@ async fn migrate_locked(client: &mut Client) -> Result<Report> {
         Some(_) => {}
         None => create_schema(client).await?,
     }
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
-    let ran = runner.run_async(client).await.map_err(refused)?;
+    let ran = match run_steps(client).await {
+        // Roles belong to the cluster: a migrator of another database made them at the same moment.
+        Err(error) if error.code().is_some_and(sqlstate::is_catalogue_race) => run_steps(client).await?,
+        other => other?,
+    };
     let migrations = ran.applied_migrations().iter().map(ToString::to_string).collect();
     let code = apply_code(client).await?;
     Ok(Report { version: version(), migrations, code })
+}
+
+async fn run_steps(client: &mut Client) -> Result<refinery::Report> {
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name(HISTORY);
+    runner.run_async(client).await.map_err(refused)
 }
 
 /// The highest migration that the database has; none when Sisyphus is not installed.

@@ -28,6 +28,12 @@ pub fn is_missing_object(code: &str) -> bool {
     [UNDEFINED_TABLE, UNDEFINED_FUNCTION, UNDEFINED_COLUMN, INVALID_SCHEMA].contains(&code)
 }
 
+/// Whether two sessions made the same object of the cluster at once: it exists already, its row in the
+/// catalogue is there already, or (XX000) was changed meanwhile.
+pub fn is_catalogue_race(code: &str) -> bool {
+    ["42710", "23505", "XX000"].contains(&code)
+}
+
 /// Who must act on an error with this SQLSTATE.
 pub fn kind(code: &str) -> ErrorKind {
     match code {
