@@ -1,0 +1,186 @@
+-- How long ended attempts are kept. Table attempt is split by retention class (days; 0: for ever), each class by the
+-- time of recording: 1 and 7 by UTC days, 30 and 90 by weeks, 400 and 0 by months. Old partitions are dropped whole.
+
+-- No SET clause: a single expression, inlined.
+create or replace function sisyphus._retention_class(p_retention interval) returns integer
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    select case when p_retention <= interval '1 day' then 1
+                when p_retention <= interval '7 days' then 7
+                when p_retention <= interval '30 days' then 30
+                when p_retention <= interval '90 days' then 90
+                when p_retention <= interval '400 days' then 400
+                else 0 end;
+end;
+comment on function sisyphus._retention_class(interval) is
+    'The retention class, in days, that keeps rows at least this long: 1, 7, 30, 90, 400, or 0 for ever';
+
+-- Seven days from p_now on, so that a result still finds its partition when no tick comes for a week.
+create or replace function sisyphus._due_partitions(p_now timestamptz)
+returns table (class integer, name text, lower_bound text, upper_bound text)
+language sql
+stable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select c.class,
+           format('attempt_%s_%s', c.class, to_char(d.lower_at, c.name_format)),
+           to_char(d.lower_at, 'YYYY-MM-DD"T00:00Z"'),
+           to_char(d.lower_at + c.width, 'YYYY-MM-DD"T00:00Z"')
+      from (values (1, 'day', interval '1 day', 'YYYYMMDD'),
+                   (7, 'day', interval '1 day', 'YYYYMMDD'),
+                   (30, 'week', interval '7 days', 'IYYY"w"IW'),
+                   (90, 'week', interval '7 days', 'IYYY"w"IW'),
+                   (400, 'month', interval '1 month', 'YYYYMM'),
+                   (0, 'month', interval '1 month', 'YYYYMM')) c (class, unit, width, name_format)
+           cross join lateral generate_series(date_trunc(c.unit, p_now at time zone 'UTC'),
+                                              p_now at time zone 'UTC' + interval '7 days', c.width) d (lower_at)
+$$;
+comment on function sisyphus._due_partitions(timestamptz) is
+    'Partitions of table attempt that must exist at a moment: those of the seven days from it on';
+
+-- CREATE TABLE ... PARTITION OF would wait behind an open SELECT and stop every INSERT meanwhile; a table that is made
+-- on its own and attached needs no more than SHARE UPDATE EXCLUSIVE on its class.
+-- locks: attempt_<class> share update exclusive, only when one is missing; two callers wait for each other there.
+create or replace function sisyphus._ensure_partitions(p_now timestamptz) returns integer
+language plpgsql
+volatile
+strict
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_class integer;
+    v_due record;
+    v_utc constant timestamp := p_now at time zone 'UTC';
+    v_made integer := 0;
+begin
+    -- The tick's usual case. All classes are made together, so the first and the last day of one speak for all.
+    if to_regclass('sisyphus.attempt_1_' || to_char(v_utc, 'YYYYMMDD')) is not null
+       and to_regclass('sisyphus.attempt_1_' || to_char(v_utc + interval '7 days', 'YYYYMMDD')) is not null then
+        return 0;
+    end if;
+    for v_class in
+        select distinct d.class
+          from sisyphus._due_partitions(p_now) d
+         where to_regclass('sisyphus.' || d.name) is null
+         order by d.class
+    loop
+        execute format('lock table only sisyphus.%I in share update exclusive mode', 'attempt_' || v_class);
+        -- Looked at again under the lock: another session may have made them meanwhile.
+        for v_due in
+            select d.name, d.lower_bound, d.upper_bound
+              from sisyphus._due_partitions(p_now) d
+             where d.class = v_class and to_regclass('sisyphus.' || d.name) is null
+             order by d.lower_bound
+        loop
+            -- Dynamic, because names and bounds of partitions follow the calendar.
+            execute format('create table sisyphus.%I (like sisyphus.attempt including all excluding comments)', v_due.name);
+            execute format('alter table sisyphus.%I attach partition sisyphus.%I for values from (%L) to (%L)',
+                           'attempt_' || v_class, v_due.name, v_due.lower_bound, v_due.upper_bound);
+            v_made := v_made + 1;
+        end loop;
+    end loop;
+    return v_made;
+end;
+$$;
+comment on function sisyphus._ensure_partitions(timestamptz) is
+    'Makes and attaches the partitions of table attempt that are missing for the next seven days; how many it made';
+
+-- A drop needs ACCESS EXCLUSIVE on the class, and whoever waits for that stops every INSERT behind it. So it waits 50 ms
+-- and no more, once a class; what is busy is left for the next call.
+-- locks: attempt_<class> access exclusive, until the caller's transaction ends: call it on its own.
+create or replace function sisyphus._drop_partitions(p_now timestamptz)
+returns table (relation text, outcome text)
+language plpgsql
+volatile
+strict
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+-- Bounds are read back from their text.
+set datestyle = 'ISO, YMD'
+set lock_timeout = '50ms'
+as $$
+declare
+    v_class integer;
+    v_busy_class integer := -1;
+begin
+    for v_class, relation in
+        select c.class, p.relname
+          from unnest('{1,7,30,90,400}'::integer[]) c (class)
+               join pg_inherits i on i.inhparent = to_regclass('sisyphus.attempt_' || c.class)
+               join pg_class p on p.oid = i.inhrelid
+         where substring(pg_get_expr(p.relpartbound, p.oid) from ' TO \(''(.+)''\)$')::timestamptz
+               <= p_now - make_interval(days => c.class)
+         order by c.class, p.relname
+    loop
+        outcome := 'busy';
+        if v_class <> v_busy_class then
+            begin
+                -- Dynamic, because partitions are named by the calendar.
+                execute format('drop table sisyphus.%I', relation);
+                outcome := 'dropped';
+            exception when lock_not_available then
+                v_busy_class := v_class;
+            end;
+        end if;
+        return next;
+    end loop;
+end;
+$$;
+comment on function sisyphus._drop_partitions(timestamptz) is
+    'Drops partitions of table attempt that are wholly older than their class; busy ones are left';
+
+-- Each start of a guardian makes a row, from a crontab line one a minute.
+-- locks: ended guardians that own nothing.
+create or replace function sisyphus._forget_guardians(p_now timestamptz, p_limit integer) returns bigint
+language sql
+volatile
+strict
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    with forgotten as (
+        select g.guardian_id
+          from sisyphus.guardian g
+         where g.ended_at < p_now - interval '7 days'
+           and exists (select from sisyphus.guardian later
+                        where later.host_id = g.host_id and later.guardian_id > g.guardian_id)
+           and not exists (select from sisyphus.run r where r.guardian_id = g.guardian_id)
+           and not exists (select from sisyphus.request q where q.guardian_id = g.guardian_id)
+         order by g.guardian_id
+         limit p_limit
+           for update of g skip locked
+    ), deleted as (
+        delete from sisyphus.guardian g using forgotten f where g.guardian_id = f.guardian_id returning g.guardian_id
+    )
+    select count(*) from deleted
+$$;
+comment on function sisyphus._forget_guardians(timestamptz, integer) is
+    'Deletes guardians that ended a week ago and were followed by others, at most so many; how many it deleted';
+
+-- Definer: callers own no partition.
+create or replace function sisyphus.maintain()
+returns table (relation text, outcome text)
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now constant timestamptz := sisyphus._clock();
+begin
+    perform sisyphus._ensure_partitions(v_now);
+    perform sisyphus._forget_guardians(v_now, 10000);
+    return query select d.relation, d.outcome from sisyphus._drop_partitions(v_now) d;
+end;
+$$;
+comment on function sisyphus.maintain() is
+    'Drops history that is older than its retention; one row a partition: dropped, or busy and left for the next call. Call it about once an hour, in a transaction of its own';
+
+grant execute on function sisyphus.maintain() to sisyphus_admin, sisyphus_guardian;
