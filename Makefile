@@ -1,0 +1,81 @@
+# `make` lists the targets. Each one installs what it needs, or says what is missing and exits 3.
+
+CARGO   := cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+BINARY  := $(TARGET)/debug/sisyphus
+VENV    := $(TARGET)/venv
+PYTEST  := $(VENV)/bin/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-install test-python bench-smoke \
+        test-matrix bench bench-calendar stop-test-server build need-server
+
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: need-server build ## shows eight jobs on two hosts, on a private PostgreSQL, in half a minute
+	@$(BINARY) dev --demo
+
+# One at a time and in this order, whatever -j says: the cheap checks fail first.
+test: ## everything that CI runs
+	@scripts/need postgres pgbench plpgsql_check venv
+	@for step in fmt-check clippy doc python-lint test-install test-rust test-python bench-smoke; do \
+	    echo "== $$step"; $(MAKE) --no-print-directory $$step || { scripts/stop-test-server; exit 1; }; \
+	done; scripts/stop-test-server; echo "== all passed"
+
+lint: fmt-check clippy doc python-lint ## format, clippy, rustdoc, ruff and mypy without the tests
+
+fmt: ## formats Rust and Python
+	$(CARGO) fmt
+	[ ! -x $(VENV)/bin/ruff ] || $(VENV)/bin/ruff format python
+
+fmt-check:
+	$(CARGO) fmt --check
+
+clippy:
+	$(CARGO) clippy --quiet --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --no-deps --document-private-items
+
+test-rust: need-server ## the Rust tests alone, on a server of their own
+	scripts/run-tests
+
+test-install: need-server build ## the schema by psql alone, compared with what migrate makes
+	scripts/test-install
+
+python-lint: $(PYTEST)
+	$(VENV)/bin/ruff check python
+	$(VENV)/bin/ruff format --check python
+	cd python && $(abspath $(VENV))/bin/mypy
+
+test-python: need-server build $(PYTEST) ## the Python tests alone
+	$(BINARY) dev --data-dir "$$(scripts/scratch-dir python)" -- $(abspath $(PYTEST)) -q python
+
+bench: need-server ## claim, finish and history against bare SQL: runs a second, and the ratio
+	@scripts/need pgbench
+	$(CARGO) bench --bench life_of_a_run
+
+bench-calendar: need-server ## the calendar functions: calls a second
+	$(CARGO) bench --bench calendar
+
+bench-smoke: need-server
+	$(CARGO) test --quiet --bench life_of_a_run -- --smoke
+
+test-matrix: ## the SQL tests on PostgreSQL 15, 16, 17 and 18 (servers from npm)
+	scripts/pg-matrix
+
+stop-test-server: ## ends the PostgreSQL that the tests share
+	scripts/stop-test-server
+
+build:
+	$(CARGO) build --quiet
+
+need-server:
+	@scripts/need postgres
+
+$(PYTEST): python/pyproject.toml
+	@scripts/need venv
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e 'python[dev]'
+	touch $@

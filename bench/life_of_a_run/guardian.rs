@@ -1,0 +1,102 @@
+//! The contestant: what two guardians call, as they call it.
+
+use std::time::Instant;
+
+use sisyphus::dev::cluster::Cluster;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+
+use crate::{CLIENTS, connect};
+
+const CLAIM: &str = "select kind, run_id, claim_no from sisyphus.claim_job($1, max_runs => $2, slots_free => $2, holding => $3)";
+const FINISH: &str = "select answer from sisyphus.finish_job($1, run_ids => $2, claim_nos => $3, exit_codes => $4, \
+                      started_at => $5, finished_at => $5, stdouts => $6)";
+
+/// Runs per second from pending to the history.
+pub(crate) async fn throughput(cluster: &Cluster, admin: &Client, batch: usize, runs: usize) -> f64 {
+    fill(admin, runs).await;
+    let before = recorded(admin).await;
+    let mut guardians = Vec::new();
+    for number in 1..=CLIENTS {
+        let client = connect(&cluster.url("postgres")).await;
+        let id = register(&client, number).await;
+        guardians.push((client, id));
+    }
+    admin.batch_execute("vacuum analyze sisyphus.run; checkpoint").await.unwrap();
+
+    let started = Instant::now();
+    let mut clients = JoinSet::new();
+    for (client, id) in guardians {
+        clients.spawn(async move { work(&client, id, batch).await });
+    }
+    let done: usize = clients.join_all().await.into_iter().sum();
+    let took = started.elapsed().as_secs_f64();
+
+    assert_eq!(done, runs, "every run is finished once");
+    assert_eq!(
+        recorded(admin).await - before,
+        i64::try_from(runs).unwrap(),
+        "every result is in the history"
+    );
+    f64::from(u32::try_from(runs).unwrap()) / took
+}
+
+/// Makes pending runs of one job, and waits until the planner has let them all in.
+async fn fill(admin: &Client, runs: usize) {
+    admin.execute("select sisyphus.schedule('bench', null, 'true', overlap => 'allow')", &[]).await.unwrap();
+    let runs = i64::try_from(runs).unwrap();
+    let asked = "select sisyphus.run_many('bench', array(select 'null'::jsonb from generate_series(1, $1)))";
+    admin.execute(asked, &[&runs]).await.unwrap();
+    loop {
+        admin.execute("select sisyphus.tick()", &[]).await.unwrap();
+        let waiting = "select count(*) from sisyphus.run where state <> 'pending'";
+        if admin.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            return;
+        }
+    }
+}
+
+async fn register(client: &Client, number: usize) -> i64 {
+    client
+        .query_one(
+            "select guardian_id from sisyphus.register_guardian('bench' || $1, 10000, '{}', '{}', 'bench',
+                 md5('bench' || $1)::uuid, 'boot', '{}', '[]')",
+            &[&number.to_string()],
+        )
+        .await
+        .unwrap()
+        .get(0)
+}
+
+/// Claims and finishes until nothing is left. As a guardian: statements are prepared once, each claim says
+/// what is held (nothing here), results go in one call a batch.
+async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
+    let claim = client.prepare(CLAIM).await.unwrap();
+    let finish = client.prepare(FINISH).await.unwrap();
+    let max_runs = i32::try_from(batch).unwrap();
+    let output = "x".repeat(99) + "\n";
+    let now: chrono::DateTime<chrono::FixedOffset> =
+        client.query_one("select clock_timestamp()", &[]).await.unwrap().get(0);
+    let mut done = 0;
+    loop {
+        let rows = client.query(&claim, &[&guardian, &max_runs, &Vec::<i64>::new()]).await.unwrap();
+        let claimed: Vec<_> = rows.iter().filter(|row| row.get::<_, &str>("kind") == "run").collect();
+        if claimed.is_empty() {
+            return done;
+        }
+        let run_ids: Vec<i64> = claimed.iter().map(|row| row.get("run_id")).collect();
+        let claim_nos: Vec<i64> = claimed.iter().map(|row| row.get("claim_no")).collect();
+        let count = claimed.len();
+        let (codes, times, outputs) = (vec![0_i32; count], vec![now; count], vec![&*output; count]);
+        let answers = client
+            .query(&finish, &[&guardian, &run_ids, &claim_nos, &codes, &times, &outputs])
+            .await
+            .unwrap();
+        assert!(answers.iter().all(|row| row.get::<_, &str>(0) == "accepted"), "{answers:?}");
+        done += answers.len();
+    }
+}
+
+async fn recorded(admin: &Client) -> i64 {
+    admin.query_one("select count(*) from sisyphus.history where job = 'bench'", &[]).await.unwrap().get(0)
+}

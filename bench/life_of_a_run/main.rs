@@ -1,0 +1,110 @@
+//! What the life of a run costs the database: claimed, finished with 100 bytes of output, stored in the
+//! history; through the functions that guardians call, without processes, two clients, full durability.
+//! Beside it, in the same run and on the same server, bare SQL: claim by UPDATE … SKIP LOCKED, commit, UPDATE
+//! to done, commit, batches of 100, through pgbench.
+//!
+//! `make bench`, or `cargo bench --bench life_of_a_run -- [--smoke] [BATCH…]`
+
+#![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed, as it should")]
+
+mod bare;
+mod guardian;
+
+use std::{
+    fs,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    process::Command,
+};
+
+use sisyphus::{
+    dev::cluster::{Cluster, Durability},
+    migrate,
+};
+use tokio_postgres::{Client, NoTls};
+
+/// Clients of both contestants.
+const CLIENTS: usize = 2;
+
+/// Batches of the measured calls, and how many runs each scenario takes through its life.
+const SCENARIOS: [(usize, usize); 4] = [(1, 3_000), (20, 30_000), (100, 60_000), (500, 60_000)];
+
+/// The ratio to bare SQL below which the design is wrong, by batch.
+const WANTED: [(usize, f64); 2] = [(20, 0.25), (100, 0.45)];
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let smoke = args.iter().any(|arg| arg == "--smoke");
+    let batches: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cluster = fresh_cluster();
+    let measured = AssertUnwindSafe(|| runtime.block_on(measure(&cluster, smoke, &batches)));
+    let outcome = panic::catch_unwind(measured);
+    cluster.stop().unwrap();
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(what)) => {
+            eprintln!("{what}");
+            std::process::exit(1);
+        }
+        Err(panicked) => panic::resume_unwind(panicked),
+    }
+}
+
+async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<(), String> {
+    let mut client = connect(&cluster.url("postgres")).await;
+    describe(&client).await;
+    migrate::migrate(&mut client).await.unwrap();
+    // Both see a warm server: the first numbers of a fresh cluster are those of its first checkpoint.
+    let bare = bare::throughput(cluster, &client, if smoke { 200 } else { 60_000 }).await;
+    println!("{:<22} {:>12} {:>8}", "", "runs/s", "ratio");
+    println!("{:<22} {bare:>12.0} {:>8.2}", "bare SQL, batch 100", 1.0);
+    let mut missed = Vec::new();
+    for (batch, runs) in SCENARIOS {
+        if !batches.is_empty() && !batches.contains(&batch) {
+            continue;
+        }
+        let rate = guardian::throughput(cluster, &client, batch, if smoke { batch * 4 } else { runs }).await;
+        let ratio = rate / bare;
+        println!("{:<22} {rate:>12.0} {ratio:>8.2}", format!("Sisyphus, batch {batch}"));
+        missed.extend(
+            WANTED
+                .iter()
+                .filter(|(of, wanted)| *of == batch && ratio < *wanted)
+                .map(|(of, wanted)| format!("batch {of} reaches {ratio:.2} of bare SQL, wanted {wanted}")),
+        );
+    }
+    // A smoke test says that it runs; its few runs measure nothing.
+    if smoke || missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }
+}
+
+fn fresh_cluster() -> Cluster {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/scratch-dir");
+    let output = Command::new(script).arg("bench").output().unwrap();
+    let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    // A server that an interrupted bench left is ended before its data goes.
+    if dir.join("postgres/postmaster.pid").exists() {
+        Cluster::start(&dir, Durability::Full).unwrap().stop().unwrap();
+    }
+    fs::remove_dir_all(&dir).ok();
+    Cluster::start(&dir, Durability::Full).unwrap()
+}
+
+/// A number without its machine says nothing.
+async fn describe(client: &Client) {
+    let version: String = client.query_one("select version()", &[]).await.unwrap().get(0);
+    let version = version.split(" on ").next().unwrap();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
+    let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+    let commit =
+        commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    println!("{version}, fsync on, {CLIENTS} clients; {cores} × {cpu}; commit {commit}");
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::runtime::Handle::current().spawn(connection);
+    client
+}
