@@ -1,0 +1,542 @@
+-- Integers to instants. Wall-clock time is counted in seconds since 1970-01-01 00:00 of the same clock ("local"),
+-- instants in seconds since the epoch; the difference is the zone's offset at that instant.
+--
+-- No offset of any zone lies more than 26 hours from another one of that zone, so nothing further than 27 hours
+-- (97,200 s) away from a clock change can be touched by it. Two changes that cancel each other have never been nearer
+-- than 3.9 days (Freetown, 1939). Both numbers were read from the whole zone database; a test reads them again.
+
+-- The offset of a zone at an instant.
+create or replace function sisyphus._offset(p_timezone text, p_at bigint)
+returns bigint language sql stable parallel safe
+as $$ select pg_catalog.date_part('epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at $$;
+comment on function sisyphus._offset(text, bigint) is 'seconds by which the clocks of a zone are ahead of UTC at an instant';
+
+-- First instant in (p_from, p_to] at which the clocks of the zone change; null when they do not.
+create or replace function sisyphus._next_transition(p_timezone text, p_from bigint, p_to bigint)
+returns bigint language plpgsql stable parallel safe
+as $$
+declare
+    c_step constant bigint := 259200;
+    v_offset bigint := sisyphus._offset(p_timezone, p_from);
+    v_same bigint := p_from;
+    v_other bigint := p_from;
+    v_middle bigint;
+begin
+    loop
+        v_other := least(v_other + c_step, p_to);
+        exit when sisyphus._offset(p_timezone, v_other) <> v_offset;
+        if v_other >= p_to then
+            return null;
+        end if;
+        v_same := v_other;
+    end loop;
+    while v_other - v_same > 1 loop
+        v_middle := (v_same + v_other) / 2;
+        if sisyphus._offset(p_timezone, v_middle) = v_offset then
+            v_same := v_middle;
+        else
+            v_other := v_middle;
+        end if;
+    end loop;
+    return v_other;
+end
+$$;
+comment on function sisyphus._next_transition(text, bigint, bigint) is 'first clock change of a zone after p_from and not after p_to, null when there is none';
+
+-- First matching second of a day at or after p_second; null when there is none.
+create or replace function sisyphus._next_second(p_compiled bigint[], p_second int)
+returns int language plpgsql immutable parallel safe
+as $$
+declare
+    v_hour int := p_second / 3600;
+    v_minute int := p_second / 60 % 60;
+    v_second int := p_second % 60;
+    v_next int;
+begin
+    if (p_compiled[4] << v_hour) < 0 then
+        if (p_compiled[3] << v_minute) < 0 then
+            v_next := position(B'1' in (p_compiled[2] << v_second)::bit(64));
+            if v_next > 0 then
+                return p_second + v_next - 1;
+            end if;
+        end if;
+        v_next := position(B'1' in (p_compiled[3] << (v_minute + 1))::bit(64));
+        if v_next > 0 then
+            return v_hour * 3600 + (v_minute + v_next) * 60 + position(B'1' in p_compiled[2]::bit(64)) - 1;
+        end if;
+    end if;
+    v_next := position(B'1' in (p_compiled[4] << (v_hour + 1))::bit(64));
+    if v_next > 0 then
+        return (v_hour + v_next) * 3600 + (position(B'1' in p_compiled[3]::bit(64)) - 1) * 60 + position(B'1' in p_compiled[2]::bit(64)) - 1;
+    end if;
+    return null;
+end
+$$;
+comment on function sisyphus._next_second(bigint[], int) is 'first matching second of a day at or after p_second, null when there is none';
+
+-- The matching days of a month, bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01),
+-- p_length the number of its days.
+create or replace function sisyphus._month_days(p_compiled bigint[], p_first int, p_length int)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    -- 42 bits: a week of weekdays (7 bits, Sunday left), six times over
+    c_weeks constant bigint := 34630287489;
+    v_weekday int := ((p_first % 7) + 11) % 7;
+    v_month bigint := ((1::bigint << p_length) - 1) << (63 - p_length);
+    v_days bigint := p_compiled[5];
+    v_weekdays bigint;
+    v_special bigint;
+    v_last int;
+    v_day int;
+begin
+    v_weekdays := (((p_compiled[7] >> 57) & 127) * c_weeks) << (21 + v_weekday);
+    if p_compiled[8] <> 0 then
+        v_special := p_compiled[8];
+        if (v_special << 32) < 0 then
+            v_days := v_days | sisyphus._bit(p_length);
+        end if;
+        if (v_special << 33) < 0 then
+            v_last := (v_weekday + p_length - 1) % 7;
+            v_days := v_days | sisyphus._bit(p_length - case v_last when 6 then 1 when 0 then 2 else 0 end);
+        end if;
+        v_day := position(B'1' in v_special::bit(64)) - 1;
+        while v_day between 1 and p_length loop
+            v_last := (v_weekday + v_day - 1) % 7;
+            v_days := v_days | sisyphus._bit(v_day + case v_last
+                when 6 then case when v_day = 1 then 2 else -1 end
+                when 0 then case when v_day = p_length then -2 else 1 end
+                else 0 end);
+            v_special := v_special & ~sisyphus._bit(v_day);
+            v_day := position(B'1' in v_special::bit(64)) - 1;
+        end loop;
+    end if;
+    if p_compiled[9] <> 0 then
+        for v_nth in 1 .. 6 loop
+            v_special := ((((p_compiled[9] >> (57 - 7 * v_nth)) & 127) * c_weeks) << (21 + v_weekday));
+            v_weekdays := v_weekdays | (v_special & case
+                when v_nth < 6 then 127::bigint << (63 - 7 * v_nth)
+                else 127::bigint << (63 - p_length) end);
+        end loop;
+    end if;
+    return v_month & case when p_compiled[10] = 2 then v_days | v_weekdays else v_days & v_weekdays end;
+end
+$$;
+comment on function sisyphus._month_days(bigint[], int, int) is 'the matching days of a month as a mask';
+
+-- First matching day at or after p_day (0 is 1970-01-01); null when the next 41 years have none: 29 February on a
+-- given weekday can be 40 years away, around a century that is no leap year.
+create or replace function sisyphus._next_day(p_compiled bigint[], p_day int)
+returns int language plpgsql immutable parallel safe
+as $$
+declare
+    v_date date := date '1970-01-01' + p_day;
+    v_year int := pg_catalog.date_part('year', v_date);
+    v_month int := pg_catalog.date_part('month', v_date);
+    v_day int := pg_catalog.date_part('day', v_date);
+    v_last_year int := v_year + 41;
+    v_first int;
+    v_next int;
+begin
+    loop
+        v_next := position(B'1' in (p_compiled[6] << v_month)::bit(64));
+        if v_next <> 1 then
+            v_day := 1;
+            v_month := v_month + v_next - 1;
+            if v_next = 0 then
+                v_year := v_year + 1;
+                v_month := position(B'1' in p_compiled[6]::bit(64)) - 1;
+                exit when v_year > v_last_year;
+            end if;
+        end if;
+        v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
+        v_next := position(B'1' in (sisyphus._month_days(p_compiled, v_first, case v_month
+            when 2 then case when v_year % 4 = 0 and (v_year % 100 <> 0 or v_year % 400 = 0) then 29 else 28 end
+            when 4 then 30 when 6 then 30 when 9 then 30 when 11 then 30 else 31 end) << v_day)::bit(64));
+        if v_next > 0 then
+            return v_first + v_day + v_next - 2;
+        end if;
+        v_day := 1;
+        v_month := v_month + 1;
+    end loop;
+    return null;
+end
+$$;
+comment on function sisyphus._next_day(bigint[], int) is 'first matching day at or after p_day, null when there is none';
+
+-- First match on the wall clock at or after p_local; null when there is none.
+create or replace function sisyphus._next_match(p_compiled bigint[], p_local bigint)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_second int := (p_local % 86400 + 86400) % 86400;
+    v_day int := (p_local - v_second) / 86400;
+    v_matching_day int := case when p_compiled[10] = 0 then v_day else sisyphus._next_day(p_compiled, v_day) end;
+begin
+    if v_matching_day = v_day then
+        v_second := sisyphus._next_second(p_compiled, v_second);
+        if v_second is not null then
+            return v_day::bigint * 86400 + v_second;
+        end if;
+        v_matching_day := case when p_compiled[10] = 0 then v_day + 1 else sisyphus._next_day(p_compiled, v_day + 1) end;
+    end if;
+    return v_matching_day::bigint * 86400 + p_compiled[11];
+end
+$$;
+comment on function sisyphus._next_match(bigint[], bigint) is 'first second at or after p_local at which the wall clock matches, null when there is none';
+
+-- First fire of a cron schedule after p_after, around all clock changes.
+-- Known at the head of each pass: nothing fires after p_after and before the wall clock, which ran v_offset ahead
+-- of UTC at v_base, reaches v_local. Each pass returns or moves v_base forward, past a clock change at the latest.
+create or replace function sisyphus._next_cron_fire(p_compiled bigint[], p_timezone text, p_after bigint)
+returns bigint language plpgsql stable parallel safe
+as $$
+declare
+    c_far constant bigint := 97200;
+    c_short constant bigint := 10800;
+    v_fixed boolean := p_compiled[1] = 1;
+    v_base bigint := p_after;
+    v_offset bigint := sisyphus._offset(p_timezone, p_after);
+    v_local bigint := p_after + v_offset + 1;
+    v_match bigint;
+    v_fire bigint;
+    v_change bigint;
+    v_jump bigint;
+begin
+    loop
+        v_match := sisyphus._next_match(p_compiled, v_local);
+        v_fire := v_match - v_offset;
+        -- No clock change near either end (a wildcard job that fires soon: none between): the common case.
+        if sisyphus._offset(p_timezone, v_fire) = v_offset
+            and (v_fire - v_base <= c_far and not v_fixed
+                or sisyphus._offset(p_timezone, v_fire - c_far) = v_offset
+                and (v_fire - v_base <= c_far or sisyphus._offset(p_timezone, v_base + c_far) = v_offset))
+        then
+            return v_fire;
+        end if;
+        if v_match is null then
+            return null;
+        end if;
+        v_change := sisyphus._next_transition(p_timezone, v_base, v_base + c_far);
+        if v_change is null and v_fire - v_base > c_far then
+            v_base := v_fire - c_far;
+            v_offset := sisyphus._offset(p_timezone, v_base);
+            v_local := v_base + v_offset;
+        elsif v_change is null or v_fire < v_change then
+            -- In the present offset: right, unless a fixed job is in the second pass of a repeated hour.
+            v_change := sisyphus._next_transition(p_timezone, v_fire - c_short, v_fire);
+            v_jump := v_offset - sisyphus._offset(p_timezone, v_change - 1);
+            if v_fixed and v_jump < 0 and v_fire < v_change - v_jump and v_jump > -c_short then
+                v_base := v_change - v_jump;
+                v_local := v_base + v_offset;
+            else
+                return v_fire;
+            end if;
+        else
+            v_jump := sisyphus._offset(p_timezone, v_change) - v_offset;
+            if v_fixed and v_jump between 1 and c_short - 1 and v_match < v_change + v_offset + v_jump then
+                return v_change;
+            end if;
+            v_base := v_change;
+            if v_fixed and v_jump between 1 - c_short and -1 then
+                v_base := v_change - v_jump;
+            end if;
+            v_offset := v_offset + v_jump;
+            v_local := v_base + v_offset;
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._next_cron_fire(bigint[], text, bigint) is 'first fire of a compiled cron schedule after p_after, in seconds since the epoch, null when there is none';
+
+-- The instant at which the clocks of a zone show a wall-clock time: the first when they show it twice, the end of the gap
+-- when it lies in a short one; null when it lies in a longer one (Apia's lost day).
+create or replace function sisyphus._instant(p_timezone text, p_local bigint)
+returns bigint language plpgsql stable parallel safe
+as $$
+declare
+    c_far constant bigint := 97200;
+    v_before bigint := sisyphus._offset(p_timezone, p_local - c_far);
+    v_change bigint := sisyphus._next_transition(p_timezone, p_local - c_far, p_local + c_far);
+    v_after bigint := sisyphus._offset(p_timezone, v_change);
+begin
+    if v_change is null or p_local - v_before < v_change then
+        return p_local - v_before;
+    elsif p_local - v_after >= v_change then
+        return p_local - v_after;
+    end if;
+    return case when v_after - v_before < 10800 then v_change end;
+end
+$$;
+comment on function sisyphus._instant(text, bigint) is 'the instant of a wall-clock time in a zone, null when its clocks never show it';
+
+-- Strictly after p_after. p_anchor: where `every` counts from.
+create or replace function sisyphus._next_fire(p_compiled bigint[], p_timezone text, p_after timestamptz, p_anchor timestamptz)
+returns timestamptz language plpgsql stable parallel safe
+as $$
+declare
+    v_after bigint;
+    v_anchor bigint;
+begin
+    if p_after >= timestamptz '9999-01-01 00:00:00+00' then
+        return null;
+    end if;
+    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_after, timestamptz '0001-01-01 00:00:00+00')))::bigint;
+    case p_compiled[1]
+        when 1, 2 then
+            return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after));
+        when 3 then
+            v_anchor := pg_catalog.floor(pg_catalog.date_part('epoch', p_anchor))::bigint;
+            return pg_catalog.to_timestamp(v_anchor
+                + case when v_anchor > v_after then 0 else ((v_after - v_anchor) / p_compiled[2] + 1) * p_compiled[2] end);
+        when 4 then
+            return case when p_compiled[2] > v_after then pg_catalog.to_timestamp(p_compiled[2]) end;
+        else
+            return null;
+    end case;
+end
+$$;
+comment on function sisyphus._next_fire(bigint[], text, timestamptz, timestamptz) is 'first fire of a compiled schedule strictly after p_after, null when there is none';
+
+-- How many values below p_value a mask holds.
+create or replace function sisyphus._count_below(p_mask bigint, p_value int)
+returns bigint language sql immutable parallel safe
+as $$ select pg_catalog.bit_count(((p_mask >> 1 >> (63 - p_value)) & ((1::bigint << p_value) - 1))::bit(64)) $$;
+comment on function sisyphus._count_below(bigint, int) is 'how many values below p_value a mask holds';
+
+-- How many seconds of a matching day before p_second fire; 86400 counts the whole day.
+create or replace function sisyphus._count_seconds(p_compiled bigint[], p_second int)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_hour int := p_second / 3600;
+    v_minute int := p_second / 60 % 60;
+    v_seconds bigint := pg_catalog.bit_count(p_compiled[2]::bit(64));
+    v_count bigint;
+begin
+    v_count := sisyphus._count_below(p_compiled[4], v_hour) * pg_catalog.bit_count(p_compiled[3]::bit(64)) * v_seconds;
+    if (p_compiled[4] << v_hour) < 0 then
+        v_count := v_count + sisyphus._count_below(p_compiled[3], v_minute) * v_seconds;
+        if (p_compiled[3] << v_minute) < 0 then
+            v_count := v_count + sisyphus._count_below(p_compiled[2], p_second % 60);
+        end if;
+    end if;
+    return v_count;
+end
+$$;
+comment on function sisyphus._count_seconds(bigint[], int) is 'how many seconds of a matching day before p_second fire';
+
+-- How many days from p_first up to p_end, exclusive, match.
+create or replace function sisyphus._count_days(p_compiled bigint[], p_first int, p_end int)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_count bigint := 0;
+    v_date date := date '1970-01-01' + p_first;
+    v_month date := pg_catalog.make_date(pg_catalog.date_part('year', v_date)::int, pg_catalog.date_part('month', v_date)::int, 1);
+    v_next date;
+    v_start int;
+    v_days bigint;
+begin
+    if p_compiled[10] = 0 then
+        return p_end - p_first;
+    end if;
+    while v_month - date '1970-01-01' < p_end loop
+        v_start := v_month - date '1970-01-01';
+        v_next := (v_month + interval '1 month')::date;
+        if (p_compiled[6] << pg_catalog.date_part('month', v_month)::int) < 0 then
+            v_days := sisyphus._month_days(p_compiled, v_start, v_next - v_month);
+            v_count := v_count + sisyphus._count_below(v_days, least(p_end - v_start + 1, 32))
+                - sisyphus._count_below(v_days, greatest(p_first - v_start + 1, 0));
+        end if;
+        v_month := v_next;
+    end loop;
+    return v_count;
+end
+$$;
+comment on function sisyphus._count_days(bigint[], int, int) is 'how many days from p_first up to p_end, exclusive, match';
+
+-- How many seconds of the wall clock from p_first to p_last, both inclusive, match.
+create or replace function sisyphus._count_matches(p_compiled bigint[], p_first bigint, p_last bigint)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_end bigint := p_last + 1;
+    v_first_second int := (p_first % 86400 + 86400) % 86400;
+    v_end_second int := (v_end % 86400 + 86400) % 86400;
+    v_first_day int := (p_first - v_first_second) / 86400;
+    v_end_day int := (v_end - v_end_second) / 86400;
+begin
+    if p_last < p_first then
+        return 0;
+    end if;
+    return sisyphus._count_days(p_compiled, v_first_day, v_end_day) * sisyphus._count_seconds(p_compiled, 86400)
+        - sisyphus._count_days(p_compiled, v_first_day, v_first_day + 1) * sisyphus._count_seconds(p_compiled, v_first_second)
+        + sisyphus._count_days(p_compiled, v_end_day, v_end_day + 1) * sisyphus._count_seconds(p_compiled, v_end_second);
+end
+$$;
+comment on function sisyphus._count_matches(bigint[], bigint, bigint) is 'how many seconds of the wall clock between two of them, both inclusive, match';
+
+-- Fires of a cron schedule after p_since and not after p_until: the matches of the wall clock between one clock change
+-- and the next, counted, plus what each change adds.
+create or replace function sisyphus._count_cron_fires(p_compiled bigint[], p_timezone text, p_since bigint, p_until bigint)
+returns bigint language plpgsql stable parallel safe
+as $$
+declare
+    c_short constant bigint := 10800;
+    v_offset bigint := sisyphus._offset(p_timezone, p_since);
+    v_base bigint := p_since;
+    v_local bigint := p_since + v_offset + 1;
+    v_count bigint := 0;
+    v_change bigint;
+    v_jump bigint;
+begin
+    if p_compiled[1] = 1 then
+        -- From the second pass of a repeated hour a fixed schedule fires only after it.
+        v_change := sisyphus._next_transition(p_timezone, p_since - c_short, p_since);
+        v_jump := v_offset - sisyphus._offset(p_timezone, v_change - 1);
+        if v_jump between 1 - c_short and -1 then
+            v_local := greatest(v_local, v_change + v_offset - v_jump);
+        end if;
+    end if;
+    loop
+        v_change := sisyphus._next_transition(p_timezone, v_base, p_until);
+        v_count := v_count + sisyphus._count_matches(p_compiled, v_local, coalesce(v_change - 1, p_until) + v_offset);
+        exit when v_change is null;
+        v_jump := sisyphus._offset(p_timezone, v_change) - v_offset;
+        v_base := v_change;
+        v_local := v_change + v_offset + v_jump;
+        if p_compiled[1] = 1 and v_jump between 1 and c_short - 1 then
+            -- All of the gap is one fire at its end, unless the schedule fires there anyway.
+            if sisyphus._count_matches(p_compiled, v_change + v_offset, v_local - 1) > 0
+                and sisyphus._count_matches(p_compiled, v_local, v_local) = 0
+            then
+                v_count := v_count + 1;
+            end if;
+        elsif p_compiled[1] = 1 and v_jump between 1 - c_short and -1 then
+            v_local := v_change + v_offset;
+        end if;
+        v_offset := v_offset + v_jump;
+    end loop;
+    return v_count;
+end
+$$;
+comment on function sisyphus._count_cron_fires(bigint[], text, bigint, bigint) is 'how often a compiled cron schedule fires after p_since and not after p_until';
+
+-- In closed form: no fire is visited, so a year of a per-second job costs no more than one of a daily job.
+create or replace function sisyphus._count_fires(p_compiled bigint[], p_timezone text, p_since timestamptz, p_until timestamptz, p_anchor timestamptz)
+returns bigint language plpgsql stable parallel safe
+as $$
+declare
+    v_since bigint := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_since, timestamptz '0001-01-01 00:00:00+00')));
+    v_until bigint := pg_catalog.floor(pg_catalog.date_part('epoch', least(p_until, timestamptz '9999-01-01 00:00:00+00')));
+    v_anchor bigint;
+begin
+    if v_until <= v_since then
+        return 0;
+    end if;
+    case p_compiled[1]
+        when 1, 2 then
+            return sisyphus._count_cron_fires(p_compiled, p_timezone, v_since, v_until);
+        when 3 then
+            v_anchor := pg_catalog.floor(pg_catalog.date_part('epoch', p_anchor))::bigint;
+            return case when v_until < v_anchor then 0 else (v_until - v_anchor) / p_compiled[2] + 1 end
+                - case when v_since < v_anchor then 0 else (v_since - v_anchor) / p_compiled[2] + 1 end;
+        when 4 then
+            return (p_compiled[2] > v_since and p_compiled[2] <= v_until)::int;
+        else
+            return 0;
+    end case;
+end
+$$;
+comment on function sisyphus._count_fires(bigint[], text, timestamptz, timestamptz, timestamptz)
+    is 'how often a compiled schedule fires after p_since and not after p_until';
+
+-- The newest p_limit fires after p_since and not after p_until, ascending. Bisects with _count_fires for the instant
+-- that has about p_limit fires after it; only those are visited.
+create or replace function sisyphus._last_fires(
+    p_compiled bigint[], p_timezone text, p_since timestamptz, p_until timestamptz, p_anchor timestamptz, p_limit int)
+returns setof timestamptz language plpgsql stable parallel safe
+as $$
+declare
+    v_low bigint := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_since, timestamptz '0001-01-01 00:00:00+00')));
+    v_until timestamptz := least(p_until, timestamptz '9999-01-01 00:00:00+00');
+    v_high bigint := pg_catalog.floor(pg_catalog.date_part('epoch', v_until));
+    v_middle bigint;
+    v_extra bigint := sisyphus._count_fires(p_compiled, p_timezone, p_since, v_until, p_anchor) - p_limit;
+    v_more bigint;
+    v_fire timestamptz;
+begin
+    -- v_low always has p_limit + v_extra fires after it.
+    while v_extra > p_limit and v_high - v_low > 1 loop
+        v_middle := (v_low + v_high) / 2;
+        v_more := sisyphus._count_fires(p_compiled, p_timezone, pg_catalog.to_timestamp(v_middle), v_until, p_anchor) - p_limit;
+        if v_more >= 0 then
+            v_low := v_middle;
+            v_extra := v_more;
+        else
+            v_high := v_middle;
+        end if;
+    end loop;
+    v_fire := pg_catalog.to_timestamp(v_low);
+    loop
+        v_fire := sisyphus._next_fire(p_compiled, p_timezone, v_fire, p_anchor);
+        exit when v_fire > v_until or v_fire is null;
+        v_extra := v_extra - 1;
+        if v_extra < 0 then
+            return next v_fire;
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._last_fires(bigint[], text, timestamptz, timestamptz, timestamptz, int)
+    is 'the newest p_limit fires of a compiled schedule after p_since and not after p_until, ascending';
+
+create or replace function sisyphus.next_fire(schedule text, timezone text default 'UTC', after timestamptz default null,
+    starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
+returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, next_fire.timezone), next_fire.timezone,
+        coalesce(next_fire.after, pg_catalog.clock_timestamp()), next_fire.starts_at);
+end
+$$;
+comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz) is 'first fire of a schedule strictly after an instant (default: now); null when it never fires again';
+
+-- since inclusive, until exclusive (null: no end). Stops after max fires.
+create or replace function sisyphus.fires(schedule text, timezone text, since timestamptz, until timestamptz,
+    max int default 1000, starts_at timestamptz default null)
+returns setof timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_compiled bigint[] := sisyphus._compile_schedule(fires.schedule, fires.timezone);
+    v_anchor timestamptz := coalesce(fires.starts_at, timestamptz '1970-01-01 00:00:00+00');
+    v_fire timestamptz := fires.since - interval '1 microsecond';
+begin
+    for v_count in 1 .. coalesce(fires.max, 1000) loop
+        v_fire := sisyphus._next_fire(v_compiled, fires.timezone, v_fire, v_anchor);
+        exit when v_fire is null or v_fire >= fires.until;
+        return next v_fire;
+    end loop;
+end
+$$;
+comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
+    is 'the fires of a schedule from since (inclusive) to until (exclusive), at most max of them';
+
+revoke all on function
+    sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint), sisyphus._next_second(bigint[], int),
+    sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int), sisyphus._next_match(bigint[], bigint),
+    sisyphus._next_cron_fire(bigint[], text, bigint), sisyphus._instant(text, bigint),
+    sisyphus._next_fire(bigint[], text, timestamptz, timestamptz), sisyphus._count_below(bigint, int),
+    sisyphus._count_seconds(bigint[], int), sisyphus._count_days(bigint[], int, int),
+    sisyphus._count_matches(bigint[], bigint, bigint), sisyphus._count_cron_fires(bigint[], text, bigint, bigint),
+    sisyphus._count_fires(bigint[], text, timestamptz, timestamptz, timestamptz),
+    sisyphus._last_fires(bigint[], text, timestamptz, timestamptz, timestamptz, int),
+    sisyphus.next_fire(text, text, timestamptz, timestamptz),
+    sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
+from public;
+
+grant execute on function
+    sisyphus.next_fire(text, text, timestamptz, timestamptz),
+    sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
+to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer, sisyphus_guardian;
