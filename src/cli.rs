@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        config::ConfigArgs, dev::DevArgs, guardian::GuardianArgs, keeper::KeeperArgs, migrate::MigrateArgs,
+        Ask, config::ConfigArgs, dev::DevArgs, doctor::DoctorArgs, guardian::GuardianArgs,
+        keeper::KeeperArgs, migrate::MigrateArgs,
     },
     observe::LogFormat,
 };
@@ -21,7 +22,7 @@ pub struct Cli {
 
     /// How log lines look; what is logged is set in SISYPHUS_LOG
     #[arg(long, global = true, value_enum, default_value_t, env = "SISYPHUS_LOG_FORMAT")]
-    #[arg(help_heading = "Logging")]
+    #[arg(help_heading = "Logging", hide_short_help = true)]
     pub log_format: LogFormat,
 
     /// What to do
@@ -41,6 +42,17 @@ pub enum Command {
     Guardian(GuardianArgs),
     /// Be the parent of this host's jobs
     Keeper(KeeperArgs),
+    /// What the database answers at once
+    #[command(flatten)]
+    Ask(Ask),
+    /// Find out why something does not run
+    Doctor(DoctorArgs),
     /// Look at the configuration
     Config(ConfigArgs),
+    /// Print the completions of a shell
+    #[command(after_long_help = "Example:\n  sisyphus completions bash > /etc/bash_completion.d/sisyphus")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }

@@ -5,11 +5,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use sisyphus::{
     cli::{Cli, Command},
     commands,
     config::{Connection, process_env},
+    db::client::Session,
     error::{Error, ErrorKind, Result},
     observe,
 };
@@ -37,7 +38,17 @@ fn run(cli: Cli) -> Result<()> {
         Command::Dev(args) => block_on(commands::dev::run(args)),
         Command::Guardian(args) => block_on(commands::guardian::run(args, connect()?)),
         Command::Migrate(args) => block_on(commands::migrate::run(args, &connect()?)),
+        Command::Ask(ask) => {
+            let connection = connect()?;
+            block_on(async move { ask.run(&Session::open(&connection).await?).await })
+        }
+        Command::Doctor(args) => block_on(commands::doctor::run(args, &connect()?)),
         Command::Config(args) => commands::config::run(&args, &connect()?),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sisyphus", &mut script);
+            commands::output::print_raw(&String::from_utf8_lossy(&script))
+        }
     }
 }
 

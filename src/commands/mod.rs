@@ -1,8 +1,93 @@
 //! One module a command, or a few that belong together: thin callers of the SQL functions and views.
 
 pub mod config;
+mod control;
+mod definition;
 pub mod dev;
+pub mod doctor;
 pub mod guardian;
+mod hosts;
+mod job_options;
 pub mod keeper;
+mod look;
 pub mod migrate;
 pub mod output;
+mod show;
+
+use control::{CancelArgs, RerunArgs, RunArgs, TerminateArgs};
+use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
+use hosts::{ActivateArgs, DrainArgs, HostsArgs, PoolArgs, SlotsArgs};
+use look::{JobsArgs, NextArgs, RunsArgs};
+use show::{LogsArgs, ShowArgs};
+
+use crate::{db::client::Session, error::Result};
+
+/// The commands that ask the database for one thing and end.
+#[derive(Debug, clap::Subcommand)]
+pub enum Ask {
+    /// Create or replace a job
+    Schedule(ScheduleArgs),
+    /// Change a job
+    Alter(AlterArgs),
+    /// End a job; its history stays
+    Unschedule(UnscheduleArgs),
+    /// Stop running a job for a while
+    Suspend(SuspendArgs),
+    /// Run a suspended job again
+    Resume(ResumeArgs),
+    /// Run a job now
+    Run(RunArgs),
+    /// Run an ended run again
+    Rerun(RerunArgs),
+    /// End runs that have started
+    Terminate(TerminateArgs),
+    /// Withdraw runs that have not started
+    Cancel(CancelArgs),
+    /// List jobs
+    Jobs(JobsArgs),
+    /// List runs
+    Runs(RunsArgs),
+    /// List what is due next
+    Next(NextArgs),
+    /// Show all about a job or run
+    Show(ShowArgs),
+    /// Print what a run wrote
+    Logs(LogsArgs),
+    /// List hosts
+    Hosts(HostsArgs),
+    /// List, make and change pools of hosts
+    Pool(PoolArgs),
+    /// Stop new work on a host
+    Drain(DrainArgs),
+    /// Give a drained host work again
+    Activate(ActivateArgs),
+    /// Set how many runs a host takes at once
+    Slots(SlotsArgs),
+}
+
+impl Ask {
+    /// Asks.
+    pub async fn run(self, session: &Session) -> Result<()> {
+        match self {
+            Self::Schedule(args) => definition::schedule(args, session).await,
+            Self::Alter(args) => definition::alter(args, session).await,
+            Self::Unschedule(args) => definition::unschedule(args, session).await,
+            Self::Suspend(args) => definition::suspend(args, session).await,
+            Self::Resume(args) => definition::resume(args, session).await,
+            Self::Run(args) => control::run(args, session).await,
+            Self::Rerun(args) => control::rerun(args, session).await,
+            Self::Terminate(args) => control::terminate(args, session).await,
+            Self::Cancel(args) => control::cancel(args, session).await,
+            Self::Jobs(args) => look::jobs(args, session).await,
+            Self::Runs(args) => look::runs(args, session).await,
+            Self::Next(args) => look::next(args, session).await,
+            Self::Show(args) => show::show(args, session).await,
+            Self::Logs(args) => show::logs(args, session).await,
+            Self::Hosts(args) => hosts::hosts(args, session).await,
+            Self::Pool(args) => hosts::pool(args, session).await,
+            Self::Drain(args) => hosts::drain(args, session).await,
+            Self::Activate(args) => hosts::activate(args, session).await,
+            Self::Slots(args) => hosts::slots(args, session).await,
+        }
+    }
+}

@@ -127,7 +127,7 @@ fn unwritable(error: io::Error) -> Error {
     Error::new(ErrorKind::Failed, "cannot write to stdout").source(error)
 }
 
-/// Reads a row.
+/// Reads a row; the keys keep the order of the view's columns.
 pub fn object(text: &str) -> Result<Map<String, Value>> {
     serde_json::from_str(text).map_err(|e| {
         Error::new(ErrorKind::Failed, "the database sent a row that is no JSON object").source(e)

@@ -1,5 +1,4 @@
-//! What people ask of the database: one session, named-argument calls that pass only what was given, and
-//! rows of views as JSON.
+//! The session of a person's command: named-argument calls that pass only what was given, and rows as JSON.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -9,6 +8,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Socket, tls::NoTlsStream, type
 use crate::{
     config::Connection,
     error::{Error, ErrorKind, Result},
+    migrate,
 };
 
 /// What a person's statement may take before the server ends it.
@@ -43,6 +43,11 @@ impl Session {
         &mut self.client
     }
 
+    /// The schema's version; none when it is not installed.
+    pub async fn schema_version(&self) -> Result<Option<i64>> {
+        migrate::installed_version(&self.client).await
+    }
+
     /// Calls a function and returns its results as text, one for each row.
     pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
         let rows = self.client.query(&format!("select ({})::text", call.sql()), &call.values()).await?;
@@ -55,7 +60,7 @@ impl Session {
     }
 
     /// Runs a query and returns its rows as JSON objects whose keys stand in the order of the columns.
-    pub async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
+    pub(super) async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
         let sql = format!(
             "select row_to_json(t)::text, extract(epoch from clock_timestamp())::float8 from ({query}) t"
         );
@@ -77,6 +82,7 @@ pub struct Rows {
 }
 
 enum Value {
+    Null,
     Text(String),
     List(Vec<String>),
 }
@@ -107,6 +113,14 @@ impl Call {
             Some(value) => self.arg(name, kind, value.to_string()),
             None => self,
         }
+    }
+
+    /// Adds an argument that has no default, NULL when there is no value.
+    #[must_use]
+    pub fn nullable(mut self, name: &'static str, kind: &'static str, value: Option<&str>) -> Self {
+        let value = value.map_or(Value::Null, |text| Value::Text(text.to_owned()));
+        self.arguments.push((name, kind, value));
+        self
     }
 
     /// Adds an array, when it has elements; the type is the array's.
@@ -141,6 +155,7 @@ impl Call {
         self.arguments
             .iter()
             .map(|(_, _, value)| match value {
+                Value::Null => &None::<String> as &(dyn ToSql + Sync),
                 Value::Text(text) => text as &(dyn ToSql + Sync),
                 Value::List(list) => list as &(dyn ToSql + Sync),
             })

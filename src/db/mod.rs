@@ -1,3 +1,6 @@
 //! db.
 
 pub mod client;
+pub mod doctor;
+mod views;
+pub use views::RunFilter;

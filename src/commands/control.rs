@@ -1,0 +1,144 @@
+//! `run`, `rerun`, `terminate`, `cancel`: what happens to single runs.
+
+use std::time::Duration;
+
+use super::output;
+use crate::{
+    db::client::{Call, Session},
+    error::{Error, ErrorKind, Result},
+};
+
+/// How often a waiting `run` looks; the database is asked for two index probes each time.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Arguments of `sisyphus run`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    sisyphus run nightly --wait\n  \
+    sisyphus run resize --payload '{\"image\": 7}' --dedup-key image-7")]
+pub struct RunArgs {
+    /// Name of the job
+    name: String,
+    /// Input of this run instead of the job's
+    #[arg(long, value_name = "JSON")]
+    payload: Option<String>,
+    /// Not before this; without an offset in the database's time zone
+    #[arg(long, value_name = "TIMESTAMP")]
+    at: Option<String>,
+    /// On this host of the job's pool
+    #[arg(long)]
+    host: Option<String>,
+    /// While a run of the job with this key is unfinished, give its number and make none
+    #[arg(long, value_name = "KEY")]
+    dedup_key: Option<String>,
+    /// Wait for the end and succeed only if the run does
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Arguments of `sisyphus rerun`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus rerun 4711 --wait")]
+pub struct RerunArgs {
+    /// Number of the run to repeat with its payload
+    run_id: i64,
+    /// Wait for the end and succeed only if the run does
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Arguments of `sisyphus terminate`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus terminate 4711 --reason 'wrong input'")]
+pub struct TerminateArgs {
+    /// Numbers of runs
+    #[arg(required = true, value_name = "RUN_ID")]
+    run_ids: Vec<i64>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+/// Arguments of `sisyphus cancel`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus cancel 4711 4712")]
+pub struct CancelArgs {
+    /// Numbers of runs
+    #[arg(required = true, value_name = "RUN_ID")]
+    run_ids: Vec<i64>,
+}
+
+/// Fires a job; its run numbers go to stdout.
+pub(super) async fn run(args: RunArgs, session: &Session) -> Result<()> {
+    let call = Call::new("run_now")
+        .arg("name", "text", &args.name)
+        .given("payload", "jsonb", args.payload.as_ref())
+        .given("at", "timestamptz", args.at.as_ref())
+        .given("host", "text", args.host.as_ref())
+        .given("dedup_key", "text", args.dedup_key.as_ref());
+    begin(&call, args.wait, session).await
+}
+
+/// Fires a run again.
+pub(super) async fn rerun(args: RerunArgs, session: &Session) -> Result<()> {
+    begin(&Call::new("rerun").arg("run_id", "bigint", args.run_id.to_string()), args.wait, session).await
+}
+
+/// Asks for the end of runs.
+pub(super) async fn terminate(args: TerminateArgs, session: &Session) -> Result<()> {
+    for run_id in args.run_ids {
+        let call = Call::new("terminate").arg("run_id", "bigint", run_id.to_string()).given(
+            "reason",
+            "text",
+            args.reason.as_ref(),
+        );
+        session.call(&call).await?;
+        eprintln!("asked for the end of run {run_id}");
+    }
+    Ok(())
+}
+
+/// Withdraws runs that have not started.
+pub(super) async fn cancel(args: CancelArgs, session: &Session) -> Result<()> {
+    for run_id in args.run_ids {
+        session.call(&Call::new("cancel").arg("run_id", "bigint", run_id.to_string())).await?;
+        eprintln!("asked to withdraw run {run_id}");
+    }
+    Ok(())
+}
+
+async fn begin(call: &Call, wait: bool, session: &Session) -> Result<()> {
+    let ids: Vec<i64> = session.call(call).await?.iter().flatten().filter_map(|id| id.parse().ok()).collect();
+    for id in &ids {
+        output::print(&id.to_string())?;
+    }
+    if !wait {
+        return Ok(());
+    }
+    let mut failed = Vec::new();
+    for id in ids {
+        if !wait_for(id, session).await? {
+            failed.push(id);
+        }
+    }
+    match failed.first() {
+        None => Ok(()),
+        Some(id) => Err(Error::new(ErrorKind::Failed, format!("run {id} did not succeed"))
+            .hint(format!("sisyphus logs {id} shows its output"))),
+    }
+}
+
+/// Waits until a run has ended and says how; true when it succeeded.
+async fn wait_for(run_id: i64, session: &Session) -> Result<bool> {
+    loop {
+        let rows = session.ended_run(run_id).await?;
+        if let Some(text) = rows.objects.first() {
+            let row = output::object(text)?;
+            let get = |key: &str| row.get(key).map(output::plain).unwrap_or_default();
+            let on = if get("host").is_empty() { String::new() } else { format!(" on {}", get("host")) };
+            eprintln!("run {run_id} {}{on}: {}", get("state"), get("reason"));
+            return Ok(get("state") == "succeeded");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

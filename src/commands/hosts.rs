@@ -1,0 +1,198 @@
+//! `hosts`, `pool`, `drain`, `activate`, `slots`: where jobs run.
+
+use super::{
+    job_options::{pairs, text},
+    output::{Column, Format, print_rows},
+};
+use crate::{
+    db::client::{Call, Session},
+    error::Result,
+};
+
+/// Arguments of `sisyphus hosts`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus hosts --pool web")]
+pub struct HostsArgs {
+    /// Only hosts of this pool
+    #[arg(long)]
+    pool: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of `sisyphus pool`.
+#[derive(Debug, clap::Args)]
+pub struct PoolArgs {
+    #[command(subcommand)]
+    command: PoolCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum PoolCommand {
+    /// List pools and what waits in them
+    #[command(after_long_help = "Example:\n  sisyphus pool list")]
+    List {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Make a pool of listed hosts, or of those that have certain labels
+    #[command(after_long_help = "Examples:\n  sisyphus pool create web web1 web2\n  \
+                                 sisyphus pool create gpu --label gpu=yes")]
+    Create {
+        /// Name of the pool
+        name: String,
+        /// Its hosts; they may register later
+        hosts: Vec<String>,
+        /// Label that its hosts have, may be repeated
+        #[arg(long = "label", value_name = "NAME=VALUE", conflicts_with = "hosts")]
+        labels: Vec<String>,
+        /// What it is for
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+    },
+    /// Drop a pool that no job uses
+    #[command(after_long_help = "Example:\n  sisyphus pool drop web")]
+    Drop {
+        /// Name of the pool
+        name: String,
+    },
+    /// Put hosts into a pool
+    #[command(after_long_help = "Example:\n  sisyphus pool add web web3")]
+    Add {
+        /// Name of the pool
+        pool: String,
+        /// Names of hosts
+        #[arg(required = true)]
+        hosts: Vec<String>,
+    },
+    /// Take hosts out of a pool
+    #[command(after_long_help = "Example:\n  sisyphus pool remove web web3")]
+    Remove {
+        /// Name of the pool
+        pool: String,
+        /// Names of hosts
+        #[arg(required = true)]
+        hosts: Vec<String>,
+    },
+}
+
+/// Arguments of `sisyphus drain`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus drain web1")]
+pub struct DrainArgs {
+    /// Name of the host
+    host: String,
+}
+
+/// Arguments of `sisyphus activate`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus activate web1")]
+pub struct ActivateArgs {
+    /// Name of the host
+    host: String,
+}
+
+/// Arguments of `sisyphus slots`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus slots web1 8")]
+pub struct SlotsArgs {
+    /// Name of the host
+    host: String,
+    /// Runs it takes at once
+    slots: u32,
+}
+
+/// Lists hosts.
+pub(super) async fn hosts(args: HostsArgs, session: &Session) -> Result<()> {
+    let rows = session.hosts(args.pool.as_deref()).await?;
+    let columns = [
+        Column::text("host"),
+        Column::text("state"),
+        Column::number("running"),
+        Column::number("slots"),
+        Column::duration("seen_seconds_ago").titled("seen ago"),
+        Column::number("clock_offset_ms").titled("clock ms"),
+        Column::text("version"),
+        Column::text("pools"),
+        Column::text("problem"),
+    ];
+    print_rows(&rows, &columns, args.format, "no host has registered; start `sisyphus guardian` on one")
+}
+
+/// Looks at pools and changes them.
+pub(super) async fn pool(args: PoolArgs, session: &Session) -> Result<()> {
+    match args.command {
+        PoolCommand::List { format } => {
+            let columns = [
+                Column::text("pool"),
+                Column::number("pending"),
+                Column::number("overdue"),
+                Column::number("claimed"),
+                Column::number("running"),
+                Column::number("slots_free"),
+            ];
+            print_rows(&session.pools().await?, &columns, format, "no pools")
+        }
+        PoolCommand::Create { name, hosts, labels, description } => {
+            let selector = pairs("--label", &labels, text)?;
+            let call = Call::new("create_pool")
+                .arg("name", "text", &name)
+                .list("hosts", "text[]", &hosts)
+                .given("selector", "jsonb", selector)
+                .given("description", "text", description);
+            session.call(&call).await?;
+            eprintln!("created pool {name}");
+            Ok(())
+        }
+        PoolCommand::Drop { name } => {
+            session.call(&Call::new("drop_pool").arg("name", "text", &name)).await?;
+            eprintln!("dropped pool {name}");
+            Ok(())
+        }
+        PoolCommand::Add { pool, hosts } => {
+            membership("add_host", "added", "to", &pool, &hosts, session).await
+        }
+        PoolCommand::Remove { pool, hosts } => {
+            membership("remove_host", "removed", "from", &pool, &hosts, session).await
+        }
+    }
+}
+
+/// Stops new work on a host.
+pub(super) async fn drain(args: DrainArgs, session: &Session) -> Result<()> {
+    session.call(&Call::new("drain_host").arg("name", "text", &args.host)).await?;
+    eprintln!("{} finishes what it runs and takes nothing new", args.host);
+    Ok(())
+}
+
+/// Gives a drained host work again.
+pub(super) async fn activate(args: ActivateArgs, session: &Session) -> Result<()> {
+    session.call(&Call::new("activate_host").arg("name", "text", &args.host)).await?;
+    eprintln!("{} takes runs", args.host);
+    Ok(())
+}
+
+/// Sets how many runs a host takes at once.
+pub(super) async fn slots(args: SlotsArgs, session: &Session) -> Result<()> {
+    let call = Call::new("set_slots").arg("host", "text", &args.host).arg("n", "int", args.slots.to_string());
+    session.call(&call).await?;
+    eprintln!("{} takes {} runs at once", args.host, args.slots);
+    Ok(())
+}
+
+async fn membership(
+    function: &'static str,
+    done: &str,
+    preposition: &str,
+    pool: &str,
+    hosts: &[String],
+    session: &Session,
+) -> Result<()> {
+    for host in hosts {
+        session.call(&Call::new(function).arg("pool", "text", pool).arg("host", "text", host)).await?;
+        eprintln!("{done} {host} {preposition} pool {pool}");
+    }
+    Ok(())
+}

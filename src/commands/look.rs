@@ -1,0 +1,168 @@
+//! `jobs`, `runs`, `next`: lists.
+
+use super::output::{self, Column, Format, print_rows};
+use crate::{
+    db::{
+        RunFilter,
+        client::{Call, Session},
+    },
+    error::Result,
+};
+
+/// Arguments of `sisyphus jobs`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  sisyphus jobs --pool web\n  sisyphus jobs --format json | jq '.[].job'"
+)]
+pub struct JobsArgs {
+    /// Only jobs of this pool
+    #[arg(long)]
+    pool: Option<String>,
+    /// Only jobs in this state: active, suspended or broken
+    #[arg(long)]
+    state: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of `sisyphus runs`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  sisyphus runs nightly\n  sisyphus runs --failed -n 5\n  sisyphus runs --live"
+)]
+pub struct RunsArgs {
+    /// Only runs of this job
+    job: Option<String>,
+    /// Only runs on this host
+    #[arg(long)]
+    host: Option<String>,
+    /// Only attempts in this state, such as timed_out
+    #[arg(long)]
+    state: Option<String>,
+    /// Only what failed, timed out, was lost, refused or expired
+    #[arg(long, conflicts_with_all = ["state", "live"])]
+    failed: bool,
+    /// Only what is claimed or running
+    #[arg(long)]
+    live: bool,
+    /// How many ended attempts, the newest
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    limit: u32,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of `sisyphus next`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  sisyphus next\n  sisyphus next nightly -n 3\n  \
+                             sisyphus next --schedule '0 9 * * MON#1' --timezone Asia/Tokyo")]
+pub struct NextArgs {
+    /// Only this job; all jobs of the next day when not given
+    #[arg(conflicts_with = "schedule")]
+    job: Option<String>,
+    /// Try a schedule that no job has yet
+    #[arg(long, value_name = "SCHEDULE")]
+    schedule: Option<String>,
+    /// Time zone of the schedule that is tried
+    #[arg(long, value_name = "ZONE", requires = "schedule", default_value = "UTC")]
+    timezone: String,
+    /// How many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    limit: u32,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What a finished or live attempt looks like in a list.
+pub(super) const RUN_COLUMNS: [Column; 9] = [
+    Column::number("run_id").titled("run"),
+    Column::number("attempt").titled("try"),
+    Column::text("job"),
+    Column::text("host"),
+    Column::text("state"),
+    Column::when("due_at").titled("due"),
+    Column::duration("duration_seconds").titled("took"),
+    Column::number("exit_code").titled("exit"),
+    Column::text("reason"),
+];
+
+/// Lists jobs.
+pub(super) async fn jobs(args: JobsArgs, session: &Session) -> Result<()> {
+    let rows = session.jobs(args.pool.as_deref(), args.state.as_deref()).await?;
+    let columns = [
+        Column::text("job"),
+        Column::text("state"),
+        Column::text("schedule"),
+        Column::text("pool"),
+        Column::when("next_due_at").titled("next"),
+        Column::number("running"),
+        Column::text("last_state").titled("last"),
+        Column::when("last_started_at").titled("started"),
+        Column::duration("last_duration_seconds").titled("took"),
+        Column::percent("success_ratio").titled("ok"),
+    ];
+    print_rows(&rows, &columns, args.format, "no jobs; `sisyphus schedule --help` shows how to make one")
+}
+
+/// Lists live attempts, then ended ones.
+pub(super) async fn runs(args: RunsArgs, session: &Session) -> Result<()> {
+    let filter = RunFilter {
+        job: args.job.as_deref(),
+        host: args.host.as_deref(),
+        state: args.state.as_deref(),
+        failed: args.failed,
+        live: args.live,
+        limit: i64::from(args.limit),
+    };
+    print_rows(&session.runs(&filter).await?, &RUN_COLUMNS, args.format, "no runs")
+}
+
+/// Lists what is to come.
+pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
+    let mut columns = vec![Column::when("due_at").titled("due"), Column::text("local_time")];
+    let limit = i64::from(args.limit);
+    let rows = match (&args.job, &args.schedule) {
+        (_, Some(schedule)) => {
+            let call = Call::new("describe_schedule").arg("schedule", "text", schedule);
+            for sentence in session.call(&call).await?.iter().flatten() {
+                eprintln!("{schedule}: {sentence}");
+            }
+            session.fires(schedule, &args.timezone, limit).await?
+        }
+        (Some(job), None) => {
+            columns.push(Column::text("host_or_pool").titled("where"));
+            let call = Call::new("preview").arg("name", "text", job).arg("n", "int", args.limit.to_string());
+            session.call_rows(&call).await?
+        }
+        (None, None) => {
+            columns.insert(0, Column::text("job"));
+            columns.extend([Column::text("pool"), Column::text("host")]);
+            session.upcoming(limit).await?
+        }
+    };
+    print_rows(&rows, &columns, args.format, "nothing is due")
+}
+
+/// Prints all that is known of an object, a property a line.
+pub(super) fn print_properties(text: &str, now: f64) -> Result<()> {
+    let pairs = output::object(text)?;
+    let width = pairs.keys().map(String::len).max().unwrap_or(0);
+    for (key, value) in pairs {
+        let shown = match value.as_str() {
+            Some(time) if key.ends_with("_at") => {
+                format!("{} ({})", output::instant(time), output::when(time, now))
+            }
+            _ => match value.as_f64() {
+                Some(seconds) if key.ends_with("_seconds") => output::duration(seconds),
+                _ => output::plain(&value),
+            },
+        };
+        if !shown.is_empty() {
+            output::print(&format!("{key:<width$}  {shown}"))?;
+        }
+    }
+    Ok(())
+}

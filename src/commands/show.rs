@@ -1,0 +1,155 @@
+//! `show` and `logs`: one job or run.
+
+use super::{
+    look::{RUN_COLUMNS, print_properties},
+    output::{self, Column, Format, print_rows},
+};
+use crate::{
+    db::{
+        RunFilter,
+        client::{Call, Session},
+    },
+    error::{Error, ErrorKind, Result},
+};
+
+/// Arguments of `sisyphus show`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  sisyphus show nightly\n  sisyphus show 4711")]
+pub struct ShowArgs {
+    /// Name of a job or number of a run
+    #[arg(value_name = "JOB|RUN_ID")]
+    what: String,
+    /// Take a name of digits for a job
+    #[arg(long)]
+    job: bool,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Arguments of `sisyphus logs`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  sisyphus logs nightly\n  sisyphus logs 4711 --attempt 1 --only stderr"
+)]
+pub struct LogsArgs {
+    /// Name of a job, for its last ended attempt, or number of a run
+    #[arg(value_name = "JOB|RUN_ID")]
+    what: String,
+    /// This attempt of the run, not the last
+    #[arg(long, value_name = "N")]
+    attempt: Option<i32>,
+    /// One of the two streams
+    #[arg(long, value_enum)]
+    only: Option<Stream>,
+    /// Take a name of digits for a job
+    #[arg(long)]
+    job: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Shows a job with what is next and what was last, or a run with all its attempts.
+pub(super) async fn show(args: ShowArgs, session: &Session) -> Result<()> {
+    match run_id(&args.what, args.job) {
+        Some(run_id) => show_run(run_id, args.format, session).await,
+        None => show_job(&args.what, args.format, session).await,
+    }
+}
+
+/// Prints what the last attempt wrote: its stdout to stdout, its stderr to stderr.
+pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
+    let run_id = run_id(&args.what, args.job);
+    let job = run_id.is_none().then_some(args.what.as_str());
+    let rows = session.output(run_id, job, args.attempt).await?;
+    let Some(text) = rows.objects.first() else { return Err(no_output(run_id, &args.what, session).await?) };
+    let row = output::object(text)?;
+    let get = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+    if args.only != Some(Stream::Stderr) {
+        output::print_raw(get("stdout"))?;
+    }
+    match args.only {
+        None => eprint!("{}", get("stderr")),
+        Some(Stream::Stderr) => output::print_raw(get("stderr"))?,
+        Some(Stream::Stdout) => {}
+    }
+    Ok(())
+}
+
+async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
+    let rows = session.job(name).await?;
+    let Some(text) = rows.objects.first() else {
+        // The function knows the nearest name and says it.
+        let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "1");
+        session.call_rows(&call).await?;
+        return Err(Error::new(ErrorKind::Failed, format!("job \"{name}\" cannot be seen by this role")));
+    };
+    if format == Format::Json {
+        return output::print(text);
+    }
+    print_properties(text, rows.now)?;
+    let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "3");
+    let next = session.call_rows(&call).await?;
+    if !next.objects.is_empty() {
+        output::print("\nnext")?;
+        let columns = [
+            Column::when("due_at").titled("due"),
+            Column::text("local_time"),
+            Column::text("host_or_pool").titled("where"),
+        ];
+        print_rows(&next, &columns, format, "")?;
+    }
+    let filter = RunFilter { job: Some(name), limit: 5, ..RunFilter::default() };
+    let last = session.runs(&filter).await?;
+    if !last.objects.is_empty() {
+        output::print("\nruns")?;
+        print_rows(&last, &RUN_COLUMNS, format, "")?;
+    }
+    Ok(())
+}
+
+async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> {
+    let rows = session.run(run_id).await?;
+    if format == Format::Json {
+        return output::print(&format!("[{}]", rows.objects.join(",\n ")));
+    }
+    if rows.objects.is_empty() {
+        return Err(unknown_run(run_id));
+    }
+    for (at, text) in rows.objects.iter().enumerate() {
+        if at > 0 {
+            output::print("")?;
+        }
+        print_properties(text, rows.now)?;
+    }
+    Ok(())
+}
+
+fn run_id(what: &str, job: bool) -> Option<i64> {
+    if job { None } else { what.parse().ok() }
+}
+
+fn unknown_run(run_id: i64) -> Error {
+    Error::new(ErrorKind::Failed, format!("run {run_id} does not exist"))
+        .hint("sisyphus runs lists runs; results are kept as long as the job's retention says")
+}
+
+/// Why there is nothing to print; an unknown job is the database's to name.
+async fn no_output(run_id: Option<i64>, what: &str, session: &Session) -> Result<Error> {
+    let Some(run_id) = run_id else {
+        let call = Call::new("preview").arg("name", "text", what).arg("n", "int", "1");
+        session.call_rows(&call).await?;
+        return Ok(Error::new(ErrorKind::Failed, format!("job \"{what}\" has not run yet"))
+            .hint(format!("sisyphus run {what} --wait runs it now")));
+    };
+    let rows = session.run(run_id).await?;
+    Ok(match rows.objects.first() {
+        None => unknown_run(run_id),
+        Some(_) => Error::new(ErrorKind::Failed, format!("run {run_id} has no output yet"))
+            .hint("output is stored when the attempt ends"),
+    })
+}

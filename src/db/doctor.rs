@@ -1,0 +1,83 @@
+//! The questions of `sisyphus doctor`: each query answers with a row for everything that is wrong.
+
+use super::client::{Rows, Session};
+use crate::error::Result;
+
+/// A question to the views. Its rows have `bad` (false: worth a note), `found` and `remedy`.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// What is looked at.
+    pub name: &'static str,
+    /// What is said when no row comes.
+    pub good: &'static str,
+    query: &'static str,
+}
+
+/// In the order in which a person would look.
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "hosts",
+        good: "guardians are alive and report no problem",
+        query: "
+            select true as bad, 'no host has registered' as found,
+                   'start `sisyphus guardian` on a host' as remedy
+             where not exists (select from sisyphus.fleet)
+            union all
+            select true, 'no host is active', 'start a guardian, or `sisyphus activate HOST`'
+             where exists (select from sisyphus.fleet)
+               and not exists (select from sisyphus.fleet f where f.state in ('active', 'periodic'))
+            union all
+            select f.state = 'active' and f.problem is not null,
+                   format('host %s: %s', f.host, coalesce(f.problem,
+                          format('%s, silent for %s s', f.state, round(f.seen_seconds_ago)))),
+                   case f.state
+                       when 'active' then 'mend it; the guardian notices by itself'
+                       when 'draining' then format('`sisyphus activate %s` when it may work again', f.host)
+                       else format('start its guardian, or select sisyphus.forget_host(%L) when it is gone',
+                                   f.host)
+                   end
+              from sisyphus.fleet f
+             where f.problem is not null or f.state in ('unreachable', 'lost', 'draining', 'stopped')",
+    },
+    Check {
+        name: "jobs",
+        good: "none is broken or without a host",
+        query: "
+            select true as bad, format('job %s is broken', o.job) as found,
+                   format('`sisyphus show %s` says why; alter it', o.job) as remedy
+              from sisyphus.overview o where o.state = 'broken'
+            union all
+            select true, format('pool %s has no active host, so %s does not run', o.pool,
+                                string_agg(o.job, ', ' order by o.job)),
+                   format('start a guardian with --pool %s, or `sisyphus pool add %s HOST`', o.pool, o.pool)
+              from sisyphus.overview o
+             where o.state = 'active'
+               and not exists (select from sisyphus.fleet f
+                                where f.state in ('active', 'periodic') and o.pool = any (f.pools))
+             group by o.pool
+            union all
+            select false, format('suspended: %s', string_agg(o.job, ', ' order by o.job)),
+                   '`sisyphus resume JOB` when it may run again'
+              from sisyphus.overview o where o.state = 'suspended'
+            having count(*) > 0",
+    },
+    Check {
+        name: "runs",
+        good: "none is late",
+        query: "
+            select true as bad,
+                   format('run %s of %s is %s s late: %s', o.run_id, o.job, round(o.late_seconds), o.why) as found,
+                   '`sisyphus hosts` and `sisyphus pool list` show where room is' as remedy
+              from sisyphus.overdue o
+             where o.late_seconds > 5
+             order by o.late_seconds desc
+             limit 10",
+    },
+];
+
+impl Session {
+    /// Asks one question.
+    pub async fn doctor(&self, check: &Check) -> Result<Rows> {
+        self.rows(check.query, &[]).await
+    }
+}

@@ -1,0 +1,113 @@
+//! What people ask of the views.
+
+use super::client::{Rows, Session};
+use crate::error::Result;
+
+const JOBS: &str = "select * from sisyphus.overview o \
+     where ($1::text is null or o.pool = $1) and ($2::text is null or o.state = $2) order by o.job";
+
+const RUNS: &str = "(select r.run_id, r.attempt, r.job, r.host, r.state, r.due_at, r.started_at, \
+            null::timestamptz as finished_at, r.running_seconds as duration_seconds, null::int as exit_code, \
+            null::int as signal, null::text as reason \
+       from sisyphus.running r \
+      where ($1::text is null or r.job = $1) and ($2::text is null or r.host = $2) \
+        and ($3::text is null or r.state = $3) and not $4::boolean \
+      order by r.due_at desc) \
+     union all \
+     (select h.run_id, h.attempt, h.job, h.host, h.state, h.due_at, h.started_at, h.finished_at, \
+            h.duration_seconds, h.exit_code, h.signal, h.reason \
+       from sisyphus.history h \
+      where ($1::text is null or h.job = $1) and ($2::text is null or h.host = $2) \
+        and ($3::text is null or h.state = $3) and not $5::boolean \
+        and (not $4::boolean or h.state in ('failed', 'timed_out', 'lost', 'refused', 'expired')) \
+      order by h.finished_at desc, h.run_id desc limit $6)";
+
+const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 order by h.attempt desc";
+
+const ENDED: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
+     where h.run_id = $1 and h.is_final";
+
+const OUTPUT: &str = "select h.run_id, h.attempt, h.stdout, h.stderr from sisyphus.history h \
+     where ($1::bigint is null or h.run_id = $1) and ($2::text is null or h.job = $2) \
+       and ($3::int is null or h.attempt = $3) and h.attempt > 0 \
+     order by h.finished_at desc, h.attempt desc limit 1";
+
+const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
+     from sisyphus.fires($1, $2, clock_timestamp(), clock_timestamp() + '50 years', $3::bigint::int) f";
+
+const HOSTS: &str = "select * from sisyphus.fleet f \
+     where $1::text is null or $1 = any(f.pools) order by f.host";
+
+/// Which attempts to list.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunFilter<'a> {
+    /// Of this job.
+    pub job: Option<&'a str>,
+    /// On this host.
+    pub host: Option<&'a str>,
+    /// In this state.
+    pub state: Option<&'a str>,
+    /// Only failures.
+    pub failed: bool,
+    /// Only what has not ended.
+    pub live: bool,
+    /// How many ended ones.
+    pub limit: i64,
+}
+
+impl Session {
+    /// The view `overview`.
+    pub async fn jobs(&self, pool: Option<&str>, state: Option<&str>) -> Result<Rows> {
+        self.rows(JOBS, &[&pool, &state]).await
+    }
+
+    /// One row of the view `overview`.
+    pub async fn job(&self, name: &str) -> Result<Rows> {
+        self.rows("select * from sisyphus.overview o where o.job = $1", &[&name]).await
+    }
+
+    /// Live attempts, then the newest ended ones.
+    pub async fn runs(&self, filter: &RunFilter<'_>) -> Result<Rows> {
+        let RunFilter { job, host, state, failed, live, limit } = filter;
+        self.rows(RUNS, &[job, host, state, failed, live, limit]).await
+    }
+
+    /// The live attempt of a run and its ended ones, the newest first, with all columns.
+    pub async fn run(&self, run_id: i64) -> Result<Rows> {
+        let mut live = self.rows("select * from sisyphus.running r where r.run_id = $1", &[&run_id]).await?;
+        let ended = self.rows(ATTEMPTS, &[&run_id]).await?;
+        live.now = live.now.max(ended.now);
+        live.objects.extend(ended.objects);
+        Ok(live)
+    }
+
+    /// The attempt that ended a run; no row while it has not ended.
+    pub async fn ended_run(&self, run_id: i64) -> Result<Rows> {
+        self.rows(ENDED, &[&run_id]).await
+    }
+
+    /// What the last ended attempt of a run or job wrote.
+    pub async fn output(&self, run_id: Option<i64>, job: Option<&str>, attempt: Option<i32>) -> Result<Rows> {
+        self.rows(OUTPUT, &[&run_id, &job, &attempt]).await
+    }
+
+    /// The view `upcoming`.
+    pub async fn upcoming(&self, limit: i64) -> Result<Rows> {
+        self.rows("select * from sisyphus.upcoming u order by u.due_at, u.job limit $1", &[&limit]).await
+    }
+
+    /// The next occurrences of a schedule that no job has.
+    pub async fn fires(&self, schedule: &str, timezone: &str, limit: i64) -> Result<Rows> {
+        self.rows(FIRES, &[&schedule, &timezone, &limit]).await
+    }
+
+    /// The view `fleet`.
+    pub async fn hosts(&self, pool: Option<&str>) -> Result<Rows> {
+        self.rows(HOSTS, &[&pool]).await
+    }
+
+    /// The view `queue_depth`.
+    pub async fn pools(&self) -> Result<Rows> {
+        self.rows("select * from sisyphus.queue_depth q order by q.pool", &[]).await
+    }
+}
