@@ -125,10 +125,7 @@ impl Sessions {
 }
 
 impl Connect for Sessions {
-    fn connect(
-        &self,
-        _: &Config,
-    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
         Box::pin(self.try_open(|connection| {
             Handle::current().spawn(async move {
                 if let Err(err) = connection.await {
