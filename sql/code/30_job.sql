@@ -1,0 +1,347 @@
+-- Names, rights and single arguments: what every definition and control call checks before it writes anything.
+
+create or replace function sisyphus._raise_no_job(p_name text)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_deleted_at timestamptz;
+    v_nearest text;
+begin
+    select j.deleted_at into v_deleted_at from sisyphus.job j where j.name = p_name;
+    v_nearest := sisyphus._nearest(p_name, array(select j.name from sisyphus.job j where j.deleted_at is null));
+    raise exception 'job "%" does not exist', p_name
+        using errcode = '42704',
+              hint = case
+                  when v_deleted_at is not null then format('It was unscheduled at %s; schedule() brings it back.',
+                                                            sisyphus._instant_text(v_deleted_at))
+                  when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
+                  else 'View sisyphus.overview lists the jobs.' end;
+end
+$$;
+comment on function sisyphus._raise_no_job(text) is 'raises 42704 for a job name, with the nearest one';
+
+create or replace function sisyphus._check_access(p_what text, p_owner name, p_operators boolean)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if sisyphus._caller_is(p_owner) or sisyphus._caller_is('sisyphus_admin')
+       or p_operators and sisyphus._caller_is('sisyphus_operator') then
+        return;
+    end if;
+    raise exception '% belongs to role %', p_what, p_owner
+        using errcode = '42501',
+              hint = format('Act as %I, or as a member of it or of %s.', p_owner,
+                            case when p_operators then 'sisyphus_operator or ' else '' end || 'sisyphus_admin');
+end
+$$;
+comment on function sisyphus._check_access(text, name, boolean) is
+    'raises 42501 unless the caller owns the thing, is an admin, or is an operator where those may act too';
+
+-- Reads without a lock: an open transaction that changes the job holds up nobody who only needs it.
+create or replace function sisyphus._require_job(p_name text, p_operators boolean)
+returns sisyphus.job
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job sisyphus.job;
+begin
+    select j.* into v_job from sisyphus.job j where j.name = p_name and j.deleted_at is null;
+    if not found then
+        perform sisyphus._raise_no_job(p_name);
+    end if;
+    perform sisyphus._check_access(format('job "%s"', p_name), v_job.owner, p_operators);
+    return v_job;
+end
+$$;
+comment on function sisyphus._require_job(text, boolean) is
+    'A job that exists and that the caller may act on; raises 42704 or 42501';
+
+-- locks: the job's row, until the caller's transaction ends.
+create or replace function sisyphus._lock_job(p_name text, p_operators boolean)
+returns sisyphus.job
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- First whether the caller may: nobody holds the lock of a job that is not his.
+    perform sisyphus._require_job(p_name, p_operators);
+    perform from sisyphus.job j where j.name = p_name for no key update;
+    return sisyphus._require_job(p_name, p_operators);
+end
+$$;
+comment on function sisyphus._lock_job(text, boolean) is 'As _require_job(), and locks the job against other definition calls';
+
+create or replace function sisyphus._is_suspended(p_job sisyphus.job, p_now timestamptz)
+returns boolean
+language sql
+immutable
+parallel safe
+begin atomic
+    select (p_job).suspended_at is not null
+       and ((p_job).suspended_until is null or (p_job).suspended_until > p_now);
+end;
+comment on function sisyphus._is_suspended(sisyphus.job, timestamptz) is 'Whether a job is suspended at a moment';
+
+-- The catalogue of zones is read from files (30 ms): a zone already in use is known to exist. What PostgreSQL takes
+-- beyond it is refused: abbreviations have no clock changes, and "UTC+3" means three hours west.
+create or replace function sisyphus._check_timezone(p_timezone text)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_nearest text;
+begin
+    if p_timezone = 'UTC' or exists (select from sisyphus.job j where j.timezone = p_timezone)
+       or exists (select from pg_timezone_names z where z.name = p_timezone) then
+        return;
+    end if;
+    select z.name into v_nearest from pg_timezone_names z
+     where z.name ~ '^[A-Z]' and lower(z.name) like '%/' || lower(replace(p_timezone, ' ', '_'))
+     order by z.name limit 1;
+    v_nearest := coalesce(v_nearest, sisyphus._nearest(p_timezone, array(
+        select z.name from pg_timezone_names z where z.name ~ '^[A-Z]')));
+    raise exception 'time zone "%" is unknown', p_timezone
+        using errcode = '22023',
+              hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
+                          else 'Give a name from pg_timezone_names, such as Europe/Amsterdam.' end;
+end
+$$;
+comment on function sisyphus._check_timezone(text) is 'raises 22023 for a time zone that is not in the catalogue, with the nearest one';
+
+-- A pool that another transaction is dropping is refused, not waited for.
+-- locks: the pool's row, for key share.
+create or replace function sisyphus._require_pool(p_name text)
+returns bigint
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_pool_id bigint;
+    v_nearest text;
+begin
+    select p.pool_id into v_pool_id from sisyphus.pool p where p.name = p_name for key share skip locked;
+    if found then
+        return v_pool_id;
+    end if;
+    if exists (select from sisyphus.pool p where p.name = p_name) then
+        raise exception 'pool "%" is being dropped', p_name
+            using errcode = '55006', hint = 'Choose another pool, or try again when that transaction has ended.';
+    end if;
+    v_nearest := sisyphus._nearest(p_name, array(select p.name from sisyphus.pool p));
+    raise exception 'pool "%" does not exist', p_name
+        using errcode = '42704',
+              hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
+                          else format('Make it with create_pool(%L), or use pool default.', p_name) end;
+end
+$$;
+comment on function sisyphus._require_pool(text) is 'The number of a pool; raises 42704 with the nearest name, or 55006';
+
+create or replace function sisyphus._require_host(p_name text)
+returns sisyphus.host
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_host sisyphus.host;
+    v_nearest text;
+begin
+    select h.* into v_host from sisyphus.host h where h.name = p_name;
+    if not found then
+        v_nearest := sisyphus._nearest(p_name, array(select h.name from sisyphus.host h));
+        raise exception 'host "%" does not exist', p_name
+            using errcode = '42704',
+                  hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
+                              else 'A host exists once its guardian has registered; view sisyphus.fleet lists them.' end;
+    end if;
+    return v_host;
+end
+$$;
+comment on function sisyphus._require_host(text) is 'A host that has registered; raises 42704 with the nearest name';
+
+create or replace function sisyphus._raise_argument(p_what text, p_argument text, p_found text, p_hint text, p_words text[])
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_nearest text := sisyphus._nearest(p_found, p_words);
+begin
+    raise exception '%: % "%" is not allowed', p_what, p_argument, p_found
+        using errcode = '22023', column = p_argument,
+              hint = concat_ws(' ', 'Did you mean "' || v_nearest || '"?',
+                               coalesce(p_hint, format('Give one of %s.', array_to_string(p_words, ', '))));
+end
+$$;
+comment on function sisyphus._raise_argument(text, text, text, text, text[]) is
+    'raises 22023 for a value of an argument, with what is allowed';
+
+create or replace function sisyphus._check_env(p_what text, p_env jsonb)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bad record;
+begin
+    if p_env is null then
+        return;
+    end if;
+    if jsonb_typeof(p_env) <> 'object' then
+        perform sisyphus._raise_argument(p_what, 'env', p_env::text, 'Give an object such as {"LANG": "C"}.', null);
+    end if;
+    select e.key, e.value into v_bad
+      from jsonb_each(p_env) e
+     where e.key !~ '^[A-Za-z_][A-Za-z0-9_]*$' or e.key ~ '^SISYPHUS_' or jsonb_typeof(e.value) <> 'string'
+     order by e.key
+     limit 1;
+    if not found then
+        return;
+    end if;
+    perform sisyphus._raise_argument(p_what, 'env', v_bad.key, case
+        when v_bad.key ~ '^SISYPHUS_' then 'Names that begin with SISYPHUS_ are set by Sisyphus.'
+        when v_bad.key !~ '^[A-Za-z_][A-Za-z0-9_]*$' then 'Names consist of letters, digits and _, and begin with no digit.'
+        else format('Give its value as a string: {"%s": "%s"}.', v_bad.key, v_bad.value) end, null);
+end
+$$;
+comment on function sisyphus._check_env(text, jsonb) is 'raises 22023 unless env is an object of strings with usable names';
+
+create or replace function sisyphus._check_keys(p_what text, p_argument text, p_value jsonb, p_keys text[])
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_key text;
+begin
+    if jsonb_typeof(p_value) <> 'object' then
+        perform sisyphus._raise_argument(p_what, p_argument, p_value::text,
+            format('Give an object with keys of %s.', array_to_string(p_keys, ', ')), null);
+    end if;
+    select k into v_key from jsonb_object_keys(p_value) k where k <> all (p_keys) order by k limit 1;
+    if found then
+        perform sisyphus._raise_argument(p_what, p_argument || ' key', v_key, null, p_keys);
+    end if;
+end
+$$;
+comment on function sisyphus._check_keys(text, text, jsonb, text[]) is
+    'raises 22023 unless a value is an object with known keys only';
+
+-- pg_size_bytes() takes '64kB' and '65536' but says nothing of ours when it does not.
+create or replace function sisyphus._output_limit(p_what text, p_limits jsonb, p_default integer)
+returns integer
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_text constant text := p_limits ->> 'output';
+    v_bytes bigint;
+begin
+    if v_text is null then
+        return p_default;
+    end if;
+    if v_text ~* '^\s*\d{1,9}\s*(bytes|kb|mb)?\s*$' then
+        v_bytes := pg_size_bytes(v_text);
+    end if;
+    if v_bytes between 1024 and 1048576 then
+        return v_bytes;
+    end if;
+    perform sisyphus._raise_argument(p_what, 'limits output', v_text, 'Give a size from "1kB" to "1MB".', null);
+    return null;
+end
+$$;
+comment on function sisyphus._output_limit(text, jsonb, integer) is 'Bytes kept of each output stream under a job''s limits; raises 22023';
+
+create or replace function sisyphus._check_limits(p_what text, p_limits jsonb)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bad record;
+begin
+    if p_limits is null then
+        return;
+    end if;
+    perform sisyphus._check_keys(p_what, 'limits', p_limits, '{memory,cpu,nice,open_files,output}');
+    select k into v_bad from jsonb_object_keys(p_limits) k where k in ('memory', 'cpu') limit 1;
+    if found then
+        raise exception '%: limits "%" is not supported yet', p_what, v_bad.k
+            using errcode = '0A000', hint = 'Leave it out; nice, open_files and output work.';
+    end if;
+    select n.key, n.found, n.low, n.high into v_bad
+      from (values ('nice', p_limits -> 'nice', -20, 19),
+                   ('open_files', p_limits -> 'open_files', 16, 1048576)) n (key, found, low, high)
+     where case when jsonb_typeof(n.found) = 'number'
+                then (n.found)::numeric % 1 <> 0 or (n.found)::numeric not between n.low and n.high
+                else n.found is not null end
+     limit 1;
+    if found then
+        perform sisyphus._raise_argument(p_what, 'limits ' || v_bad.key, v_bad.found #>> '{}',
+            format('Give a whole number from %s to %s.', v_bad.low, v_bad.high), null);
+    end if;
+    perform sisyphus._output_limit(p_what, p_limits, null);
+end
+$$;
+comment on function sisyphus._check_limits(text, jsonb) is 'raises 22023 for limits that are unknown or out of range, 0A000 for those to come';
+
+create or replace function sisyphus._retention_days(p_what text, p_retention jsonb, p_key text, p_default interval)
+returns integer
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_text constant text := p_retention ->> p_key;
+    v_interval interval := p_default;
+begin
+    if v_text = 'forever' then
+        return 0;
+    end if;
+    if v_text is not null then
+        begin
+            -- A number without a unit would mean seconds.
+            v_interval := case when v_text !~ '^\s*[0-9.]*\s*$' then v_text::interval end;
+        exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
+            v_interval := null;
+        end;
+    end if;
+    if v_interval is null or v_interval <= '0 s' then
+        perform sisyphus._raise_argument(p_what, 'retention ' || p_key, v_text,
+            'Give an interval such as "7 days", or "forever".', null);
+    end if;
+    return sisyphus._retention_class(v_interval);
+end
+$$;
+comment on function sisyphus._retention_days(text, jsonb, text, interval) is
+    'The retention class of one key of retention, or of the installation''s own; raises 22023';

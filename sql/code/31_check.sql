@@ -1,0 +1,209 @@
+-- A definition as jsonb (the arguments of schedule() by name, without nulls), and the rules that it must keep.
+
+create or replace function sisyphus._given(p_definition jsonb)
+returns jsonb
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    select coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}')
+      from pg_catalog.jsonb_each(p_definition) e
+     where e.value <> 'null';
+end;
+comment on function sisyphus._given(jsonb) is 'What is not null in a definition; nulls deeper in (payload) stay';
+
+create or replace function sisyphus._job_defaults()
+returns jsonb
+language sql
+stable
+parallel safe
+begin atomic
+    select pg_catalog.jsonb_build_object(
+        'timezone', s.default_timezone, 'pool', 'default', 'run_on', 'any', 'missed', 'latest', 'overlap', 'skip',
+        'grace', '00:00:10', 'retries', 0, 'retry_delay', '00:00:10', 'retry_backoff', 2, 'retry_max_delay', '01:00:00',
+        'retry_on_lost', false, 'fenced', false, 'success_exit_codes', '[0]'::jsonb, 'no_retry_exit_codes', '[]'::jsonb,
+        'priority', 0, 'leftovers', 'kill', 'tags', '[]'::jsonb)
+      from sisyphus.setting s;
+end;
+comment on function sisyphus._job_defaults() is 'The definition of a job of which nothing is given';
+
+create or replace function sisyphus._job_definition(p_job sisyphus.job)
+returns jsonb
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set intervalstyle = 'postgres'
+set timezone = 'UTC'
+as $$
+    select sisyphus._given(to_jsonb(p_job) || jsonb_build_object('pool', p.name))
+           - '{job_id,name,owner,version,deleted_at,compiled,anchor_at,pool_id,suspended_at,suspended_until,suspend_reason,
+               spec,retain_success,retain_failure,created_at,changed_at}'::text[]
+      from (select (select name from sisyphus.pool where pool_id = p_job.pool_id)) p;
+$$;
+comment on function sisyphus._job_definition(sisyphus.job) is 'The definition of a job, as schedule() would be given it';
+
+-- What is private to the owner (audit_log has other readers) is named but not shown.
+create or replace function sisyphus._changes(p_of jsonb, p_against jsonb)
+returns jsonb
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(e.key, case when e.key in ('command', 'argv', 'payload', 'env') then '"(private)"' else e.value end)
+      from jsonb_each(p_of) e
+     where p_against -> e.key is distinct from e.value;
+$$;
+comment on function sisyphus._changes(jsonb, jsonb) is 'The part of a definition that is not the same in another, for the audit log';
+
+-- Intervals have a longest value too: added to an instant they must not leave the range of timestamps.
+create or replace function sisyphus._check_job(p_what text, p_job sisyphus.job)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bad record;
+begin
+    select c.* into v_bad
+      from (values
+        ('run_on', p_job.run_on in ('any', 'all'), p_job.run_on, null, '{any,all}'::text[]),
+        ('missed', p_job.missed in ('latest', 'all', 'none'), p_job.missed, null, '{latest,all,none}'),
+        ('overlap', p_job.overlap in ('skip', 'queue', 'replace', 'allow'), p_job.overlap, null, '{skip,queue,replace,allow}'),
+        ('leftovers', p_job.leftovers in ('kill', 'leave'), p_job.leftovers, null, '{kill,leave}'),
+        ('command', p_job.command ~ '\S', p_job.command, 'Give a shell command, or argv.', null),
+        ('argv', array_ndims(p_job.argv) = 1 and p_job.argv[1] <> '' and array_position(p_job.argv, null) is null,
+            p_job.argv::text, 'Give the program and its arguments: array[''/bin/echo'', ''hello''].', null),
+        ('ttl', p_job.ttl between '1 s' and '100 years', sisyphus._duration_text(p_job.ttl), 'Give 1 s or more, up to 100 years.', null),
+        ('max_runtime', p_job.max_runtime > '0 s' and p_job.max_runtime <= '100 years',
+            sisyphus._duration_text(p_job.max_runtime), 'Give more than 0, up to 100 years.', null),
+        ('grace', p_job.grace between '0 s' and '1 day', sisyphus._duration_text(p_job.grace), 'Give 0 or more, up to 1 day.', null),
+        ('retries', p_job.retries between 0 and 1000, p_job.retries::text, 'Give 0 to 1000.', null),
+        ('retry_delay', p_job.retry_delay between '0 s' and '1 year', sisyphus._duration_text(p_job.retry_delay),
+            'Give 0 or more, up to 1 year.', null),
+        ('retry_backoff', p_job.retry_backoff between 1 and 100, p_job.retry_backoff::text, 'Give 1 to 100.', null),
+        ('retry_max_delay', p_job.retry_max_delay between '0 s' and '1 year', sisyphus._duration_text(p_job.retry_max_delay),
+            'Give 0 or more, up to 1 year.', null),
+        ('jitter', p_job.jitter between '0 s' and '1 day', sisyphus._duration_text(p_job.jitter), 'Give 0 or more, up to 1 day.', null),
+        ('success_exit_codes', cardinality(p_job.success_exit_codes) > 0 and 0 <= all (p_job.success_exit_codes)
+                               and 255 >= all (p_job.success_exit_codes),
+            p_job.success_exit_codes::text, 'Give at least one number of 0 to 255.', null),
+        ('no_retry_exit_codes', 0 <= all (p_job.no_retry_exit_codes) and 255 >= all (p_job.no_retry_exit_codes),
+            p_job.no_retry_exit_codes::text, 'Give numbers of 0 to 255.', null),
+        ('starts_at', isfinite(p_job.starts_at), p_job.starts_at::text, 'Give an instant, or leave it out.', null),
+        ('ends_at', isfinite(p_job.ends_at), p_job.ends_at::text, 'Give an instant, or leave it out.', null),
+        ('cwd', p_job.cwd ~ '^/', p_job.cwd, 'Give an absolute path.', null),
+        ('tags', array_position(p_job.tags, null) is null, p_job.tags::text, 'Give an array of words.', null)
+      ) c (argument, valid, found, hint, words)
+     -- A null among exit codes makes "valid" null; the other nulls mean: not given.
+     where not coalesce(c.valid, c.found is null);
+    if found then
+        perform sisyphus._raise_argument(p_what, v_bad.argument, v_bad.found, v_bad.hint, v_bad.words);
+    end if;
+    perform sisyphus._check_env(p_what, p_job.env);
+    perform sisyphus._check_limits(p_what, p_job.limits);
+    select c.* into v_bad
+      from (values
+        ((p_job.command is null) <> (p_job.argv is null), 'SY202',
+         case when p_job.argv is null then 'neither command nor argv is given' else 'both command and argv are given' end,
+         'Give exactly one: command for the shell, argv to be executed without one.'),
+        (p_job.missed <> 'all' or p_job.ttl is not null, 'SY203', 'missed "all" needs a ttl',
+         'Say with ttl how late a missed occurrence may still start, for example ttl => ''1 day''.'),
+        (not p_job.retry_on_lost or p_job.retries >= 1, 'SY203', 'retry_on_lost needs retries',
+         'A lost attempt uses up a retry: give retries => 1 or more.'),
+        (coalesce(p_job.ends_at > p_job.starts_at, true), 'SY203', 'ends_at is not after starts_at',
+         'Give a later ends_at.'),
+        (p_job.except_on is null and p_job.only_on is null, '0A000', 'except_on and only_on are not supported yet',
+         'Leave them out.'),
+        (p_job.run_as is null, '0A000', 'run_as is not supported yet', 'Leave it out: the job runs as the keeper''s user.'),
+        (not p_job.fenced, '0A000', 'fenced is not supported yet', 'Leave it out.')
+      ) c (valid, code, message, hint)
+     where not c.valid;
+    if found then
+        raise exception '%: %', p_what, v_bad.message using errcode = v_bad.code, hint = v_bad.hint;
+    end if;
+end
+$$;
+comment on function sisyphus._check_job(text, sisyphus.job) is
+    'Every rule that a definition must keep but those of its schedule; raises 22023, SY202, SY203 or 0A000';
+
+create or replace function sisyphus._job_spec(p_job sisyphus.job)
+returns jsonb
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(jsonb_build_object(
+        'command', p_job.command, 'argv', p_job.argv, 'env', p_job.env, 'cwd', p_job.cwd, 'run_as', p_job.run_as,
+        'max_runtime', extract(epoch from p_job.max_runtime)::double precision,
+        'grace', extract(epoch from p_job.grace)::double precision,
+        'fenced', p_job.fenced, 'limits', nullif(p_job.limits - 'output', '{}'), 'leftovers', p_job.leftovers,
+        'output_limit', sisyphus._output_limit('job', p_job.limits, s.output_limit)))
+      from sisyphus.setting s;
+$$;
+comment on function sisyphus._job_spec(sisyphus.job) is 'What a keeper needs to know to run a job';
+
+create or replace function sisyphus._check_fires(p_what text, p_job sisyphus.job, p_now timestamptz)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_first timestamptz;
+begin
+    if p_job.schedule is null then
+        return;
+    end if;
+    v_first := sisyphus._next_fire(p_job.compiled, p_job.timezone,
+                                   greatest(p_now, p_job.starts_at - interval '1 us'), p_job.anchor_at);
+    if v_first is not null and (p_job.ends_at is null or v_first < p_job.ends_at) then
+        return;
+    end if;
+    raise exception '%: schedule "%" is never due', p_what, p_job.schedule
+        using errcode = 'SY201',
+              hint = case
+                  when v_first is not null then format('It is first due at %s, which is not before ends_at.',
+                                                       sisyphus._instant_text(v_first))
+                  when p_job.schedule ~* '^\s*at\M' then format('Give an instant after %s, or call run_now().',
+                                                                sisyphus._instant_text(p_now))
+                  else 'No date matches it: look at the days and months.' end;
+end
+$$;
+comment on function sisyphus._check_fires(text, sisyphus.job, timestamptz) is 'raises SY201 for a schedule that has no occurrence to come';
+
+-- The commonest reason why "my job does not run".
+create or replace function sisyphus._notice_hosts(p_pool_id bigint, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_pool text;
+    v_unknown text;
+begin
+    select p.name into v_pool from sisyphus.pool p where p.pool_id = p_pool_id;
+    select string_agg(m.host_name, ', ' order by m.host_name) into v_unknown
+      from sisyphus.pool_member m
+     where m.pool_id = p_pool_id and not exists (select from sisyphus.host h where h.name = m.host_name);
+    if v_unknown is not null then
+        raise notice 'pool "%" lists hosts that have not registered yet: %', v_pool, v_unknown
+            using hint = 'They join when their guardian starts.';
+    end if;
+    if not exists (select from sisyphus.host h
+                     join sisyphus.guardian g on g.host_id = h.host_id
+                    where p_pool_id = any(h.lanes) and h.state = 'active' and g.ended_at is null and g.lease_until > p_now) then
+        raise notice 'pool "%" has no active host now', v_pool
+            using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
+    end if;
+end
+$$;
+comment on function sisyphus._notice_hosts(bigint, timestamptz) is 'Gives a NOTICE when a pool has no active host, or lists unknown ones';
