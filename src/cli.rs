@@ -33,14 +33,12 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "made once")]
+#[allow(missing_docs, reason = "a variant's text would replace the long help that stands with its arguments")]
 pub enum Command {
-    /// Try it out: a private PostgreSQL with a guardian
     Dev(DevArgs),
     /// Install or upgrade the schema
     Migrate(MigrateArgs),
-    /// Run this host's jobs
     Guardian(GuardianArgs),
-    /// Be the parent of this host's jobs
     Keeper(KeeperArgs),
     /// What the database answers at once
     #[command(flatten)]

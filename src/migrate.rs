@@ -25,7 +25,7 @@ pub const CODE: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/bundle.rs"
 const HISTORY: &str = "sisyphus.schema_history";
 
 /// One migrator at a time in a database; refinery has no lock of its own. `sql/install.sql` takes it too.
-const LOCK: i64 = 0x5153_5950_4855_5301_u64 as i64;
+pub const LOCK: i64 = 0x5153_5950_4855_5301_u64 as i64;
 
 /// What a call of [`migrate`] changed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,3 +6,5 @@ mod support;
 
 mod dev_cluster;
 mod house;
+mod migrate;
+mod migrate_install;

@@ -1,0 +1,27 @@
+-- The schema with psql alone, in one transaction:
+--     psql -d jobs -f sql/install.sql
+-- It notes the migrations as `sisyphus migrate` does, which goes on from here.
+\set ON_ERROR_STOP on
+\set QUIET on
+begin;
+set local client_min_messages = warning;
+-- A migrator that runs now holds the same lock.
+do 'begin perform pg_advisory_xact_lock(5860125741484954369); end';
+create schema sisyphus;
+create table sisyphus.schema_history (
+    version int8 primary key,
+    name varchar(255),
+    applied_on varchar(255),
+    checksum varchar(255)
+);
+\ir migrations/V001__foundation.sql
+insert into sisyphus.schema_history values (1, 'foundation',
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '9743284274992364814');
+set local role sisyphus_owner;
+\ir code/10_clock.sql
+\ir code/15_caller.sql
+\ir code/20_calendar_parse.sql
+\ir code/21_calendar_next.sql
+\ir code/45_wakeup.sql
+\ir code/80_retention.sql
+commit;
