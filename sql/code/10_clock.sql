@@ -20,3 +20,45 @@ begin atomic
     select s from sisyphus.setting s;
 end;
 comment on function sisyphus._setting() is 'The settings as one row';
+
+-- Not interval's own text: that depends on the session's IntervalStyle.
+create or replace function sisyphus._duration_text(p_duration interval)
+returns text
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    select case
+        when s < 1 then pg_catalog.round((s * 1000)::numeric, 0) || ' ms'
+        when s < 120 then pg_catalog.trim_scale(pg_catalog.round(s::numeric, 1)) || ' s'
+        when s < 7200 then pg_catalog.floor(s / 60) || ' min'
+        when s < 172800 then pg_catalog.floor(s / 3600) || ' h'
+                             || coalesce(' ' || nullif(pg_catalog.floor(s / 60)::bigint % 60, 0) || ' min', '')
+        else pg_catalog.floor(s / 86400) || ' days' end
+      from (select extract(epoch from p_duration)::double precision as s) x;
+end;
+comment on function sisyphus._duration_text(interval) is 'A duration as a person says it: 250 ms, 90 s, 10 min, 1 h 30 min, 3 days';
+
+-- RFC 3339 in UTC, whatever the session's DateStyle.
+create or replace function sisyphus._instant_text(p_at timestamptz)
+returns text
+language sql
+stable
+strict
+parallel safe
+begin atomic
+    select pg_catalog.to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+end;
+comment on function sisyphus._instant_text(timestamptz) is 'An instant as RFC 3339 in UTC, whole seconds';
+
+create or replace function sisyphus._epoch_us(p_at timestamptz)
+returns bigint
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    select (extract(epoch from p_at) * 1000000)::bigint;
+end;
+comment on function sisyphus._epoch_us(timestamptz) is 'An instant as microseconds since 1970';

@@ -401,8 +401,8 @@ create table sisyphus.request (
     constraint request_action_check check (action in ('define', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
     constraint request_object_check check ((action = 'define') = (run_id is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0);
-create index request_guardian_id_idx on sisyphus.request (guardian_id) where guardian_id is not null;
-comment on index sisyphus.request_guardian_id_idx is 'claim_job(): requests for runs of a guardian';
+create index request_guardian_id_idx on sisyphus.request (guardian_id);
+comment on index sisyphus.request_guardian_id_idx is 'claim_job(): requests of a guardian; those not yet applied (null)';
 create index request_run_id_idx on sisyphus.request (run_id) where run_id is not null;
 comment on index sisyphus.request_run_id_idx is 'finish: requests of a run that ended';
 comment on table sisyphus.request is 'What callers asked of live runs and of the planner; ticks and claims apply it after commit';
@@ -473,7 +473,7 @@ create index run_expires_at_idx on sisyphus.run (expires_at)
 comment on index sisyphus.run_expires_at_idx is '_expire(): runs whose ttl has passed before they started';
 create index run_guardian_id_idx on sisyphus.run (guardian_id) where guardian_id is not null;
 comment on index sisyphus.run_guardian_id_idx is 'claim_job(), register_guardian(), _reap(): runs that a guardian holds';
-create index run_job_id_idx on sisyphus.run (job_id);
+create index run_job_id_idx on sisyphus.run (job_id, run_id);
 comment on index sisyphus.run_job_id_idx is '_apply_requests(), finish_job(): live runs of a job';
 create unique index run_dedup_key on sisyphus.run (job_id, dedup_key) where dedup_key is not null;
 comment on index sisyphus.run_dedup_key is 'run_now(dedup_key): one unfinished run a key';

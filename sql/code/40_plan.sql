@@ -1,0 +1,291 @@
+-- Occurrences become runs here, from a stored watermark per job, never by asking "is it now?".
+-- Only a tick that holds the planner's lock runs these functions, so job_state has one writer.
+
+create or replace function sisyphus._next_occurrence(p_job sisyphus.job, p_after timestamptz)
+returns timestamptz
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_next timestamptz;
+begin
+    if p_job.compiled is null or p_job.deleted_at is not null then
+        return 'infinity'::timestamptz;
+    end if;
+    -- starts_at itself may fire; ends_at may not.
+    v_next := sisyphus._next_fire(p_job.compiled, p_job.timezone,
+                                  greatest(p_after, p_job.starts_at - interval '1 us'), p_job.anchor_at);
+    return case when v_next is null or v_next >= p_job.ends_at then 'infinity'::timestamptz else v_next end;
+end
+$$;
+comment on function sisyphus._next_occurrence(sisyphus.job, timestamptz) is
+    'First occurrence of a job strictly later, before jitter; infinity: none';
+
+-- From a hash, so that planning again moves nothing.
+create or replace function sisyphus._jittered(p_job_id bigint, p_nominal_at timestamptz, p_jitter interval)
+returns timestamptz
+language sql
+immutable
+parallel safe
+begin atomic
+    select case when p_jitter is null then p_nominal_at
+           else p_nominal_at + p_jitter * ((pg_catalog.hashint8extended(p_job_id, sisyphus._epoch_us(p_nominal_at)) & 1048575)
+                                           / 1048576.0::double precision) end;
+end;
+comment on function sisyphus._jittered(bigint, timestamptz, interval) is 'When an occurrence is due: up to jitter later, the same each time it is asked';
+
+-- One row for occurrences that became no run: passed over, no longer fresh, suspended, left out.
+create or replace function sisyphus._record_occurrences(
+    p_job sisyphus.job, p_state text, p_reason text, p_first timestamptz, p_last timestamptz, p_count bigint,
+    p_now timestamptz)
+returns void
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into sisyphus.attempt (
+        run_id, job_id, due_at, nominal_at, last_due_at, finished_at, recorded_at, occurrences, attempt, job_version,
+        retention_days, is_final, state, origin, job, owner, pool, reason)
+    select nextval('sisyphus.run_id_seq'), p_job.job_id, p_first, p_first, p_last, p_now, p_now, p_count, 0,
+           p_job.version, p_job.retain_failure, true, p_state, 'schedule', p_job.name, p_job.owner,
+           (select p.name from sisyphus.pool p where p.pool_id = p_job.pool_id), p_reason
+     where p_count > 0;
+$$;
+comment on function sisyphus._record_occurrences(sisyphus.job, text, text, timestamptz, timestamptz, bigint, timestamptz) is
+    'Writes one final row that stands for a number of occurrences; nothing when the number is 0';
+
+-- Makes runs of occurrences: for each job its targets, read at this moment.
+create or replace function sisyphus._make_runs(
+    p_job_ids bigint[], p_fires timestamptz[], p_nexts timestamptz[], p_in_order boolean, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_empty record;
+begin
+    with occurrence as (
+        select j, f.fire, f.next, sisyphus._jittered(j.job_id, f.fire, j.jitter) as due_at
+          from sisyphus.job j
+          cross join unnest(p_fires, p_nexts) f (fire, next)
+         where j.job_id = any(p_job_ids) and (j.ends_at is null or f.fire < j.ends_at)
+           and (j.starts_at is null or f.fire >= j.starts_at)),
+    target as (
+        select o.*, 0::bigint as target, (o.j).pool_id as lane_id
+          from occurrence o
+         where (o.j).run_on = 'any'
+        union all
+        select o.*, h.host_id, h.host_id
+          from occurrence o
+          join sisyphus.host h on (o.j).pool_id = any(h.lanes)
+         where (o.j).run_on = 'all')
+    insert into sisyphus.run (
+        job_id, target, lane_id, due_at, nominal_at, expires_at, wake_at, job_version, priority, exclusive, in_order, origin)
+    select (t.j).job_id, t.target, t.lane_id, t.due_at, t.fire,
+           case when (t.j).ttl is not null then t.due_at + (t.j).ttl
+                when t.next < least((t.j).ends_at, 'infinity') then sisyphus._jittered((t.j).job_id, t.next, (t.j).jitter) end,
+           t.due_at - s.claim_ahead, (t.j).version, (t.j).priority, (t.j).overlap <> 'allow', p_in_order, 'schedule'
+      from target t
+      cross join sisyphus.setting s
+     order by t.due_at, (t.j).job_id, t.target;
+    for v_empty in
+        select j, array_agg(f.fire order by f.fire) as fires
+          from sisyphus.job j
+          cross join unnest(p_fires) f (fire)
+         where j.job_id = any(p_job_ids) and j.run_on = 'all' and (j.ends_at is null or f.fire < j.ends_at)
+           and not exists (select from sisyphus.host h where j.pool_id = any(h.lanes))
+         group by j
+    loop
+        perform sisyphus._record_occurrences(
+            v_empty.j, 'skipped', 'the pool has no host', v_empty.fires[1],
+            v_empty.fires[cardinality(v_empty.fires)], cardinality(v_empty.fires), p_now);
+    end loop;
+end
+$$;
+comment on function sisyphus._make_runs(bigint[], timestamptz[], timestamptz[], boolean, timestamptz) is
+    'Inserts a waiting run for each job, occurrence and target';
+
+-- After a downtime missed decides among the occurrences that are still fresh: at most the newest 1,000 become
+-- runs; the rest is counted in closed form, never walked.
+create or replace function sisyphus._catch_up(p_job sisyphus.job, p_watermark timestamptz, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_since constant timestamptz := greatest(p_watermark, p_job.starts_at - interval '1 us');
+    v_until constant timestamptz := least(p_now, p_job.ends_at - interval '1 us');
+    v_fires timestamptz[];
+    v_runs timestamptz[];
+    v_nexts timestamptz[];
+    v_stale_until timestamptz;
+    v_count bigint;
+begin
+    -- Without a ttl an occurrence is fresh until the next one is due: only the newest can be.
+    select array_agg(f order by f) into v_fires
+      from sisyphus._last_fires(
+               p_job.compiled, p_job.timezone,
+               case when p_job.ttl is null then v_since else greatest(v_since, p_now - p_job.ttl) end,
+               v_until, p_job.anchor_at,
+               case when p_job.ttl is null or p_job.missed = 'latest' then 1 else 1000 end) f;
+    if v_fires is null and p_job.ttl is null then
+        return;
+    end if;
+    v_runs := case p_job.missed when 'none' then '{}' else coalesce(v_fires, '{}') end;
+    -- Fresh ones that missed passes over.
+    v_stale_until := case when p_job.ttl is null then v_fires[1] - interval '1 us'
+                          else greatest(v_since, p_now - p_job.ttl) end;
+    if p_job.ttl is not null then
+        v_count := sisyphus._count_fires(p_job.compiled, p_job.timezone, v_stale_until, v_until, p_job.anchor_at)
+                   - cardinality(v_runs);
+        if v_count > 0 then
+            perform sisyphus._record_occurrences(
+                p_job, 'skipped', format('passed over after a downtime (missed => %L)', p_job.missed),
+                sisyphus._next_fire(p_job.compiled, p_job.timezone, v_stale_until, p_job.anchor_at),
+                case when cardinality(v_runs) = 0 then v_fires[cardinality(v_fires)]
+                     else (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_stale_until,
+                                v_runs[1] - interval '1 us', p_job.anchor_at, 1) f) end,
+                v_count, p_now);
+        end if;
+    elsif p_job.missed = 'none' then
+        perform sisyphus._record_occurrences(p_job, 'skipped', 'passed over after a downtime (missed => ''none'')',
+                                             v_fires[1], v_fires[1], 1, p_now);
+    end if;
+    v_count := sisyphus._count_fires(p_job.compiled, p_job.timezone, v_since, v_stale_until, p_job.anchor_at);
+    if v_count > 0 then
+        perform sisyphus._record_occurrences(
+            p_job, 'expired', 'nothing ran here during a downtime, and it is no longer fresh',
+            sisyphus._next_fire(p_job.compiled, p_job.timezone, v_since, p_job.anchor_at),
+            (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_since, v_stale_until,
+                                                     p_job.anchor_at, 1) f),
+            v_count, p_now);
+    end if;
+    if v_runs <> '{}' then
+        select array_agg(sisyphus._next_occurrence(p_job, f) order by f) into v_nexts from unnest(v_runs) f;
+        -- Caught up runs wait their turn: they are late by nature, not overlaps.
+        perform sisyphus._make_runs(array[p_job.job_id], v_runs, v_nexts, cardinality(v_runs) > 1, p_now);
+    end if;
+end
+$$;
+comment on function sisyphus._catch_up(sisyphus.job, timestamptz, timestamptz) is
+    'Settles what a job missed in a downtime: fresh occurrences become runs as missed says, the rest one row each kind';
+
+create or replace function sisyphus._plan_jobs(
+    p_job_ids bigint[], p_next_due_at timestamptz, p_downtime boolean, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_setting constant sisyphus.setting := sisyphus._setting();
+    v_job sisyphus.job;
+    v_one record;
+    v_fire timestamptz := p_next_due_at;
+    v_fires timestamptz[] := array[]::timestamptz[];
+    v_nexts timestamptz[] := array[]::timestamptz[];
+begin
+    -- All of p_job_ids share schedule, zone, anchor and next occurrence: the first one's fires are everybody's.
+    select j.* into v_job from sisyphus.job j where j.job_id = p_job_ids[1];
+    if p_downtime and v_fire <= p_now then
+        for v_one in
+            select j, s.watermark from sisyphus.job j join sisyphus.job_state s on s.job_id = j.job_id
+             where j.job_id = any(p_job_ids)
+        loop
+            perform sisyphus._catch_up(v_one.j, v_one.watermark, p_now);
+        end loop;
+        v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, p_now, v_job.anchor_at), 'infinity');
+    end if;
+    while v_fire <= p_now + v_setting.plan_ahead and cardinality(v_fires) < 500 loop
+        v_fires := v_fires || v_fire;
+        v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, v_fire, v_job.anchor_at), 'infinity');
+        v_nexts := v_nexts || v_fire;
+    end loop;
+    if v_fires <> '{}' then
+        perform sisyphus._make_runs(p_job_ids, v_fires, v_nexts, false, p_now);
+    end if;
+    update sisyphus.job_state s
+       set watermark = greatest(coalesce(v_fires[cardinality(v_fires)], s.watermark), case when p_downtime then least(p_now, v_fire) end, s.watermark),
+           next_due_at = case when v_fire >= j.ends_at then 'infinity' else v_fire end
+      from sisyphus.job j
+     where s.job_id = any(p_job_ids) and j.job_id = s.job_id;
+end
+$$;
+comment on function sisyphus._plan_jobs(bigint[], timestamptz, boolean, timestamptz) is
+    'Plans jobs that share schedule, zone, anchor and next occurrence up to plan_ahead from now';
+
+-- Distinct schedules are advanced once, however many jobs share them. One bad job (a vanished time zone) fails the
+-- pass, which is then repeated job by job: the bad one is marked broken, the others are planned.
+create or replace function sisyphus._plan(p_downtime boolean, p_now timestamptz, p_limit integer default 1000)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_group record;
+    v_job_id bigint;
+    v_count integer := 0;
+begin
+    for v_group in
+        select s.next_due_at, array_agg(j.job_id order by j.job_id) as job_ids
+          from sisyphus.job_state s
+          join sisyphus.job j on j.job_id = s.job_id
+         where s.next_due_at <= p_now + (sisyphus._setting()).plan_ahead
+           and s.broken is null and s.suspended_since is null and s.version = j.version
+           and j.compiled is not null and j.deleted_at is null
+         group by j.compiled, j.timezone, case when j.schedule ilike '%every%' then j.anchor_at end,
+                  case when p_downtime then j.job_id end, s.next_due_at
+         order by s.next_due_at
+         limit p_limit
+    loop
+        v_count := v_count + 1;
+        begin
+            perform sisyphus._plan_jobs(v_group.job_ids, v_group.next_due_at, p_downtime, p_now);
+        exception when others then
+            foreach v_job_id in array v_group.job_ids loop
+                perform sisyphus._plan_or_break(v_job_id, v_group.next_due_at, p_downtime, p_now);
+            end loop;
+        end;
+    end loop;
+    return v_count;
+end
+$$;
+comment on function sisyphus._plan(boolean, timestamptz, integer) is
+    'Turns occurrences that are near into waiting runs; returns how many distinct schedules it advanced, at most p_limit';
+
+create or replace function sisyphus._plan_or_break(
+    p_job_id bigint, p_next_due_at timestamptz, p_downtime boolean, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_state text;
+    v_message text;
+begin
+    perform sisyphus._plan_jobs(array[p_job_id], p_next_due_at, p_downtime, p_now);
+exception
+    -- A lock that could not be had, a deadlock or a cancelled statement says nothing about the job.
+    when lock_not_available or deadlock_detected or query_canceled or admin_shutdown then
+        raise;
+    when others then
+        get stacked diagnostics v_state = returned_sqlstate, v_message = message_text;
+        update sisyphus.job_state s
+           set broken = format('%s (%s)', v_message, v_state), next_due_at = 'infinity'
+         where s.job_id = p_job_id;
+end
+$$;
+comment on function sisyphus._plan_or_break(bigint, timestamptz, boolean, timestamptz) is
+    'Plans one job, or marks it broken with the reason; define it again to mend it';

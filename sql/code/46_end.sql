@@ -1,0 +1,130 @@
+-- How a run ends without having been started, and what a waiting retry that gives way leaves.
+
+-- locks: run, by SKIP LOCKED; a locked one stays for the next pass.
+create or replace function sisyphus._end_unstarted(
+    p_run_ids bigint[], p_state text, p_reasons text[], p_now timestamptz)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count integer;
+begin
+    if coalesce(cardinality(p_run_ids), 0) = 0 then
+        return 0;
+    end if;
+    with given as (
+        select g.run_id, g.reason from unnest(p_run_ids, p_reasons) g (run_id, reason)),
+    locked as materialized (
+        select r.run_id, g.reason
+          from given g
+          join sisyphus.run r on r.run_id = g.run_id
+         where r.state in ('waiting', 'pending')
+           for update of r skip locked),
+    ended as (
+        delete from sisyphus.run r using locked l where r.run_id = l.run_id
+        returning r.*, l.reason as why),
+    -- A retry that waits has a row of its last attempt already: that one becomes the final one.
+    finalised as (
+        update sisyphus.attempt a
+           set is_final = true, reason = a.reason || '; not retried: ' || e.why
+          from ended e
+         where e.attempt > 0 and a.run_id = e.run_id and a.attempt = e.attempt and not a.is_final
+           and a.late_state is null
+        returning a.run_id),
+    recorded as (
+        insert into sisyphus.attempt (
+            run_id, job_id, due_at, nominal_at, expires_at, requested_at, finished_at, recorded_at, attempt,
+            job_version, retention_days, is_final, state, origin, job, owner, pool, host, reason, payload)
+        select e.run_id, e.job_id, e.due_at, e.nominal_at, e.expires_at, e.requested_at, p_now, p_now, 0,
+               e.job_version, coalesce(j.retain_failure, sisyphus._retention_class(s.retention_failure)), true,
+               p_state, e.origin, j.name, j.owner, p.name, h.name, e.why, coalesce(e.payload, j.payload)
+          from ended e
+          cross join sisyphus.setting s
+          left join sisyphus.job j on j.job_id = e.job_id
+          left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, e.lane_id)
+          left join sisyphus.host h on h.host_id = e.lane_id
+         where e.attempt = 0
+        returning run_id)
+    select count(*) into v_count from ended;
+    return v_count;
+end
+$$;
+comment on function sisyphus._end_unstarted(bigint[], text, text[], timestamptz) is
+    'Ends waiting and pending runs in a state with a reason each; returns how many';
+
+create or replace function sisyphus._why_unstarted(p_run sisyphus.run, p_now timestamptz)
+returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane text;
+    v_hosts integer;
+    v_draining integer;
+    v_slots bigint;
+    v_blocker bigint;
+begin
+    select coalesce('pool "' || p.name || '"', 'host "' || h.name || '"') into v_lane
+      from (select) one
+      left join sisyphus.pool p on p.pool_id = p_run.lane_id
+      left join sisyphus.host h on h.host_id = p_run.lane_id;
+    select count(*) filter (where h.state = 'active'), count(*) filter (where h.state = 'draining'),
+           coalesce(sum(h.slots) filter (where h.state = 'active'), 0)
+      into v_hosts, v_draining, v_slots
+      from sisyphus.host h
+     where p_run.lane_id = any(h.lanes)
+       and exists (select from sisyphus.guardian g
+                    where g.host_id = h.host_id and g.ended_at is null and g.lease_until > p_now);
+    if v_hosts = 0 and v_draining > 0 then
+        return format('all active hosts of %s are draining', v_lane);
+    elsif v_hosts = 0 then
+        return format('no active host in %s', v_lane);
+    elsif v_slots = 0 then
+        return format('the hosts of %s have no slots', v_lane);
+    end if;
+    if p_run.exclusive and p_run.state = 'waiting' then
+        select r.run_id into v_blocker
+          from sisyphus.run r
+         where r.job_id = p_run.job_id and r.target = p_run.target and r.exclusive and r.run_id <> p_run.run_id
+           and r.state in ('pending', 'claimed', 'running');
+        if v_blocker is not null then
+            return format('run %s of the job was still live', v_blocker);
+        end if;
+    end if;
+    return coalesce(p_run.reason || '; ', '') || format('all %s slots of %s were taken', v_slots, v_lane);
+end
+$$;
+comment on function sisyphus._why_unstarted(sisyphus.run, timestamptz) is
+    'Why a due run has not been claimed, in words: no active host, draining, blocked, no slot';
+
+create or replace function sisyphus._expire(p_now timestamptz, p_limit integer)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[];
+    v_reasons text[];
+begin
+    select array_agg(r.run_id),
+           array_agg(format('not started within %s: %s',
+                            sisyphus._duration_text(r.expires_at - coalesce(r.requested_at, r.due_at)),
+                            sisyphus._why_unstarted(r, p_now)))
+      into v_ids, v_reasons
+      from (select r.*
+              from sisyphus.run r
+             where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at <= p_now
+             order by r.expires_at
+             limit p_limit) r;
+    return sisyphus._end_unstarted(v_ids, 'expired', v_reasons, p_now);
+end
+$$;
+comment on function sisyphus._expire(timestamptz, integer) is
+    'Ends runs whose ttl has passed before they started; returns how many, at most p_limit';

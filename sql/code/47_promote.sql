@@ -1,0 +1,248 @@
+-- Waiting runs become pending here and nowhere else. Runs of exclusive jobs are decided under the lock of their
+-- job_state row: two promoters that each see the target free would meet in run_exclusive_key.
+-- Lock order: job_state (ids ascending), then run (SKIP LOCKED).
+
+-- A due run of an exclusive job meets its predecessor: skip, queue or replace. Runs of run_many and backfill
+-- (in_order) wait their turn and are nobody's predecessor; a run not yet due is never an overlap.
+create or replace function sisyphus._settle_overlaps(p_job_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_loser record;
+begin
+    for v_loser in
+        with waiter as (
+            select r.run_id, r.job_id, r.target, r.due_at, j.overlap,
+                   row_number() over oldest as nth, count(*) over whole as waiters,
+                   first_value(r.run_id) over oldest as oldest_id, last_value(r.run_id) over whole as newest_id
+              from sisyphus.run r
+              join sisyphus.job j on j.job_id = r.job_id
+             where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
+               and r.attempt = 0 and r.due_at <= p_now and r.wake_at <= p_now
+            window oldest as (partition by r.job_id, r.target order by r.due_at, r.run_id),
+                   whole as (oldest range between unbounded preceding and unbounded following)),
+        met as (
+            select w.*, l.run_id as live_id, l.state as live_state, l.claim_no as live_claim_no
+              from waiter w
+              left join sisyphus.run l
+                on l.job_id = w.job_id and l.target = w.target and l.exclusive and not l.in_order
+               and l.state in ('pending', 'claimed', 'running') and l.due_at <= p_now)
+        select m.run_id, m.overlap,
+               case m.overlap
+                   when 'skip' then format('overlap: run %s was still live', coalesce(m.live_id, m.oldest_id))
+                   when 'queue' then format('overlap: run %s already waits', m.oldest_id)
+                   else format('overlap: replaced by run %s', m.newest_id) end as reason,
+               case m.overlap
+                   when 'skip' then m.live_id is not null or m.nth > 1
+                   when 'queue' then m.nth > case when m.live_id is null then 2 else 1 end
+                   else m.nth < m.waiters end as loses,
+               m.overlap = 'replace' and m.nth = m.waiters and m.live_id is not null as replaces,
+               m.live_id, m.live_state
+          from met m
+    loop
+        if v_loser.loses then
+            perform sisyphus._end_unstarted(array[v_loser.run_id], 'skipped', array[v_loser.reason], p_now);
+        elsif v_loser.replaces and v_loser.live_state = 'pending' then
+            perform sisyphus._end_unstarted(array[v_loser.live_id], 'skipped',
+                                            array[format('overlap: replaced by run %s', v_loser.run_id)], p_now);
+        elsif v_loser.replaces then
+            perform sisyphus._ask_holder(v_loser.live_id, 'replace', format('replaced by run %s', v_loser.run_id), p_now);
+        end if;
+    end loop;
+    -- A waiting retry gives way to the next occurrence.
+    perform sisyphus._end_unstarted(array_agg(o.run_id), 'cancelled',
+                                    array_agg('superseded by run ' || o.next_id), p_now)
+       from (select r.run_id, min(n.run_id) as next_id
+               from sisyphus.run r
+               join sisyphus.run n on n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id
+                and n.state in ('waiting', 'pending', 'claimed', 'running') and n.attempt = 0 and not n.in_order
+                and n.due_at <= p_now and n.due_at > r.due_at
+              where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and r.attempt > 0
+                and not r.in_order
+              group by r.run_id) o;
+end
+$$;
+comment on function sisyphus._settle_overlaps(bigint[], timestamptz) is
+    'Decides skip, queue and replace for due runs of exclusive jobs, and drops retries that the next occurrence supersedes';
+
+-- What is claimed ahead and not yet due gives way to a run that is due (run_now, a late retry).
+create or replace function sisyphus._recall_early(p_job_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_early record;
+begin
+    for v_early in
+        select e.run_id, e.state, e.due_at, w.run_id as waiter_id
+          from sisyphus.run w
+          join sisyphus.run e on e.job_id = w.job_id and e.target = w.target and e.exclusive
+           and e.state in ('pending', 'claimed') and e.due_at > p_now and e.withdrawn is null
+         where w.job_id = any(p_job_ids) and w.state = 'waiting' and w.exclusive
+           and w.wake_at <= p_now and w.due_at <= p_now
+    loop
+        if v_early.state = 'pending' then
+            update sisyphus.run r set state = 'waiting', ready_no = null, wake_at = v_early.due_at
+              from (select l.run_id from sisyphus.run l
+                     where l.run_id = v_early.run_id and l.state = 'pending' for update skip locked) l
+             where r.run_id = l.run_id;
+        else
+            perform sisyphus._ask_holder(v_early.run_id, 'recall', format('run %s goes first', v_early.waiter_id), p_now);
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._recall_early(bigint[], timestamptz) is
+    'Takes back runs claimed ahead of time when a due run of the same target waits';
+
+create or replace function sisyphus._promote_exclusive(p_job_ids bigint[], p_now timestamptz)
+returns bigint[]
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job_ids bigint[];
+    v_run_ids bigint[];
+    v_ripe constant timestamptz := p_now + (sisyphus._setting()).claim_ahead;
+begin
+    select array_agg(l.job_id) into v_job_ids
+      from (select s.job_id from sisyphus.job_state s
+             where s.job_id = any(p_job_ids) order by s.job_id for update skip locked) l;
+    if v_job_ids is null then
+        return null;
+    end if;
+    -- Each statement from here on sees what was committed before the lock was had.
+    perform sisyphus._settle_overlaps(v_job_ids, p_now);
+    perform sisyphus._recall_early(v_job_ids, p_now);
+    with head as (
+        select distinct on (r.job_id, r.target) r.run_id
+          from sisyphus.run r
+         where r.job_id = any(v_job_ids) and r.state = 'waiting' and r.exclusive and r.withdrawn is null
+           and (r.wake_at <= p_now or r.wake_at = 'infinity' or (r.attempt = 0 and r.due_at <= v_ripe))
+           and not exists (select from sisyphus.run l
+                            where l.job_id = r.job_id and l.target = r.target and l.exclusive
+                              and l.state in ('pending', 'claimed', 'running'))
+         -- An occurrence that is due goes before what waits its turn.
+         order by r.job_id, r.target, r.in_order, r.due_at, r.run_id),
+    locked as materialized (
+        select r.run_id
+          from head h
+          join sisyphus.run r on r.run_id = h.run_id
+         where r.state = 'waiting'
+           for no key update of r skip locked),
+    promoted as (
+        update sisyphus.run r
+           set state = 'pending', wake_at = null, ready_no = nextval('sisyphus.ready_no_seq')
+          from locked l
+         where r.run_id = l.run_id
+        returning r.run_id)
+    select array_agg(p.run_id) into v_run_ids from promoted p;
+    -- What stays behind is looked at again when it is due, or a heartbeat later; of a long row that waits its
+    -- turn only the first one is.
+    with again as materialized (
+        select r.run_id, r.wake_at, r.due_at, r.in_order,
+               row_number() over (partition by r.job_id, r.target, r.in_order order by r.due_at, r.run_id) as nth
+          from sisyphus.run r
+         where r.job_id = any(v_job_ids) and r.state = 'waiting' and r.exclusive
+           and (r.wake_at <= p_now or r.wake_at = 'infinity')),
+    locked as materialized (
+        select r.run_id, a.nth, a.due_at, a.in_order
+          from again a
+          join sisyphus.run r on r.run_id = a.run_id
+         where r.state = 'waiting' and (a.nth = 1 or not a.in_order or a.wake_at <> 'infinity')
+           for no key update of r skip locked)
+    update sisyphus.run r
+       set wake_at = case when l.in_order and l.nth > 1 then 'infinity'
+                          when l.due_at > p_now then l.due_at
+                          else p_now + s.heartbeat end
+      from locked l, sisyphus.setting s
+     where r.run_id = l.run_id;
+    return v_run_ids;
+end
+$$;
+comment on function sisyphus._promote_exclusive(bigint[], timestamptz) is
+    'For each free target of exclusive jobs makes the oldest waiting run pending; returns those';
+
+-- One pass over waiting runs whose time has come; p_job_ids narrows it to jobs that have just become free.
+create or replace function sisyphus._promote(p_now timestamptz, p_job_ids bigint[] default null, p_limit integer default 1000)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ripe constant timestamptz := p_now + (sisyphus._setting()).claim_ahead;
+    v_candidate record;
+    v_promoted bigint[];
+    v_free bigint[];
+begin
+    -- Most calls find nothing to do.
+    if p_job_ids is null and not exists (select from sisyphus.run r where r.state = 'waiting' and r.wake_at <= p_now) then
+        return 0;
+    end if;
+    select count(*) as n,
+           array_agg(distinct c.job_id) filter (where c.exclusive and c.job_id <> 0) as exclusive_ids,
+           array_agg(distinct c.job_id) filter (where not c.fits) as unfit_ids,
+           array_agg(c.run_id) filter (where not c.exclusive) as free_ids
+      into v_candidate
+      from (select r.run_id, r.job_id, r.exclusive,
+                   r.job_id = 0 or (j.deleted_at is null
+                       and (j.suspended_at is null or j.suspended_until <= p_now)
+                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
+              from sisyphus.run r
+              left join sisyphus.job j on j.job_id = r.job_id
+             where r.state = 'waiting'
+               and (p_job_ids is null and r.wake_at <= p_now
+                    or r.job_id = any(p_job_ids)
+                       and (r.wake_at <= p_now or r.wake_at = 'infinity' or (r.attempt = 0 and r.due_at <= v_ripe)))
+             order by r.wake_at
+             limit p_limit) c;
+    if v_candidate.n = 0 then
+        return 0;
+    end if;
+    if v_candidate.unfit_ids is not null then
+        perform sisyphus._fit_runs(v_candidate.unfit_ids, p_now);
+    end if;
+    if v_candidate.exclusive_ids is not null then
+        v_promoted := sisyphus._promote_exclusive(v_candidate.exclusive_ids, p_now);
+    end if;
+    if v_candidate.free_ids is not null then
+        with locked as materialized (
+            select r.run_id from sisyphus.run r
+             where r.run_id = any(v_candidate.free_ids) and r.state = 'waiting' and not r.exclusive
+               and r.withdrawn is null and r.wake_at <= p_now
+             order by r.due_at, r.run_id
+               for no key update skip locked),
+        freed as (
+            update sisyphus.run r
+               set state = 'pending', wake_at = null, ready_no = nextval('sisyphus.ready_no_seq')
+              from locked l
+             where r.run_id = l.run_id
+            returning r.run_id)
+        select array_agg(f.run_id) into v_free from freed f;
+        v_promoted := v_promoted || v_free;
+    end if;
+    if v_promoted is not null then
+        insert into sisyphus.lane_floor (lane_id, priority)
+        select distinct r.lane_id, r.priority
+          from sisyphus.run r
+         where r.run_id = any(v_promoted)
+           and not exists (select from sisyphus.lane_floor f where f.lane_id = r.lane_id and f.priority = r.priority)
+         order by 1, 2
+            on conflict do nothing;
+    end if;
+    return coalesce(cardinality(v_promoted), 0);
+end
+$$;
+comment on function sisyphus._promote(timestamptz, bigint[], integer) is
+    'Makes waiting runs claimable whose time has come and whose target is free; returns how many';

@@ -1,0 +1,148 @@
+-- Callers insert requests; ticks and claims apply them after commit. A request whose run is locked by another
+-- transaction stays for the next pass.
+
+-- locks: run, by SKIP LOCKED. Hands a request to the guardian that holds the run.
+create or replace function sisyphus._ask_holder(p_run_id bigint, p_what text, p_reason text, p_now timestamptz)
+returns boolean
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_run sisyphus.run;
+begin
+    select r.* into v_run from sisyphus.run r
+     where r.run_id = p_run_id and r.state in ('claimed', 'running')
+       for no key update skip locked;
+    if not found then
+        return false;
+    end if;
+    if p_what in ('terminate', 'replace') then
+        if v_run.stopping is not null then
+            return true;
+        end if;
+        update sisyphus.run r
+           set stopping = p_what, reason = p_reason,
+               withdrawn = case when r.state = 'claimed' then 'cancelled' end
+         where r.run_id = p_run_id;
+    elsif v_run.state = 'claimed' and v_run.withdrawn is null then
+        update sisyphus.run r
+           set withdrawn = case p_what when 'recall' then 'waiting' else p_what end, reason = p_reason
+         where r.run_id = p_run_id;
+    else
+        return v_run.state = 'claimed';
+    end if;
+    insert into sisyphus.request (action, run_id, claim_no, guardian_id, reason, role_name, requested_at)
+    values (case when p_what in ('terminate', 'replace') then 'terminate' else 'recall' end,
+            v_run.run_id, v_run.claim_no, v_run.guardian_id, p_reason, sisyphus._caller(), p_now);
+    perform sisyphus._wake_host(v_run.host_id);
+    return true;
+end
+$$;
+comment on function sisyphus._ask_holder(bigint, text, text, timestamptz) is
+    'Asks the guardian of a claimed or running run to terminate or replace it, or to give it back (recall, skipped, cancelled); false: not held or locked';
+
+-- What a guardian gave back goes where it was withdrawn to, or is free for others at once.
+create or replace function sisyphus._give_back(p_run_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane bigint;
+begin
+    perform sisyphus._end_unstarted(array_agg(r.run_id), r.withdrawn, array_agg(coalesce(r.reason, 'withdrawn')), p_now)
+       from sisyphus.run r
+      where r.run_id = any(p_run_ids) and r.withdrawn in ('skipped', 'cancelled')
+      group by r.withdrawn;
+    update sisyphus.run r
+       set withdrawn = null, reason = null
+     where r.run_id = any(p_run_ids) and r.withdrawn = 'waiting';
+    delete from sisyphus.request q where q.run_id = any(p_run_ids) and q.guardian_id is not null;
+    perform sisyphus._promote(p_now, array_agg(distinct r.job_id))
+       from sisyphus.run r
+      where r.run_id = any(p_run_ids)
+     having count(*) > 0;
+    for v_lane in
+        select distinct r.lane_id from sisyphus.run r
+         where r.run_id = any(p_run_ids) and r.state = 'pending' and r.due_at <= p_now
+    loop
+        perform sisyphus._wake_lane(v_lane, p_now);
+    end loop;
+end
+$$;
+comment on function sisyphus._give_back(bigint[], timestamptz) is
+    'Settles runs that were given back unstarted: withdrawn ones end, the others become claimable again';
+
+create or replace function sisyphus._apply_run_requests(p_now timestamptz, p_limit integer default 1000)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_request sisyphus.request;
+    v_run sisyphus.run;
+    v_count integer := 0;
+begin
+    for v_request in
+        select q.* from sisyphus.request q
+         where q.guardian_id is null and q.run_id is not null
+         order by q.request_id
+         limit p_limit
+           for update skip locked
+    loop
+        v_count := v_count + 1;
+        -- A locked run is found by the second look alone: then the request stays.
+        select r.* into v_run from sisyphus.run r where r.run_id = v_request.run_id for no key update skip locked;
+        if not found then
+            delete from sisyphus.request q
+             where q.request_id = v_request.request_id
+               and not exists (select from sisyphus.run r where r.run_id = v_request.run_id);
+        elsif v_run.state in ('waiting', 'pending') then
+            perform sisyphus._end_unstarted(array[v_run.run_id], 'cancelled', array[v_request.reason], p_now);
+            delete from sisyphus.request q where q.request_id = v_request.request_id;
+        else
+            if v_request.action = 'terminate' then
+                perform sisyphus._ask_holder(v_run.run_id, 'terminate', v_request.reason, p_now);
+            elsif v_run.state = 'claimed' then
+                perform sisyphus._ask_holder(v_run.run_id, 'cancelled', v_request.reason, p_now);
+            else
+                insert into sisyphus.audit (at, role_name, action, object, before, after)
+                values (p_now, v_request.role_name, v_request.action, v_run.run_id::text, null,
+                        '{"changed": false, "why": "the run had started"}');
+            end if;
+            delete from sisyphus.request q where q.request_id = v_request.request_id;
+        end if;
+    end loop;
+    return v_count;
+end
+$$;
+comment on function sisyphus._apply_run_requests(timestamptz, integer) is
+    'Applies committed cancel and terminate requests; returns how many were looked at';
+
+create or replace function sisyphus._check_guardian(p_guardian_id bigint)
+returns sisyphus.host
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_host sisyphus.host;
+begin
+    select h.* into v_host
+      from sisyphus.guardian g
+      join sisyphus.host h on h.host_id = g.host_id
+     where g.guardian_id = p_guardian_id and g.ended_at is null and g.role_name = sisyphus._caller();
+    if not found then
+        perform sisyphus._raise_guardian(p_guardian_id);
+    end if;
+    return v_host;
+end
+$$;
+comment on function sisyphus._check_guardian(bigint) is 'The host of a living guardian of the caller; raises SY401 or 42501';

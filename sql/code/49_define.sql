@@ -1,0 +1,204 @@
+-- How committed definitions reach what is planned already.
+
+-- locks: run, by SKIP LOCKED. Unstarted runs of changed jobs: re-planned under the same run_id when their occurrence
+-- still exists, else withdrawn; claimed ones are recalled.
+create or replace function sisyphus._fit_runs(p_job_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_one record;
+    v_end text;
+    v_why text;
+begin
+    for v_one in
+        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.job_version, r.withdrawn, j
+          from sisyphus.run r
+          join sisyphus.job j on j.job_id = r.job_id
+         where r.job_id = any(p_job_ids) and r.state <> 'running'
+         order by r.run_id
+    loop
+        v_end := null;
+        if (v_one.j).deleted_at is not null then
+            v_end := 'cancelled';
+            v_why := 'the job was unscheduled';
+        elsif (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true) then
+            v_end := 'skipped';
+            v_why := 'the job is suspended' || coalesce(': ' || (v_one.j).suspend_reason, '');
+        elsif v_one.job_version = (v_one.j).version then
+            continue;
+        elsif v_one.origin = 'schedule' and v_one.attempt = 0 + (v_one.state = 'claimed')::integer
+              and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
+            v_end := 'cancelled';
+            v_why := format('withdrawn by version %s of the job', (v_one.j).version);
+        end if;
+        if v_one.state = 'claimed' and v_one.withdrawn is null then
+            perform sisyphus._ask_holder(v_one.run_id, coalesce(v_end, 'recall'),
+                                         coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
+        elsif v_one.state = 'claimed' then
+            continue;
+        elsif v_end is not null then
+            perform sisyphus._end_unstarted(array[v_one.run_id], v_end, array[v_why], p_now);
+        else
+            perform sisyphus._replan_run(v_one.run_id, v_one.j, p_now);
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._fit_runs(bigint[], timestamptz) is
+    'Fits unstarted runs to the current definition of their jobs: re-planned, withdrawn or recalled';
+
+create or replace function sisyphus._replan_run(p_run_id bigint, p_job sisyphus.job, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_run sisyphus.run;
+    v_due_at timestamptz;
+    v_next timestamptz;
+begin
+    select r.* into v_run from sisyphus.run r
+     where r.run_id = p_run_id and r.state in ('waiting', 'pending')
+       for no key update skip locked;
+    if not found then
+        return;
+    end if;
+    v_due_at := v_run.due_at;
+    if v_run.origin = 'schedule' and v_run.attempt = 0 then
+        v_due_at := sisyphus._jittered(p_job.job_id, v_run.nominal_at, p_job.jitter);
+        v_next := sisyphus._next_occurrence(p_job, v_run.nominal_at);
+        v_run.expires_at := case when p_job.ttl is not null then v_due_at + p_job.ttl
+                                 when v_next < 'infinity' then sisyphus._jittered(p_job.job_id, v_next, p_job.jitter) end;
+    end if;
+    update sisyphus.run r
+       set job_version = p_job.version, due_at = v_due_at, expires_at = v_run.expires_at, priority = p_job.priority,
+           exclusive = p_job.overlap <> 'allow', state = 'waiting', ready_no = null,
+           wake_at = coalesce(r.wake_at, greatest(p_now, v_due_at - (sisyphus._setting()).claim_ahead)),
+           -- A run for one host stays there; one for the pool follows the job.
+           lane_id = case when exists (select from sisyphus.pool p where p.pool_id = r.lane_id) then p_job.pool_id
+                          else r.lane_id end
+     where r.run_id = p_run_id;
+end
+$$;
+comment on function sisyphus._replan_run(bigint, sisyphus.job, timestamptz) is
+    'Gives an unstarted run the current definition of its job, under the same run_id';
+
+create or replace function sisyphus._end_suspension(
+    p_job sisyphus.job, p_state sisyphus.job_state, p_until timestamptz, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_since constant timestamptz := greatest(p_state.watermark, p_job.starts_at - interval '1 us');
+    v_until constant timestamptz := least(p_until, p_job.ends_at - interval '1 us');
+begin
+    if p_job.compiled is null or v_until <= v_since then
+        return;
+    end if;
+    perform sisyphus._record_occurrences(
+        p_job, 'skipped', 'the job was suspended' || coalesce(': ' || p_job.suspend_reason, ''),
+        sisyphus._next_fire(p_job.compiled, p_job.timezone, v_since, p_job.anchor_at),
+        (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at, 1) f),
+        sisyphus._count_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at), p_now);
+end
+$$;
+comment on function sisyphus._end_suspension(sisyphus.job, sisyphus.job_state, timestamptz, timestamptz) is
+    'One skipped row for the occurrences of a suspension that has ended';
+
+create or replace function sisyphus._apply_definition(
+    p_job sisyphus.job, p_replan_from timestamptz, p_requested_at timestamptz, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_state sisyphus.job_state;
+    v_suspended constant boolean := p_job.suspended_at is not null and coalesce(p_job.suspended_until > p_now, true);
+begin
+    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
+    values (p_job.job_id, p_job.version, coalesce(p_replan_from, p_requested_at), 'infinity')
+        on conflict (job_id) do nothing;
+    select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id for no key update;
+    if v_state.suspended_since is not null and not v_suspended then
+        perform sisyphus._end_suspension(p_job, v_state, p_requested_at, p_now);
+        v_state.watermark := greatest(v_state.watermark, p_requested_at);
+    end if;
+    if p_replan_from is not null then
+        v_state.watermark := p_replan_from;
+    end if;
+    update sisyphus.job_state s
+       set version = p_job.version, watermark = v_state.watermark, broken = null,
+           suspended_since = case when v_suspended then coalesce(v_state.suspended_since, p_job.suspended_at) end,
+           -- A suspension that ends by itself is looked at when it does.
+           next_due_at = case when v_suspended then coalesce(p_job.suspended_until, 'infinity')
+                              else sisyphus._next_occurrence(p_job, v_state.watermark) end
+     where s.job_id = p_job.job_id;
+    perform sisyphus._fit_runs(array[p_job.job_id], p_now);
+end
+$$;
+comment on function sisyphus._apply_definition(sisyphus.job, timestamptz, timestamptz, timestamptz) is
+    'Brings planner state and unstarted runs of a job in line with its committed definition';
+
+create or replace function sisyphus._apply_definitions(p_now timestamptz, p_limit integer default 1000)
+returns integer
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_request record;
+    v_count integer := 0;
+    v_message text;
+begin
+    for v_request in
+        select q.request_id, q.replan_from, q.requested_at, j
+          from sisyphus.request q
+          join sisyphus.job j on j.job_id = q.job_id
+         where q.guardian_id is null and q.action = 'define'
+         order by q.request_id
+         limit p_limit
+           for update of q skip locked
+    loop
+        v_count := v_count + 1;
+        -- One bad definition (a time zone that has vanished since) must not stop the others.
+        begin
+            perform sisyphus._apply_definition(v_request.j, v_request.replan_from, v_request.requested_at, p_now);
+        exception when invalid_parameter_value or datetime_field_overflow then
+            get stacked diagnostics v_message = message_text;
+            update sisyphus.job_state s set version = (v_request.j).version, broken = v_message, next_due_at = 'infinity'
+             where s.job_id = (v_request.j).job_id;
+        end;
+        delete from sisyphus.request q where q.request_id = v_request.request_id;
+    end loop;
+    -- Suspensions that have ended by themselves.
+    for v_request in
+        select s, j
+          from sisyphus.job_state s
+          join sisyphus.job j on j.job_id = s.job_id
+         where s.suspended_since is not null and s.next_due_at <= p_now and j.suspended_until <= p_now
+         limit p_limit
+    loop
+        v_count := v_count + 1;
+        perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
+        update sisyphus.job_state s
+           set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
+               next_due_at = sisyphus._next_occurrence(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
+         where s.job_id = (v_request.j).job_id;
+    end loop;
+    return v_count;
+end
+$$;
+comment on function sisyphus._apply_definitions(timestamptz, integer) is
+    'Applies committed definitions, and suspensions that have ended; returns how many';

@@ -1,0 +1,300 @@
+-- A guardian_id is usable by the role that registered it alone; what has ended must register anew.
+create or replace function sisyphus._raise_guardian(p_guardian_id bigint)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_guardian sisyphus.guardian;
+begin
+    select g.* into v_guardian from sisyphus.guardian g where g.guardian_id = p_guardian_id;
+    if found and v_guardian.role_name <> sisyphus._caller() then
+        raise exception 'guardian % was registered by another role', p_guardian_id
+            using errcode = '42501', hint = format('Act for it as role %I.', v_guardian.role_name);
+    end if;
+    raise exception 'guardian % %', p_guardian_id,
+            case when found then 'has ended: ' || v_guardian.ended_as else 'is unknown' end
+        using errcode = 'SY401', hint = 'Call register_guardian() and go on with the number it returns.';
+end
+$$;
+comment on function sisyphus._raise_guardian(bigint) is 'Says why a guardian may not act: 42501 or SY401';
+
+create or replace function sisyphus._heartbeat(
+    p_guardian_id bigint, p_slots_free integer, p_report jsonb, p_lease_timeout interval, p_now timestamptz)
+returns sisyphus.host
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_host sisyphus.host;
+begin
+    update sisyphus.guardian g
+       set seen_at = p_now,
+           lease_until = p_now + p_lease_timeout,
+           slots_free = p_slots_free,
+           running = coalesce((p_report ->> 'running')::integer, g.running),
+           clock_offset_ms = coalesce((p_report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
+           problem = case when p_report is null then g.problem else p_report ->> 'problem' end
+      from sisyphus.host h
+     where g.guardian_id = p_guardian_id and g.ended_at is null
+       and g.role_name = sisyphus._caller() and h.host_id = g.host_id
+    returning h.* into v_host;
+    if not found then
+        perform sisyphus._raise_guardian(p_guardian_id);
+    end if;
+    return v_host;
+end
+$$;
+comment on function sisyphus._heartbeat(bigint, integer, jsonb, interval, timestamptz) is
+    'Renews a guardian''s lease and notes what it reports; raises SY401 or 42501';
+
+-- Of the runs that are not yet due a guardian takes its share, or ten runs on ten idle hosts would land on one.
+create or replace function sisyphus._share_ahead(
+    p_lane_id bigint, p_guardian_id bigint, p_until timestamptz, p_now timestamptz)
+returns integer
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    with ahead as (
+        select r.guardian_id
+          from sisyphus.run r
+         where r.state in ('pending', 'claimed') and r.lane_id = p_lane_id
+           and r.due_at > p_now and r.due_at <= p_until
+         limit 10000)
+    select greatest(0, ceil((select count(*) from ahead)::numeric / greatest(1, (
+               select count(*)
+                 from sisyphus.guardian g
+                 join sisyphus.host h on h.host_id = g.host_id
+                where g.ended_at is null and g.lease_until > p_now and not g.periodic
+                  and h.state = 'active' and p_lane_id = any(h.lanes))))
+           - (select count(*) from ahead where guardian_id = p_guardian_id))::integer;
+$$;
+comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamptz) is
+    'How many runs of a lane that are not yet due a guardian may take now';
+
+-- locks: run, by SKIP LOCKED. One probe of run_claim_idx a lane and priority: with the priority left open the
+-- floor would be no seek. The LIMIT must stand in the MATERIALIZED CTE, or the UPDATE may take more rows.
+-- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition.
+create or replace function sisyphus._claim_lane(
+    p_lane_id bigint, p_priority smallint, p_floor bigint, p_after timestamptz, p_until timestamptz, p_limit integer,
+    p_guardian_id bigint, p_host_id bigint, p_now timestamptz)
+returns setof sisyphus.run
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    with candidate as materialized (
+        select r.run_id, r.job_id, r.job_version, r.origin, r.attempt
+          from sisyphus.run r
+         where r.state = 'pending' and r.lane_id = p_lane_id and r.priority = p_priority and r.ready_no > p_floor
+           and r.due_at > p_after and r.due_at <= p_until
+           and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
+         order by r.ready_no
+         limit p_limit
+           for no key update skip locked),
+    fit as (
+        select c.run_id,
+               c.job_id = 0 or (j.deleted_at is null
+                   and (j.suspended_at is null or j.suspended_until <= p_now)
+                   and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)) as fits
+          from candidate c
+          left join sisyphus.job j on j.job_id = c.job_id)
+    update sisyphus.run r
+       set state = case when f.fits then 'claimed' else 'waiting' end,
+           ready_no = null,
+           wake_at = case when f.fits then null else p_now end,
+           claim_no = case when f.fits then nextval('sisyphus.claim_no_seq') end,
+           guardian_id = case when f.fits then p_guardian_id end,
+           host_id = case when f.fits then p_host_id end,
+           claimed_at = case when f.fits then p_now end,
+           attempt = r.attempt + f.fits::integer,
+           reason = null
+      from fit f
+     where r.run_id = f.run_id and r.state = 'pending'
+    returning r.*;
+$$;
+comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
+    'Claims pending runs of one lane and priority that are due in a window, oldest first';
+
+create or replace function sisyphus.claim_job(
+    guardian_id bigint,
+    max_runs integer default 1,
+    slots_free integer default 1,
+    ahead interval default '10 s',
+    holding bigint[] default null,
+    acknowledged bigint[] default null,
+    report jsonb default null)
+returns table (kind text, run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb)
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_me constant bigint := claim_job.guardian_id;
+    v_setting sisyphus.setting;
+    v_host sisyphus.host;
+    v_until timestamptz;
+    v_wanted integer;
+    v_taken integer := 0;
+    v_due_taken integer := 0;
+    v_claims bigint[] := array[]::bigint[];
+    v_batch bigint[];
+    v_floor record;
+begin
+    if max_runs is null or max_runs < 0 or slots_free is null or slots_free < 0 then
+        raise exception 'max_runs and slots_free must not be negative'
+            using errcode = '22023', hint = 'Give how many runs to take and how many slots are free.';
+    end if;
+    select s.* into v_setting from sisyphus.setting s;
+    v_host := sisyphus._heartbeat(v_me, claim_job.slots_free, report, v_setting.lease_timeout, v_now);
+    if acknowledged is not null then
+        delete from sisyphus.request q where q.guardian_id = v_me and q.request_id = any(acknowledged);
+    end if;
+    if exists (select from sisyphus.request q where q.guardian_id is null) then
+        perform sisyphus._apply_run_requests(v_now);
+    end if;
+    perform sisyphus._promote(v_now);
+
+    -- A reply can be lost: what the guardian does not hold is told again.
+    if holding is not null then
+        select array_agg(r.claim_no) into v_claims
+          from sisyphus.run r
+         where r.guardian_id = v_me and r.state = 'claimed' and r.claim_no <> all(holding);
+        v_claims := coalesce(v_claims, array[]::bigint[]);
+    end if;
+
+    if v_host.state = 'active' then
+        v_until := v_now + least(ahead, v_setting.claim_ahead);
+        -- Runs already due first, as many as slots are free; then its share of those that are not.
+        for v_floor in
+            select f.lane_id, f.priority, f.floor, w.is_due
+              from sisyphus.lane_floor f, (values (true), (false)) w (is_due)
+             where f.lane_id = any(v_host.lanes) and (w.is_due or v_until > v_now)
+             order by w.is_due desc, f.priority desc, f.lane_id = v_host.host_id desc, f.lane_id
+        loop
+            v_wanted := max_runs - v_taken;
+            if v_floor.is_due then
+                v_wanted := least(v_wanted, claim_job.slots_free - v_due_taken);
+            end if;
+            continue when v_wanted <= 0;
+            if not v_floor.is_due then
+                continue when not exists (
+                    select from sisyphus.run r
+                     where r.state = 'pending' and r.lane_id = v_floor.lane_id and r.priority = v_floor.priority
+                       and r.ready_no > v_floor.floor and r.due_at > v_now and r.due_at <= v_until);
+                v_wanted := least(v_wanted, sisyphus._share_ahead(v_floor.lane_id, v_me, v_until, v_now));
+                continue when v_wanted <= 0;
+            end if;
+            select array_agg(c.claim_no) into v_batch
+              from sisyphus._claim_lane(
+                       v_floor.lane_id, v_floor.priority, v_floor.floor,
+                       case when v_floor.is_due then '-infinity' else v_now end,
+                       case when v_floor.is_due then v_now else v_until end,
+                       v_wanted, v_me, v_host.host_id, v_now) c
+             where c.state = 'claimed';
+            v_taken := v_taken + coalesce(cardinality(v_batch), 0);
+            if v_floor.is_due then
+                v_due_taken := v_due_taken + coalesce(cardinality(v_batch), 0);
+            end if;
+            v_claims := v_claims || v_batch;
+        end loop;
+    end if;
+
+    if v_claims <> '{}' then
+        return query
+            select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
+                   extract(epoch from greatest(r.due_at, r.claimed_at) - v_now)::double precision,
+                   coalesce(r.spec, j.spec) || jsonb_strip_nulls(jsonb_build_object(
+                       'job', coalesce(j.name, 'submit'), 'run_id', r.run_id, 'attempt', r.attempt,
+                       'claim_no', r.claim_no, 'due_us', sisyphus._epoch_us(r.due_at),
+                       'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end,
+                       'payload', coalesce(r.payload, j.payload)))
+              from sisyphus.run r
+              left join sisyphus.job j on j.job_id = r.job_id
+             where r.guardian_id = v_me and r.claim_no = any(v_claims)
+             order by r.due_at, r.claim_no;
+    end if;
+    return query
+        select 'request'::text, q.run_id, q.claim_no, null::integer, null::text, null::double precision,
+               jsonb_build_object('request_id', q.request_id, 'action', q.action, 'reason', q.reason)
+          from sisyphus.request q
+         where q.guardian_id = v_me
+         order by q.request_id;
+    return query
+        select 'next'::text, null::bigint, null::bigint, null::integer, null::text,
+               case when v_taken > 0 and v_taken < claim_job.slots_free then 0
+                    else extract(epoch from v_setting.heartbeat) end::double precision,
+               jsonb_build_object(
+                   'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state,
+                   'lease', extract(epoch from v_setting.lease_timeout),
+                   'tick_in', greatest(0, extract(epoch from
+                       least(p.next_tick_at, coalesce(p.last_tick_at, '-infinity') + v_setting.heartbeat) - v_now)))
+          from sisyphus.planner p;
+end
+$$;
+comment on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) is
+    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds)';
+grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian;
+
+create or replace function sisyphus.release_job(
+    guardian_id bigint, run_ids bigint[], claim_nos bigint[], reason text default null)
+returns table (run_id bigint, claim_no bigint, answer text)
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_me constant bigint := release_job.guardian_id;
+    v_released bigint[];
+begin
+    perform sisyphus._check_guardian(v_me);
+    with given as (
+        select i.run_id, i.claim_no from unnest(run_ids, claim_nos) i (run_id, claim_no)),
+    held as materialized (
+        select r.run_id
+          from given i
+          join sisyphus.run r on r.run_id = i.run_id
+         where r.claim_no = i.claim_no and r.guardian_id = v_me and r.state = 'claimed'
+           for no key update of r skip locked),
+    given_back as (
+        update sisyphus.run r
+           set state = 'waiting', claim_no = null, guardian_id = null, host_id = null, claimed_at = null,
+               started_at = null, pid = null, attempt = r.attempt - 1,
+               reason = case when r.withdrawn is null then release_job.reason else r.reason end,
+               -- A recalled run gave way to another: looked at again when it is due.
+               wake_at = case when r.withdrawn = 'waiting' then greatest(v_now, r.due_at) else v_now end
+          from held h
+         where r.run_id = h.run_id
+        returning r.run_id)
+    select array_agg(g.run_id) into v_released from given_back g;
+    if v_released is not null then
+        perform sisyphus._give_back(v_released, v_now);
+    end if;
+    return query
+        select i.run_id, i.claim_no,
+               case when i.run_id = any(v_released) then 'accepted'
+                    when exists (select from sisyphus.run r
+                                  where r.run_id = i.run_id and r.claim_no = i.claim_no and r.guardian_id = v_me
+                                    and r.state = 'claimed') then 'busy'
+                    else 'refused' end
+          from unnest(run_ids, claim_nos) i (run_id, claim_no);
+end
+$$;
+comment on function sisyphus.release_job(bigint, bigint[], bigint[], text) is
+    'Gives claimed runs back that never started; answers accepted, busy (send again) or refused per run';
+grant execute on function sisyphus.release_job(bigint, bigint[], bigint[], text) to sisyphus_guardian;

@@ -1,0 +1,289 @@
+create or replace function sisyphus.start_job(
+    guardian_id bigint, run_ids bigint[], claim_nos bigint[],
+    pids integer[] default null, started_at timestamptz[] default null)
+returns table (run_id bigint, claim_no bigint, answer text)
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_me constant bigint := start_job.guardian_id;
+    v_started bigint[];
+begin
+    perform sisyphus._check_guardian(v_me);
+    with given as (
+        select i.* from unnest(run_ids, claim_nos, pids, start_job.started_at) i (run_id, claim_no, pid, started_at)),
+    held as materialized (
+        select r.run_id, i.pid, i.started_at
+          from given i
+          join sisyphus.run r on r.run_id = i.run_id
+         where r.claim_no = i.claim_no and r.guardian_id = v_me and r.state = 'claimed'
+           for no key update of r skip locked),
+    started as (
+        update sisyphus.run r
+           set state = 'running', pid = h.pid,
+               started_at = least(greatest(coalesce(h.started_at, v_now), r.claimed_at), v_now),
+               -- It started before a recall reached it, and runs on.
+               withdrawn = null
+          from held h
+         where r.run_id = h.run_id
+        returning r.run_id)
+    select array_agg(s.run_id) into v_started from started s;
+    return query
+        select i.run_id, i.claim_no,
+               case when i.run_id = any(v_started) then 'accepted'
+                    when r.run_id is null then 'refused'
+                    when r.state = 'running' then 'already'
+                    else 'busy' end
+          from unnest(run_ids, claim_nos) i (run_id, claim_no)
+          left join sisyphus.run r on r.run_id = i.run_id and r.claim_no = i.claim_no and r.guardian_id = v_me;
+end
+$$;
+comment on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) is
+    'Reports processes that have started (no permission: it is skipped for runs that end within a moment); answers accepted, already, busy or refused per run';
+grant execute on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) to sisyphus_guardian;
+
+create or replace function sisyphus._retry_after(
+    p_delay interval, p_backoff double precision, p_max_delay interval, p_attempt integer)
+returns interval
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    -- The exponent is bounded: a thousandth retry must not overflow.
+    select least(p_max_delay, p_delay * least(pg_catalog.power(p_backoff, least(p_attempt - 1, 60)), 1e6));
+end;
+comment on function sisyphus._retry_after(interval, double precision, interval, integer) is
+    'Wait after a failed attempt: delay × backoff^(attempt − 1), capped';
+
+-- Results that meet no live run of theirs: repeated, late or unknown ones.
+create or replace function sisyphus._finish_late(
+    p_run_id bigint, p_claim_no bigint, p_exit_code integer, p_signal integer, p_ended_by text, p_reason text,
+    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb)
+returns text
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_attempt sisyphus.attempt;
+    v_state text;
+begin
+    if exists (select from sisyphus.run r where r.run_id = p_run_id and r.claim_no = p_claim_no) then
+        return 'busy';
+    end if;
+    select a.* into v_attempt from sisyphus.attempt a where a.run_id = p_run_id and a.claim_no = p_claim_no;
+    if not found then
+        return 'refused';
+    elsif v_attempt.state <> 'lost' or v_attempt.late_state is not null then
+        return 'already';
+    end if;
+    v_state := sisyphus._end_state(p_ended_by, p_exit_code, (
+        select j.success_exit_codes from sisyphus.job j where j.job_id = v_attempt.job_id));
+    if v_attempt.is_final then
+        -- It was given up but nobody took over: its true result is the result.
+        update sisyphus.attempt a
+           set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
+               result = p_result, finished_at = coalesce(p_finished_at, a.finished_at),
+               reason = sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null) || ' (reported late: '
+                        || a.reason || ')'
+         where a.run_id = p_run_id and a.claim_no = p_claim_no;
+        return 'accepted';
+    end if;
+    update sisyphus.attempt a
+       set late_state = v_state, late_exit_code = p_exit_code, late_finished_at = p_finished_at
+     where a.run_id = p_run_id and a.claim_no = p_claim_no;
+    return 'superseded';
+end
+$$;
+comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb) is
+    'Answers for a result whose claim is not live: busy, already, superseded, refused, or accepted when it corrects a lost attempt';
+
+-- locks: run (SKIP LOCKED), then job_state in _promote(). One join of the arrays with the table and one pass to
+-- the history; a held lock on a run (assert_current in an idle session) delays that run's result alone. The rows are
+-- deleted by run_id: a ctid read under the lock may be newer than the statement's snapshot.
+create or replace function sisyphus._finish_runs(
+    p_guardian_id bigint, p_host text, p_run_ids bigint[], p_claim_nos bigint[],
+    p_exit_codes integer[], p_signals integer[], p_ended_by text[], p_reasons text[],
+    p_started_at timestamptz[], p_finished_at timestamptz[], p_stdouts text[], p_stderrs text[], p_results jsonb[],
+    p_cpu_user double precision[], p_cpu_system double precision[], p_peak_memory bigint[], p_now timestamptz)
+returns bigint[]
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_done bigint[];
+    v_asked bigint[];
+begin
+    with given as (
+        select i.* from unnest(p_run_ids, p_claim_nos, p_exit_codes, p_signals, p_ended_by, p_reasons, p_started_at,
+                               p_finished_at, p_stdouts, p_stderrs, p_results, p_cpu_user, p_cpu_system, p_peak_memory)
+            i (run_id, claim_no, exit_code, signal, ended_by, why, began, ended, stdout, stderr, result,
+               cpu_user, cpu_system, peak_memory)),
+    held as materialized (
+        select i.exit_code, i.signal, i.ended_by, i.why, i.stdout, i.stderr, i.result, i.cpu_user, i.cpu_system,
+               i.peak_memory, r.*,
+               least(greatest(coalesce(i.began, r.started_at), r.claimed_at), p_now) as began,
+               least(greatest(coalesce(i.ended, p_now), r.claimed_at, i.began), p_now) as ended,
+               j.name as job_name, j.owner, j.pool_id, j.retries, j.retry_delay, j.retry_backoff, j.retry_max_delay,
+               j.max_runtime, j.retain_success, j.retain_failure, j.payload as job_payload,
+               sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as end_state,
+               j.deleted_at is null and j.retries >= r.attempt and r.stopping is null
+                   and (i.exit_code is null or i.exit_code <> all(j.no_retry_exit_codes)) as may_retry,
+               j.retry_on_lost
+          from given i
+          join sisyphus.run r on r.run_id = i.run_id
+          left join sisyphus.job j on j.job_id = r.job_id
+         where r.claim_no = i.claim_no and r.guardian_id = p_guardian_id
+           for update of r skip locked),
+    verdict as (
+        select h.*,
+               case when h.may_retry
+                     and (h.end_state in ('failed', 'timed_out') or h.end_state = 'lost' and h.retry_on_lost)
+                    then sisyphus._retry_after(h.retry_delay, h.retry_backoff, h.retry_max_delay, h.attempt) end as again
+          from held h),
+    ended as (
+        delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null
+        returning r.*),
+    retried as (
+        update sisyphus.run r
+           set state = 'waiting', wake_at = p_now + v.again, claim_no = null, guardian_id = null, host_id = null,
+               claimed_at = null, started_at = null, pid = null, paused_at = null, withdrawn = null, reason = null
+          from verdict v
+         where r.run_id = v.run_id and v.again is not null),
+    recorded as (
+        insert into sisyphus.attempt (
+            run_id, claim_no, job_id, due_at, nominal_at, expires_at, requested_at, claimed_at, started_at,
+            finished_at, recorded_at, peak_memory_bytes, cpu_user_seconds, cpu_system_seconds, attempt, job_version,
+            exit_code, signal, retention_days, is_final, state, origin, job, owner, pool, host, reason, stdout,
+            stderr, result, payload)
+        select v.run_id, v.claim_no, v.job_id, v.due_at, v.nominal_at, v.expires_at, v.requested_at, v.claimed_at,
+               case when v.ended_by in ('spawn', 'policy') then null else v.began end, v.ended, p_now,
+               v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version, v.exit_code, v.signal,
+               case when v.end_state = 'succeeded'
+                    then coalesce(v.retain_success, sisyphus._retention_class(s.retention_success))
+                    else coalesce(v.retain_failure, sisyphus._retention_class(s.retention_failure)) end,
+               v.again is null, v.end_state, v.origin, v.job_name, v.owner, p.name, p_host,
+               sisyphus._end_reason(v.end_state, v.exit_code, v.signal,
+                                    case when v.end_state = 'terminated' then coalesce(v.reason, v.why) else v.why end,
+                                    v.max_runtime)
+                   || case when v.again is not null then
+                               '; attempt ' || v.attempt + 1 || ' of ' || v.retries + 1 || ' follows in '
+                               || sisyphus._duration_text(v.again)
+                           when v.end_state in ('failed', 'timed_out') and v.attempt > 1
+                           then '; attempt ' || v.attempt || ' of ' || v.retries + 1 else '' end,
+               v.stdout, v.stderr, v.result, coalesce(v.payload, v.job_payload)
+          from verdict v
+          cross join sisyphus.setting s
+          left join sisyphus.pool p on p.pool_id = coalesce(v.pool_id, v.lane_id))
+    select array_agg(v.run_id), array_agg(v.run_id) filter (where v.stopping is not null or v.withdrawn is not null)
+      into v_done, v_asked
+      from verdict v;
+    if v_asked is not null then
+        delete from sisyphus.request q where q.run_id = any(v_asked);
+    end if;
+    return v_done;
+end
+$$;
+comment on function sisyphus._finish_runs(bigint, text, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[], timestamptz) is
+    'Moves ended runs of a guardian to the history, or back to waiting when they are retried; returns the run_ids it owned';
+
+-- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
+-- late this is told; then the next one may go.
+create or replace function sisyphus._after_finish(p_run_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job_ids bigint[];
+    v_run_ids bigint[];
+    v_reasons text[];
+begin
+    with done as (
+        select a.run_id, a.job_id, a.due_at, a.finished_at, coalesce(h.host_id, 0) as target
+          from sisyphus.attempt a
+          join sisyphus.job j on j.job_id = a.job_id and j.overlap <> 'allow'
+          left join sisyphus.host h on h.name = a.host and j.run_on = 'all'
+         where a.run_id = any(p_run_ids) and a.recorded_at = p_now and a.origin not in ('run_many', 'backfill')),
+    waiter as (
+        select r.run_id, r.job_id, d.run_id as done_id,
+               j.overlap = 'skip' and not r.in_order and r.attempt = 0 and r.target = d.target
+                   and r.due_at > d.due_at and r.due_at < d.finished_at as overlapped
+          from done d
+          join sisyphus.run r on r.job_id = d.job_id and r.state = 'waiting'
+          join sisyphus.job j on j.job_id = d.job_id)
+    select array_agg(distinct w.job_id),
+           array_agg(w.run_id) filter (where w.overlapped),
+           array_agg(format('overlap: run %s was still live', w.done_id)) filter (where w.overlapped)
+      into v_job_ids, v_run_ids, v_reasons
+      from waiter w;
+    if v_job_ids is not null then
+        perform sisyphus._end_unstarted(v_run_ids, 'skipped', v_reasons, p_now);
+        perform sisyphus._promote(p_now, v_job_ids);
+    end if;
+end
+$$;
+comment on function sisyphus._after_finish(bigint[], timestamptz) is
+    'After runs ended: skips what fell due meanwhile, and promotes what waited for them';
+
+create or replace function sisyphus.finish_job(
+    guardian_id bigint, run_ids bigint[], claim_nos bigint[],
+    exit_codes integer[] default null, signals integer[] default null, ended_by text[] default null,
+    reasons text[] default null, started_at timestamptz[] default null, finished_at timestamptz[] default null,
+    stdouts text[] default null, stderrs text[] default null, results jsonb[] default null,
+    cpu_user double precision[] default null, cpu_system double precision[] default null,
+    peak_memory bigint[] default null)
+returns table (run_id bigint, claim_no bigint, answer text)
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_me constant bigint := finish_job.guardian_id;
+    v_host sisyphus.host;
+    v_done bigint[];
+begin
+    if cardinality(run_ids) is distinct from cardinality(claim_nos) then
+        raise exception 'run_ids and claim_nos differ in length'
+            using errcode = '22023', hint = 'Give one claim_no for each run_id.';
+    end if;
+    v_host := sisyphus._check_guardian(v_me);
+    v_done := sisyphus._finish_runs(
+        v_me, v_host.name, run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons,
+        finish_job.started_at, finish_job.finished_at, stdouts, stderrs, results, cpu_user, cpu_system, peak_memory,
+        v_now);
+    if v_done is not null then
+        perform sisyphus._after_finish(v_done, v_now);
+    end if;
+    if cardinality(v_done) is not distinct from cardinality(run_ids) then
+        return query select i.run_id, i.claim_no, 'accepted'::text from unnest(run_ids, claim_nos) i (run_id, claim_no);
+        return;
+    end if;
+    return query
+        select i.run_id, i.claim_no,
+               case when i.run_id = any(v_done) then 'accepted'
+                    else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why,
+                                               least(i.ended, v_now), i.stdout, i.stderr, i.result) end
+          from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.finished_at,
+                      stdouts, stderrs, results)
+              i (run_id, claim_no, exit_code, signal, ended_by, why, ended, stdout, stderr, result);
+end
+$$;
+comment on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) is
+    'Reports ended processes; idempotent. Answers per run: accepted, already, superseded (kept beside a later attempt), refused (claim unknown), busy (send again)';
+grant execute on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) to sisyphus_guardian;

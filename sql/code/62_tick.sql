@@ -1,0 +1,110 @@
+-- A floor passes a number only when every transaction that might still commit a lower one has ended: the last number
+-- is read first, then an own xid is taken, and when the oldest running xid is past that one nothing below is to come.
+create or replace function sisyphus._raise_floors()
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_last constant bigint := (select s.last_value from sisyphus.ready_no_seq s);
+    v_xid constant xid8 := pg_current_xact_id();
+    v_oldest constant xid8 := pg_snapshot_xmin(pg_current_snapshot());
+begin
+    update sisyphus.lane_floor f
+       set floor = case when f.candidate_xid < v_oldest
+                        then greatest(f.floor, least(f.candidate, coalesce(first.ready_no - 1, f.candidate)))
+                        else f.floor end,
+           candidate = case when f.candidate_xid < v_oldest or f.candidate_xid is null then v_last else f.candidate end,
+           candidate_xid = case when f.candidate_xid < v_oldest or f.candidate_xid is null then v_xid
+                                else f.candidate_xid end
+      from sisyphus.lane_floor l
+      left join lateral (
+            select r.ready_no from sisyphus.run r
+             where r.state = 'pending' and r.lane_id = l.lane_id and r.priority = l.priority and r.ready_no > l.floor
+             order by r.ready_no limit 1) first on true
+     where f.lane_id = l.lane_id and f.priority = l.priority
+       -- Nothing was claimed here since: leave the row alone.
+       and (f.candidate is null or f.candidate < v_last or f.floor < f.candidate)
+       and (f.candidate_xid is null or f.candidate_xid < v_oldest);
+end
+$$;
+comment on function sisyphus._raise_floors() is 'Moves the floors of all lanes up to where every pending run has been claimed';
+
+create or replace function sisyphus._next_tick(p_more boolean, p_now timestamptz)
+returns timestamptz
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select case when p_more then p_now else greatest(p_now + interval '5 ms', least(
+        p_now + s.heartbeat,
+        (select min(j.next_due_at) from sisyphus.job_state j) - s.claim_ahead,
+        -- A run that is looked at when or after it is due: an overlap to decide, a retry. Others meet a claim in time.
+        (select r.wake_at from sisyphus.run r
+          where r.state = 'waiting' and r.wake_at > p_now and r.wake_at < 'infinity' and r.due_at <= r.wake_at
+          order by r.wake_at limit 1),
+        (select r.expires_at from sisyphus.run r
+          where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at > p_now
+          order by r.expires_at limit 1))) end
+      from sisyphus.setting s;
+$$;
+comment on function sisyphus._next_tick(boolean, timestamptz) is 'When the next tick has something to do; at most a heartbeat away';
+
+-- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
+-- hold an advisory lock. Lock order: planner, request, guardian, job_state, run (SKIP LOCKED), lane_floor.
+create or replace function sisyphus.tick()
+returns timestamptz
+language plpgsql
+volatile
+parallel unsafe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_planner sisyphus.planner;
+    v_setting sisyphus.setting;
+    v_more boolean;
+    v_lane bigint;
+    v_next timestamptz;
+begin
+    -- A caller who leaves the transaction open would hold the lock: the server ends that session.
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
+    select p.* into v_planner from sisyphus.planner p for update skip locked;
+    if not found then
+        return (select p.next_tick_at from sisyphus.planner p);
+    end if;
+    if v_planner.next_tick_at > v_now and v_planner.last_tick_at <= v_now
+       and v_planner.next_tick_at <= v_planner.last_tick_at + interval '1 min'
+       and not exists (select from sisyphus.request q where q.guardian_id is null) then
+        return v_planner.next_tick_at;
+    end if;
+    select s.* into v_setting from sisyphus.setting s;
+    perform sisyphus._ensure_partitions(v_now);
+    v_more := sisyphus._apply_definitions(v_now) >= 1000;
+    v_more := sisyphus._apply_run_requests(v_now) >= 1000 or v_more;
+    v_more := sisyphus._reap(v_planner.last_tick_at, v_now) >= 100 or v_more;
+    v_more := sisyphus._plan(v_now - v_planner.last_tick_at > v_setting.lease_timeout, v_now) >= 1000 or v_more;
+    v_more := sisyphus._expire(v_now, 1000) >= 1000 or v_more;
+    v_more := sisyphus._promote(v_now) >= 1000 or v_more;
+    for v_lane in
+        select f.lane_id from sisyphus.lane_floor f
+         where exists (select from sisyphus.run r
+                        where r.state = 'pending' and r.lane_id = f.lane_id and r.priority = f.priority
+                          and r.ready_no > f.floor and r.due_at <= v_now)
+         group by f.lane_id
+    loop
+        perform sisyphus._wake_lane(v_lane, v_now);
+    end loop;
+    perform sisyphus._raise_floors();
+    v_next := sisyphus._next_tick(v_more, v_now);
+    update sisyphus.planner p set last_tick_at = v_now, next_tick_at = v_next where p.only_row;
+    return v_next;
+end
+$$;
+comment on function sisyphus.tick() is
+    'One pass of the planner: occurrences become runs, requests are applied, stale runs expire, lost guardians are noticed. Returns when to call it next; safe to call from anywhere at any time';
+grant execute on function sisyphus.tick() to sisyphus_guardian, sisyphus_admin;
