@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use sisyphus::dev::cluster::{Cluster, SUPERUSER};
 use tokio_postgres::Client;
 
-use crate::CLIENTS;
+use crate::{CLIENTS, settle};
 
 const BATCH: usize = 100;
 
@@ -26,11 +26,11 @@ pub(crate) async fn throughput(cluster: &Cluster, client: &Client, runs: usize) 
             "create table bare (id bigint generated always as identity primary key, state text not null,
                                 claimed_at timestamptz, finished_at timestamptz) with (fillfactor = 70);
              create index bare_pending_idx on bare (id) where state = 'pending';
-             insert into bare (state) select 'pending' from generate_series(1, {runs});
-             vacuum analyze bare; checkpoint"
+             insert into bare (state) select 'pending' from generate_series(1, {runs})"
         ))
         .await
         .unwrap();
+    settle(client, "bare").await;
     let script = cluster.dir().join("bare.sql");
     fs::write(&script, CLAIM_AND_FINISH).unwrap();
     let per_client = (runs / BATCH / CLIENTS).to_string();

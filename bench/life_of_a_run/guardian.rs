@@ -6,7 +6,7 @@ use sisyphus::dev::cluster::Cluster;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::{CLIENTS, connect};
+use crate::{CLIENTS, connect, settle};
 
 const CLAIM: &str = "select kind, run_id, claim_no from sisyphus.claim_job($1, max_runs => $2, slots_free => $2, holding => $3)";
 const FINISH: &str = "select answer from sisyphus.finish_job($1, run_ids => $2, claim_nos => $3, exit_codes => $4, \
@@ -22,7 +22,7 @@ pub(crate) async fn throughput(cluster: &Cluster, admin: &Client, batch: usize, 
         let id = register(&client, number).await;
         guardians.push((client, id));
     }
-    admin.batch_execute("vacuum analyze sisyphus.run; checkpoint").await.unwrap();
+    settle(admin, "sisyphus.run").await;
 
     let started = Instant::now();
     let mut clients = JoinSet::new();

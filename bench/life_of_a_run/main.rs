@@ -55,7 +55,6 @@ async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<()
     let mut client = connect(&cluster.url("postgres")).await;
     describe(&client).await;
     migrate::migrate(&mut client).await.unwrap();
-    // Both see a warm server: the first numbers of a fresh cluster are those of its first checkpoint.
     let bare = bare::throughput(cluster, &client, if smoke { 200 } else { 60_000 }).await;
     println!("{:<22} {:>12} {:>8}", "", "runs/s", "ratio");
     println!("{:<22} {bare:>12.0} {:>8.2}", "bare SQL, batch 100", 1.0);
@@ -88,6 +87,12 @@ fn fresh_cluster() -> Cluster {
     }
     fs::remove_dir_all(&dir).ok();
     Cluster::start(&dir, Durability::Full).unwrap()
+}
+
+/// Both begin with a vacuumed table and the next checkpoint far away.
+async fn settle(client: &Client, table: &str) {
+    client.batch_execute(&format!("vacuum analyze {table}")).await.unwrap();
+    client.batch_execute("checkpoint").await.unwrap();
 }
 
 /// A number without its machine says nothing.
