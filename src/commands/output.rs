@@ -108,7 +108,7 @@ pub fn print_rows(rows: &Rows, columns: &[Column], format: Format, nothing: &str
             eprintln!("{nothing}");
             Ok(())
         }
-        Format::Table => print(&table(rows, columns)?),
+        Format::Table => print(&render(rows, columns)?),
     }
 }
 
@@ -134,7 +134,8 @@ pub fn object(text: &str) -> Result<Map<String, Value>> {
     })
 }
 
-fn table(rows: &Rows, columns: &[Column]) -> Result<String> {
+/// A table as text, without a newline at its end.
+pub fn render(rows: &Rows, columns: &[Column]) -> Result<String> {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))

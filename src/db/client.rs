@@ -48,6 +48,11 @@ impl Session {
         migrate::installed_version(&self.client).await
     }
 
+    /// Runs statements that return nothing, in one transaction.
+    pub async fn run_script(&self, text: &str) -> Result<()> {
+        Ok(self.client.batch_execute(text).await?)
+    }
+
     /// Calls a function and returns its results as text, one for each row.
     pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
         let rows = self.client.query(&format!("select ({})::text", call.sql()), &call.values()).await?;

@@ -1,0 +1,159 @@
+//! A guardian of the private house, as a child process, and the keeper that it starts.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::cluster::Cluster;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    keeper::StateDirectory,
+    observe::LOG_VARIABLE,
+};
+
+/// Time for a guardian to release and deliver what it has, and for a keeper to leave after it.
+const PATIENCE: Duration = Duration::from_secs(20);
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// Where a guardian's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    /// To stderr of this process.
+    Stderr,
+    /// To `<host>.log` in the data directory: the terminal shows something else.
+    File,
+}
+
+/// A running guardian.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    host: String,
+    state: PathBuf,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts the guardian of a host: this program again, as the cluster's account, its state in
+    /// `<data directory>/<host>`.
+    pub(super) fn start(cluster: &Cluster, database: &str, host: &str, log: Log) -> Result<Self> {
+        let state = cluster.dir().join(host);
+        end_stray(&state)?;
+        // Not the path of this program: the account may not be able to reach it (a checkout under /root).
+        let program = if cfg!(target_os = "linux") {
+            PathBuf::from("/proc/self/exe")
+        } else {
+            std::env::current_exe().map_err(|err| cannot_start(host, err))?
+        };
+        let mut command = cluster.account().command(&program, cluster.dir());
+        command.args(["guardian", "--host", host, "--slots", "8", "--state-dir"]).arg(&state);
+        command.env("SISYPHUS_DATABASE_URL", cluster.url(database));
+        if let Some(filter) = std::env::var_os(LOG_VARIABLE) {
+            command.env(LOG_VARIABLE, filter);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if log == Log::File {
+            let path = cluster.dir().join(format!("{host}.log"));
+            command.stderr(File::create(path).map_err(|err| cannot_start(host, err))?);
+        }
+        // A Ctrl-C in the terminal is for this process alone: it ends the guardian when the jobs have ended.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child =
+            Command::from(command).kill_on_drop(true).spawn().map_err(|err| cannot_start(host, err))?;
+        let daemon = Self { host: host.to_owned(), state, child };
+        daemon.note_pid(cluster)?;
+        Ok(daemon)
+    }
+
+    /// The host it serves.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Waits until it ends by itself, which it should not. Cancel safe.
+    pub(super) async fn ended(&mut self) -> Error {
+        let status = match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(err) => err.to_string(),
+        };
+        Error::new(ErrorKind::Failed, format!("the guardian of {} ended by itself ({status})", self.host))
+            .hint("its log says why: on stderr, or <host>.log in the data directory")
+    }
+
+    /// Ends the guardian, then waits until its keeper has left.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        if let Some(pid) = self.child.id() {
+            // Ended since: then there is nobody to signal.
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).ok();
+        }
+        if timeout(PATIENCE, self.child.wait()).await.is_err() {
+            self.child.kill().await.ok();
+            return Err(Error::new(
+                ErrorKind::Drained,
+                format!("the guardian of {} had to be killed", self.host),
+            ));
+        }
+        let state = StateDirectory::open(&self.state)?;
+        let begun = Instant::now();
+        while state.keeper_is_alive()? {
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::new(
+                    ErrorKind::Drained,
+                    format!("the keeper of {} has not left", self.host),
+                )
+                .hint("its jobs still run; the next `sisyphus dev` takes them over"));
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+        fs::remove_file(self.state.with_extension("pid")).ok();
+        Ok(())
+    }
+
+    fn note_pid(&self, cluster: &Cluster) -> Result<()> {
+        let pid = self.child.id().map_or(String::new(), |pid| pid.to_string());
+        let path = cluster.dir().join(format!("{}.pid", self.host));
+        fs::write(path, pid).map_err(|err| cannot_start(&self.host, err))
+    }
+}
+
+/// Ends the guardian that a killed `sisyphus dev` left behind. Its keeper and jobs go on, as after any
+/// restart of a guardian.
+fn end_stray(state: &Path) -> Result<()> {
+    let Ok(text) = fs::read_to_string(state.with_extension("pid")) else { return Ok(()) };
+    let Ok(pid) = text.trim().parse::<i32>() else { return Ok(()) };
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut args = command_line.split(|byte| *byte == 0);
+    // The number may be another process's by now.
+    if pid <= 1 || !args.any(|arg| arg == state.as_os_str().as_encoded_bytes()) {
+        return Ok(());
+    }
+    let pid = Pid::from_raw(pid);
+    let begun = Instant::now();
+    while kill(pid, Signal::SIGTERM) != Err(Errno::ESRCH) {
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("guardian {pid} of an earlier run does not end"),
+            )
+            .hint(format!("kill -9 {pid}")));
+        }
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
+fn cannot_start(host: &str, err: std::io::Error) -> Error {
+    Error::new(ErrorKind::Config, format!("the guardian of {host} cannot be started")).source(err)
+}
