@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Runs a query and returns its rows as JSON objects whose keys stand in the order of the columns.
-    pub(super) async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
+    pub(crate) async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
         let sql = format!(
             "select row_to_json(t)::text, extract(epoch from clock_timestamp())::float8 from ({query}) t"
         );
