@@ -238,8 +238,9 @@ begin
                jsonb_build_object(
                    'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state,
                    'lease', extract(epoch from v_setting.lease_timeout),
-                   'tick_in', greatest(0, extract(epoch from
-                       least(p.next_tick_at, coalesce(p.last_tick_at, '-infinity') + v_setting.heartbeat) - v_now)))
+                   'tick_in', case when exists (select from sisyphus.request q where q.guardian_id is null) then 0
+                                   else extract(epoch from greatest(v_now, least(
+                                       p.next_tick_at, p.last_tick_at + v_setting.heartbeat)) - v_now) end)
           from sisyphus.planner p;
 end
 $$;
