@@ -73,9 +73,18 @@ impl Connection {
         Ok(Self { config: resolver.config, settings: resolver.settings })
     }
 
-    /// The hosts as a person would write them, for messages.
+    /// The hosts as a person would write them, with ports other than the usual one, for messages.
     pub fn hosts(&self) -> String {
-        hosts(&self.config).join(", ")
+        let ports = self.config.get_ports();
+        let tried: Vec<String> = hosts(&self.config)
+            .into_iter()
+            .enumerate()
+            .map(|(at, host)| match ports.get(at).or(ports.first()) {
+                Some(&port) if port != DEFAULT_PORT => format!("{host} port {port}"),
+                _ => host,
+            })
+            .collect();
+        tried.join(", ")
     }
 }
 

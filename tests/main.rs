@@ -4,6 +4,7 @@
 
 mod support;
 
+mod config;
 mod dev_cluster;
 mod house;
 mod migrate;

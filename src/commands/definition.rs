@@ -128,13 +128,10 @@ pub(super) async fn alter(args: AlterArgs, session: &Session) -> Result<()> {
 /// Ends a job.
 pub(super) async fn unschedule(args: UnscheduleArgs, session: &Session) -> Result<()> {
     let call = Call::new("unschedule").arg("name", "text", &args.name);
-    let was_there =
-        session.call(&call).await?.first().is_some_and(|answer| answer.as_deref() == Some("true"));
-    if !was_there {
-        return Err(Error::new(ErrorKind::Failed, format!("job \"{}\" does not exist", args.name))
-            .hint("sisyphus jobs lists all jobs"));
+    match session.call(&call).await?.first() {
+        Some(Some(answer)) if answer == "false" => eprintln!("{} was unscheduled before", args.name),
+        _ => eprintln!("unscheduled {}", args.name),
     }
-    eprintln!("unscheduled {}", args.name);
     Ok(())
 }
 
@@ -146,8 +143,7 @@ pub(super) async fn suspend(args: SuspendArgs, session: &Session) -> Result<()> 
     };
     let call =
         call.given("until", "timestamptz", args.until.as_ref()).given("reason", "text", args.reason.as_ref());
-    let answer = session.call(&call).await?;
-    say_whom("suspended", args.name.as_deref(), &answer);
+    say_done("suspended", args.name.as_deref(), &session.call(&call).await?);
     Ok(())
 }
 
@@ -157,25 +153,22 @@ pub(super) async fn resume(args: ResumeArgs, session: &Session) -> Result<()> {
         Some(name) => Call::new("resume").arg("name", "text", name),
         None => Call::new("resume_all").given("pool", "text", args.pool.as_ref()),
     };
-    let answer = session.call(&call).await?;
-    match &args.name {
-        Some(name) => say_next("resumed", name, session).await,
-        None => {
-            say_whom("resumed", None, &answer);
-            Ok(())
-        }
-    }
+    say_done("resumed", args.name.as_deref(), &session.call(&call).await?);
+    Ok(())
 }
 
 fn on_demand(schedule: &str) -> Option<&str> {
     (schedule != "-").then_some(schedule)
 }
 
-fn say_whom(done: &str, name: Option<&str>, answer: &[Option<String>]) {
+/// For one job the function says whether that changed anything, for all how many it was.
+fn say_done(done: &str, name: Option<&str>, answer: &[Option<String>]) {
     match (name, answer.first().and_then(Option::as_deref)) {
+        (Some(name), Some("false")) if done == "resumed" => eprintln!("{name} was not suspended"),
+        (Some(name), Some("false")) => eprintln!("{name} was {done} before"),
         (Some(name), _) => eprintln!("{done} {name}"),
-        (None, Some(count)) if count.parse::<u64>().is_ok() => eprintln!("{done} {count} jobs"),
-        (None, _) => eprintln!("{done} all jobs"),
+        (None, Some("1")) => eprintln!("{done} 1 job"),
+        (None, count) => eprintln!("{done} {} jobs", count.unwrap_or("all")),
     }
 }
 
