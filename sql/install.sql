@@ -16,7 +16,7 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '9743284274992364814');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '17212465577915272015');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
@@ -26,6 +26,16 @@ set local role sisyphus_owner;
 \ir code/31_check.sql
 \ir code/32_define.sql
 \ir code/33_suspend.sql
+\ir code/40_plan.sql
 \ir code/45_wakeup.sql
+\ir code/46_end.sql
+\ir code/47_promote.sql
+\ir code/48_request.sql
+\ir code/49_define.sql
+\ir code/50_claim.sql
+\ir code/59_verdict.sql
+\ir code/60_finish.sql
+\ir code/61_reap.sql
+\ir code/62_tick.sql
 \ir code/80_retention.sql
 commit;
