@@ -74,6 +74,17 @@ end
 $$;
 comment on function sisyphus._next_second(bigint[], int) is 'first matching second of a day at or after p_second, null when there is none';
 
+create or replace function sisyphus._month_length(p_year int, p_month int)
+returns int language sql immutable parallel safe
+as $$
+    select case
+        when p_month <> 2 then 30 + (p_month + p_month / 8) % 2
+        when p_year % 4 = 0 and (p_year % 100 <> 0 or p_year % 400 = 0) then 29
+        else 28
+    end
+$$;
+comment on function sisyphus._month_length(int, int) is 'number of days of a month';
+
 -- The matching days of a month, bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01),
 -- p_length the number of its days.
 create or replace function sisyphus._month_days(p_compiled bigint[], p_first int, p_length int)
@@ -150,9 +161,7 @@ begin
             end if;
         end if;
         v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
-        v_next := position(B'1' in (sisyphus._month_days(p_compiled, v_first, case v_month
-            when 2 then case when v_year % 4 = 0 and (v_year % 100 <> 0 or v_year % 400 = 0) then 29 else 28 end
-            when 4 then 30 when 6 then 30 when 9 then 30 when 11 then 30 else 31 end) << v_day)::bit(64));
+        v_next := position(B'1' in (sisyphus._month_days(p_compiled, v_first, sisyphus._month_length(v_year, v_month)) << v_day)::bit(64));
         if v_next > 0 then
             return v_first + v_day + v_next - 2;
         end if;
@@ -492,40 +501,53 @@ $$;
 comment on function sisyphus._last_fires(bigint[], text, timestamptz, timestamptz, timestamptz, int)
     is 'the newest p_limit fires of a compiled schedule after p_since and not after p_until, ascending';
 
+-- Definer: callers may not execute the private functions, which read no table.
 create or replace function sisyphus.next_fire(schedule text, timezone text default 'UTC', after timestamptz default null,
     starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    c_epoch constant timestamptz := '1970-01-01 00:00:00+00';
+    v_timezone text := coalesce(next_fire.timezone, 'UTC');
+    v_after timestamptz := coalesce(next_fire.after, pg_catalog.clock_timestamp());
+    v_starts_at timestamptz := coalesce(next_fire.starts_at, c_epoch);
 begin
-    return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, next_fire.timezone), next_fire.timezone,
-        coalesce(next_fire.after, pg_catalog.clock_timestamp()), next_fire.starts_at);
+    if v_starts_at > c_epoch and v_after < v_starts_at then
+        v_after := v_starts_at - interval '1 microsecond';
+    end if;
+    return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, v_timezone), v_timezone, v_after, v_starts_at);
 end
 $$;
-comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz) is 'first fire of a schedule strictly after an instant (default: now); null when it never fires again';
+comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz)
+    is 'First fire of a schedule strictly after an instant (default: now) and not before starts_at; null when it never fires again';
 
--- since inclusive, until exclusive (null: no end). Stops after max fires.
 create or replace function sisyphus.fires(schedule text, timezone text, since timestamptz, until timestamptz,
     max int default 1000, starts_at timestamptz default null)
 returns setof timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_compiled bigint[] := sisyphus._compile_schedule(fires.schedule, fires.timezone);
-    v_anchor timestamptz := coalesce(fires.starts_at, timestamptz '1970-01-01 00:00:00+00');
-    v_fire timestamptz := fires.since - interval '1 microsecond';
+    c_epoch constant timestamptz := '1970-01-01 00:00:00+00';
+    v_timezone text := coalesce(fires.timezone, 'UTC');
+    v_compiled bigint[] := sisyphus._compile_schedule(fires.schedule, v_timezone);
+    v_starts_at timestamptz := coalesce(fires.starts_at, c_epoch);
+    v_fire timestamptz := coalesce(fires.since, pg_catalog.clock_timestamp()) - interval '1 microsecond';
 begin
-    for v_count in 1 .. coalesce(fires.max, 1000) loop
-        v_fire := sisyphus._next_fire(v_compiled, fires.timezone, v_fire, v_anchor);
+    if v_starts_at > c_epoch and v_fire < v_starts_at then
+        v_fire := v_starts_at - interval '1 microsecond';
+    end if;
+    for v_number in 1 .. coalesce(fires.max, 1000) loop
+        v_fire := sisyphus._next_fire(v_compiled, v_timezone, v_fire, v_starts_at);
         exit when v_fire is null or v_fire >= fires.until;
         return next v_fire;
     end loop;
 end
 $$;
 comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
-    is 'the fires of a schedule from since (inclusive) to until (exclusive), at most max of them';
+    is 'The fires of a schedule from since (inclusive) to until (exclusive; null: no end), at most max of them';
 
 revoke all on function
     sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint), sisyphus._next_second(bigint[], int),
-    sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int), sisyphus._next_match(bigint[], bigint),
+    sisyphus._month_length(int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int), sisyphus._next_match(bigint[], bigint),
     sisyphus._next_cron_fire(bigint[], text, bigint), sisyphus._instant(text, bigint),
     sisyphus._next_fire(bigint[], text, timestamptz, timestamptz), sisyphus._count_below(bigint, int),
     sisyphus._count_seconds(bigint[], int), sisyphus._count_days(bigint[], int, int),
