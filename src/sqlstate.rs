@@ -2,6 +2,33 @@
 
 use crate::error::ErrorKind;
 
+/// The guardian is unknown, or another one has followed it: register anew.
+pub const GUARDIAN_UNKNOWN: &str = "SY401";
+/// A guardian with another host_key is alive on that host.
+pub const HOST_TAKEN: &str = "SY402";
+
+/// Every code of our own class that `sql/` raises; docs/errors.md has a row for each.
+pub const OURS: &[&str] = &[
+    "SY100",
+    "SY101",
+    "SY102",
+    "SY103",
+    "SY104",
+    "SY105",
+    "SY106",
+    "SY107",
+    "SY108",
+    "SY109",
+    "SY110",
+    "SY111",
+    "SY112", // calendar
+    "SY201",
+    "SY202",
+    "SY203", // definition
+    GUARDIAN_UNKNOWN,
+    HOST_TAKEN,
+];
+
 /// A name that the schema should have and has not: a table or view.
 pub const UNDEFINED_TABLE: &str = "42P01";
 /// As above: a function, or one with other arguments.
