@@ -22,6 +22,7 @@ set local role sisyphus_owner;
 \ir code/15_caller.sql
 \ir code/20_calendar_parse.sql
 \ir code/21_calendar_next.sql
+\ir code/24_calendar_errors.sql
 \ir code/30_job.sql
 \ir code/31_check.sql
 \ir code/32_define.sql
