@@ -27,6 +27,7 @@ set local role sisyphus_owner;
 \ir code/31_check.sql
 \ir code/32_define.sql
 \ir code/33_suspend.sql
+\ir code/34_preview.sql
 \ir code/40_plan.sql
 \ir code/45_wakeup.sql
 \ir code/46_end.sql
@@ -38,5 +39,9 @@ set local role sisyphus_owner;
 \ir code/60_finish.sql
 \ir code/61_reap.sql
 \ir code/62_tick.sql
+\ir code/70_control.sql
+\ir code/71_runs.sql
+\ir code/75_hosts.sql
+\ir code/76_fleet.sql
 \ir code/80_retention.sql
 commit;

@@ -131,6 +131,29 @@ $$;
 comment on function sisyphus._check_job(text, sisyphus.job) is
     'Every rule that a definition must keep but those of its schedule; raises 22023, SY202, SY203 or 0A000';
 
+create or replace function sisyphus._read_definition(p_what text, p_old sisyphus.job, p_definition jsonb, p_known text[])
+returns sisyphus.job
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job sisyphus.job;
+begin
+    -- Before the cast to smallint can fail.
+    if (p_definition ->> 'priority')::integer not between -9 and 9 then
+        perform sisyphus._raise_argument(p_what, 'priority', p_definition ->> 'priority', 'Give -9 to 9; higher goes first.', null);
+    end if;
+    v_job := jsonb_populate_record(
+        p_old, coalesce((select jsonb_object_agg(k, null) from unnest(p_known) k), '{}') || p_definition);
+    perform sisyphus._check_job(p_what, v_job);
+    return v_job;
+end
+$$;
+comment on function sisyphus._read_definition(text, sisyphus.job, jsonb, text[]) is
+    'A job with its definition replaced: what is known and not in the new one becomes null; raises what _check_job() does';
+
 create or replace function sisyphus._job_spec(p_job sisyphus.job)
 returns jsonb
 language sql
@@ -147,6 +170,30 @@ as $$
       from sisyphus.setting s;
 $$;
 comment on function sisyphus._job_spec(sisyphus.job) is 'What a keeper needs to know to run a job';
+
+-- The claim and the finish read one row: what a job does not say for itself is copied into it from the settings.
+create or replace function sisyphus._copy_settings(p_what text, p_job sisyphus.job)
+returns sisyphus.job
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_setting constant sisyphus.setting := sisyphus._setting();
+    v_job sisyphus.job := p_job;
+begin
+    if v_job.retention is not null then
+        perform sisyphus._check_keys(p_what, 'retention', v_job.retention, '{success,failure}');
+    end if;
+    v_job.retain_success := sisyphus._retention_days(p_what, v_job.retention, 'success', v_setting.retention_success);
+    v_job.retain_failure := sisyphus._retention_days(p_what, v_job.retention, 'failure', v_setting.retention_failure);
+    v_job.spec := sisyphus._job_spec(v_job);
+    return v_job;
+end
+$$;
+comment on function sisyphus._copy_settings(text, sisyphus.job) is
+    'A job with retention classes and spec made from its definition and the settings; raises 22023';
 
 create or replace function sisyphus._check_fires(p_what text, p_job sisyphus.job, p_now timestamptz)
 returns void
@@ -188,16 +235,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_pool text;
-    v_unknown text;
 begin
     select p.name into v_pool from sisyphus.pool p where p.pool_id = p_pool_id;
-    select string_agg(m.host_name, ', ' order by m.host_name) into v_unknown
-      from sisyphus.pool_member m
-     where m.pool_id = p_pool_id and not exists (select from sisyphus.host h where h.name = m.host_name);
-    if v_unknown is not null then
-        raise notice 'pool "%" lists hosts that have not registered yet: %', v_pool, v_unknown
-            using hint = 'They join when their guardian starts.';
-    end if;
+    perform sisyphus._notice_unknown(v_pool, array(
+        select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
     if not exists (select from sisyphus.host h
                      join sisyphus.guardian g on g.host_id = h.host_id
                     where p_pool_id = any(h.lanes) and h.state = 'active' and g.ended_at is null and g.lease_until > p_now) then

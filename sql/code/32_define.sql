@@ -114,14 +114,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job sisyphus.job;
-    v_setting sisyphus.setting;
 begin
-    -- Before the cast to smallint can fail.
-    if (p_definition ->> 'priority')::integer not between -9 and 9 then
-        perform sisyphus._raise_argument(p_what, 'priority', p_definition ->> 'priority', 'Give -9 to 9; higher goes first.', null);
-    end if;
-    v_job := jsonb_populate_record(p_old, (select jsonb_object_agg(k, null) from unnest(p_known) k) || p_definition);
-    perform sisyphus._check_job(p_what, v_job);
+    v_job := sisyphus._read_definition(p_what, p_old, p_definition, p_known);
     perform sisyphus._check_timezone(v_job.timezone);
     v_job.pool_id := sisyphus._require_pool(p_definition ->> 'pool');
     v_job.compiled := sisyphus._compile_schedule(v_job.schedule, v_job.timezone);
@@ -137,14 +131,7 @@ begin
         when v_job.deleted_at is null and p_old.schedule ~* '^\s*every\M' and v_job.schedule ~* '^\s*every\M' then p_old.anchor_at
         else date_trunc('second', p_now) end;
     v_job.deleted_at := null;
-    select s.* into v_setting from sisyphus.setting s;
-    if v_job.retention is not null then
-        perform sisyphus._check_keys(p_what, 'retention', v_job.retention, '{success,failure}');
-    end if;
-    v_job.retain_success := sisyphus._retention_days(p_what, v_job.retention, 'success', v_setting.retention_success);
-    v_job.retain_failure := sisyphus._retention_days(p_what, v_job.retention, 'failure', v_setting.retention_failure);
-    v_job.spec := sisyphus._job_spec(v_job);
-    return v_job;
+    return sisyphus._copy_settings(p_what, v_job);
 end
 $$;
 comment on function sisyphus._build_job(text, sisyphus.job, jsonb, text[], timestamptz) is
