@@ -566,8 +566,11 @@ create table sisyphus.attempt (
 ) partition by list (retention_days);
 create index attempt_run_id_idx on sisyphus.attempt (run_id);
 comment on index sisyphus.attempt_run_id_idx is 'finish_job(): late and repeated results; a run looked up by number';
-create index attempt_job_id_idx on sisyphus.attempt (job_id, recorded_at desc);
-comment on index sisyphus.attempt_job_id_idx is 'overview, explain(): the last attempts of a job';
+create index attempt_job_idx on sisyphus.attempt (job, recorded_at desc);
+comment on index sisyphus.attempt_job_idx is 'overview, explain(), history of a job: its last attempts';
+create index attempt_failed_idx on sisyphus.attempt (recorded_at)
+    where is_final and state in ('failed', 'timed_out', 'lost', 'refused', 'expired');
+comment on index sisyphus.attempt_failed_idx is 'failures: the last days'' few among many';
 comment on table sisyphus.attempt is 'Ended attempts, and occurrences that never started (attempt 0); outlives the jobs; read it through history';
 comment on column sisyphus.attempt.run_id is 'The run';
 comment on column sisyphus.attempt.claim_no is 'Claim of the attempt; null: never claimed';
