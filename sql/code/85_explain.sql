@@ -1,0 +1,341 @@
+-- Why a run has not started and what became of an occurrence, in a sentence. Read-only; never locks.
+
+create or replace function sisyphus._ago(p_at timestamptz, p_now timestamptz) returns text
+language sql
+immutable
+strict
+parallel safe
+begin atomic
+    select case when p_at <= p_now then sisyphus._duration_text(p_now - p_at) || ' ago'
+                else 'in ' || sisyphus._duration_text(p_at - p_now) end;
+end;
+comment on function sisyphus._ago(timestamptz, timestamptz) is 'How far a moment is from now: 3 min ago, in 20 s';
+
+create or replace function sisyphus._lane_name(p_lane_id bigint) returns text
+language sql
+stable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('pool "%s"', p.name) from sisyphus.pool p where p.pool_id = p_lane_id
+    union all
+    select format('host "%s"', h.name) from sisyphus.host h where h.host_id = p_lane_id
+$$;
+comment on function sisyphus._lane_name(bigint) is 'A lane as a person calls it: pool "web", host "web1"';
+
+-- A pending run that is due: what keeps the hosts of its lane from it.
+create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane constant text := sisyphus._lane_name(p_run.lane_id);
+    v_active bigint;
+    v_slots bigint;
+    v_others text;
+    v_busy bigint;
+    v_busy_with text;
+    v_ahead bigint;
+begin
+    select count(*) filter (where f.state in ('active', 'periodic')),
+           sum(f.slots) filter (where f.state in ('active', 'periodic')),
+           string_agg(format('%s is %s', f.host, f.state), ', ' order by f.host)
+               filter (where f.state not in ('active', 'periodic'))
+      into v_active, v_slots, v_others
+      from sisyphus.host h
+           join sisyphus.fleet f on f.host = h.name
+     where p_run.lane_id = any(h.lanes);
+    if v_active = 0 then
+        return format('no active host in %s', v_lane) || coalesce(': ' || v_others, '');
+    elsif v_slots = 0 then
+        return format('no host in %s has a slot: set_slots() changes that', v_lane);
+    end if;
+    select count(*), string_agg(r.text, ', ' order by r.run_id) filter (where r.nth <= 5) into v_busy, v_busy_with
+      from (select r.run_id, row_number() over (order by r.run_id) as nth,
+                   format('run %s of %s on %s', r.run_id, coalesce(j.name, 'no job'), h.name) as text
+              from sisyphus.host h
+                   join sisyphus.run r on r.host_id = h.host_id
+                                      and (r.state = 'running' or r.state = 'claimed' and r.due_at <= p_now)
+                   left join sisyphus.job j on j.job_id = r.job_id
+             where p_run.lane_id = any(h.lanes)) r;
+    if v_busy >= v_slots then
+        return format('every slot of %s is busy: %s%s', v_lane, v_busy_with,
+                      case when v_busy > 5 then format(' and %s more', v_busy - 5) else '' end);
+    end if;
+    select count(*) into v_ahead
+      from sisyphus.run r
+     where r.state = 'pending' and r.lane_id = p_run.lane_id and r.due_at <= p_now
+       and (r.priority > p_run.priority or r.priority = p_run.priority and r.ready_no < p_run.ready_no);
+    if v_ahead > 0 then
+        return format('%s due %s of %s before it', v_ahead, case v_ahead when 1 then 'run' else 'runs' end, v_lane);
+    end if;
+    return format('a host of %s takes it at its next claim', v_lane);
+end;
+$$;
+comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz) is
+    'What keeps a due, pending run from being claimed: no active host, no free slot, others before it';
+
+-- A waiting run: what it waits for.
+create or replace function sisyphus._why_waiting(p_run sisyphus.run, p_now timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_other record;
+    v_last_tick_at timestamptz;
+begin
+    if p_run.attempt > 0 and p_run.wake_at > p_now then
+        return format('attempt %s follows %s', p_run.attempt + 1, sisyphus._ago(p_run.wake_at, p_now));
+    elsif p_run.wake_at > p_now then
+        return format('is looked at again %s', sisyphus._ago(p_run.wake_at, p_now));
+    end if;
+    if p_run.exclusive then
+        select r.run_id, r.state, h.name as host into v_other
+          from sisyphus.run r
+               left join sisyphus.host h on h.host_id = r.host_id
+         where r.job_id = p_run.job_id and r.target = p_run.target and r.run_id <> p_run.run_id
+           and (r.exclusive and r.state in ('pending', 'claimed', 'running')
+                or p_run.in_order and r.in_order and r.state = 'waiting' and r.run_id < p_run.run_id)
+         order by r.state = 'waiting', r.run_id
+         limit 1;
+        if found then
+            return format('blocked by run %s of the same job, which is %s%s', v_other.run_id, v_other.state,
+                          coalesce(' on ' || v_other.host, ''));
+        end if;
+    end if;
+    select p.last_tick_at into v_last_tick_at from sisyphus.planner p;
+    if v_last_tick_at is null or v_last_tick_at < p_now - 2 * (select s.heartbeat from sisyphus.setting s) then
+        return format('the planner has not ticked since %s: no guardian is alive',
+                      coalesce(sisyphus._instant_text(v_last_tick_at), 'it was installed'));
+    end if;
+    return 'the next tick makes it claimable';
+end;
+$$;
+comment on function sisyphus._why_waiting(sisyphus.run, timestamptz) is
+    'What a waiting run waits for: its retry delay, another run, its turn, a tick';
+
+create or replace function sisyphus._why_unstarted_now(p_run sisyphus.run, p_now timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job sisyphus.job;
+    v_request sisyphus.request;
+begin
+    select q.* into v_request
+      from sisyphus.request q
+     where q.run_id = p_run.run_id and q.action in ('cancel', 'terminate')
+     order by q.request_id
+     limit 1;
+    if found then
+        return format('%s was asked by %s %s', v_request.action, v_request.role_name,
+                      sisyphus._ago(v_request.requested_at, p_now));
+    end if;
+    select j.* into v_job from sisyphus.job j where j.job_id = p_run.job_id;
+    if v_job.deleted_at is not null then
+        return format('job "%s" was unscheduled %s', v_job.name, sisyphus._ago(v_job.deleted_at, p_now));
+    elsif v_job.suspended_at is not null and (v_job.suspended_until is null or v_job.suspended_until > p_now) then
+        return format('job "%s" was suspended %s', v_job.name, sisyphus._ago(v_job.suspended_at, p_now))
+               || coalesce(': ' || v_job.suspend_reason, '');
+    elsif p_run.attempt = 0 and p_run.expires_at <= p_now then
+        return format('its ttl passed %s; the next tick records that', sisyphus._ago(p_run.expires_at, p_now));
+    elsif p_run.attempt = 0 and p_run.due_at > p_now then
+        return format('not yet due: due %s, at %s', sisyphus._ago(p_run.due_at, p_now), sisyphus._instant_text(p_run.due_at));
+    elsif p_run.state = 'waiting' then
+        return sisyphus._why_waiting(p_run, p_now);
+    end if;
+    return sisyphus._why_unclaimed(p_run, p_now);
+end;
+$$;
+comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz) is 'Why a waiting or pending run has not been claimed';
+
+-- Definer: view overdue calls it as the reader.
+create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz) returns text
+language sql
+stable
+strict
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select sisyphus._why_unstarted_now(r, p_now) from sisyphus.run r where r.run_id = p_run_id
+$$;
+comment on function sisyphus._why_late(bigint, timestamptz) is 'Why a run, by number, has not been claimed';
+
+create or replace function sisyphus._explain_live(p_run sisyphus.run, p_now timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_host text;
+    v_host_state text;
+begin
+    if p_run.state in ('waiting', 'pending') then
+        return p_run.state || ': ' || sisyphus._why_unstarted_now(p_run, p_now);
+    end if;
+    select h.name, f.state into v_host, v_host_state
+      from sisyphus.host h
+           join sisyphus.fleet f on f.host = h.name
+     where h.host_id = p_run.host_id;
+    return format('%s on %s', p_run.state, v_host)
+        || case when v_host_state in ('unreachable', 'lost', 'stopped') then format(', which is %s', v_host_state) else '' end
+        || case when p_run.state = 'claimed' and p_run.due_at > p_now
+                then format('; starts %s', sisyphus._ago(p_run.due_at, p_now))
+                when p_run.state = 'claimed'
+                then format('; claimed %s, no start reported yet', sisyphus._ago(p_run.claimed_at, p_now))
+                else format('; started %s', sisyphus._ago(p_run.started_at, p_now)) end
+        || case when p_run.attempt > 1 then format('; attempt %s', p_run.attempt) else '' end
+        || case when p_run.paused_at is not null then format('; paused %s', sisyphus._ago(p_run.paused_at, p_now)) else '' end
+        || case when p_run.stopping is not null or p_run.withdrawn is not null
+                then '; being ended' || coalesce(': ' || p_run.reason, '') else '' end;
+end;
+$$;
+comment on function sisyphus._explain_live(sisyphus.run, timestamptz) is 'Where a live run stands, in words';
+
+create or replace function sisyphus._explain_ended(p_attempt sisyphus.attempt) returns text
+language sql
+stable
+parallel safe
+begin atomic
+    select (p_attempt).state
+        || coalesce(' on ' || case when (p_attempt).attempt > 0 then (p_attempt).host end, '')
+        || ' at ' || sisyphus._instant_text((p_attempt).finished_at)
+        || case when (p_attempt).attempt > 1 then pg_catalog.format(', attempt %s', (p_attempt).attempt) else '' end
+        || case when (p_attempt).occurrences > 1
+                then pg_catalog.format(', one of %s occurrences', (p_attempt).occurrences) else '' end
+        || coalesce(': ' || nullif((p_attempt).reason, ''), '');
+end;
+comment on function sisyphus._explain_ended(sisyphus.attempt) is 'How an attempt ended, in words';
+
+-- Definer: callers may read no table.
+create or replace function sisyphus.explain_run(run_id bigint) returns text
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_run sisyphus.run;
+    v_attempt sisyphus.attempt;
+begin
+    select r.* into v_run from sisyphus.run r where r.run_id = explain_run.run_id;
+    if found then
+        return sisyphus._explain_live(v_run, sisyphus._clock());
+    end if;
+    select a.* into v_attempt
+      from sisyphus.attempt a
+     where a.run_id = explain_run.run_id
+     order by a.is_final desc, a.attempt desc
+     limit 1;
+    if found then
+        return sisyphus._explain_ended(v_attempt);
+    end if;
+    raise exception 'run % does not exist', explain_run.run_id
+        using errcode = '42704',
+              hint = 'It was never made, or its rows are older than their retention; views running, upcoming and history show the others.';
+end;
+$$;
+comment on function sisyphus.explain_run(bigint) is
+    'Why a run has not started, where it runs or how it ended, in a sentence. raises: 42704 when there is none';
+
+-- An instant that no run and no row of history stands for.
+create or replace function sisyphus._explain_unplanned(p_job sisyphus.job, p_due_at timestamptz, p_now timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_state sisyphus.job_state;
+    v_next timestamptz;
+    v_setting sisyphus.setting;
+begin
+    if p_job.deleted_at is not null then
+        return format('job "%s" was unscheduled at %s', p_job.name, sisyphus._instant_text(p_job.deleted_at));
+    elsif p_job.compiled is null then
+        return format('job "%s" has no schedule: it runs on demand only', p_job.name);
+    end if;
+    select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id;
+    if v_state.broken is not null then
+        return format('job "%s" is broken: %s', p_job.name, v_state.broken);
+    end if;
+    v_next := sisyphus._next_fire(p_job.compiled, p_job.timezone, p_due_at - interval '1 microsecond', p_job.anchor_at);
+    if v_next is distinct from p_due_at then
+        return format('not an occurrence of "%s" in %s; the next one after it is %s', p_job.schedule, p_job.timezone,
+                      coalesce(sisyphus._instant_text(v_next), 'none'));
+    elsif p_due_at < p_job.starts_at then
+        return format('before the job starts, at %s', sisyphus._instant_text(p_job.starts_at));
+    elsif p_due_at >= p_job.ends_at then
+        return format('not before the job ends, at %s', sisyphus._instant_text(p_job.ends_at));
+    elsif p_due_at <= p_job.created_at then
+        return format('before the job was first scheduled, at %s', sisyphus._instant_text(p_job.created_at));
+    elsif p_job.suspended_at is not null and (p_job.suspended_until is null or p_job.suspended_until > p_due_at)
+          and p_due_at > p_job.suspended_at then
+        return format('left out: job "%s" was suspended at %s', p_job.name, sisyphus._instant_text(p_job.suspended_at))
+               || coalesce(': ' || p_job.suspend_reason, '');
+    end if;
+    select s.* into v_setting from sisyphus.setting s;
+    if p_due_at > p_now + v_setting.plan_ahead then
+        return format('not yet due: due %s, planned %s before', sisyphus._ago(p_due_at, p_now),
+                      sisyphus._duration_text(v_setting.plan_ahead));
+    elsif v_state.watermark is null or v_state.watermark < p_due_at then
+        return format('not planned yet: the last tick was at %s',
+                      coalesce((select sisyphus._instant_text(p.last_tick_at) from sisyphus.planner p), 'no time'));
+    end if;
+    return 'nothing is recorded: the job was changed after it, or its rows are older than their retention';
+end;
+$$;
+comment on function sisyphus._explain_unplanned(sisyphus.job, timestamptz, timestamptz) is
+    'Why there is no run for an instant: no occurrence, suspended, not yet due';
+
+-- Definer: callers may read no table.
+create or replace function sisyphus.explain(name text, due_at timestamptz) returns text
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now constant timestamptz := sisyphus._clock();
+    v_job sisyphus.job;
+    v_text text;
+begin
+    select j.* into v_job from sisyphus.job j where j.name = explain.name;
+    if not found then
+        perform sisyphus._raise_no_job(explain.name);
+    end if;
+    -- A run on each host has several; jitter moves due_at away from the occurrence.
+    select string_agg(format('run %s %s', l.run_id, l.text), '; ' order by l.run_id) into v_text
+      from (select r.run_id, sisyphus._explain_live(r, v_now) as text
+              from sisyphus.run r
+             where r.job_id = v_job.job_id and explain.due_at in (r.due_at, r.nominal_at)
+             union all
+            select e.run_id, e.text
+              from (select distinct on (a.run_id) a.run_id, sisyphus._explain_ended(a) as text
+                      from sisyphus.attempt a
+                     where a.job = v_job.name
+                       and a.recorded_at >= least(explain.due_at, v_now) - interval '1 day'
+                       and (explain.due_at in (a.due_at, a.nominal_at) or explain.due_at between a.due_at and a.last_due_at)
+                       and not exists (select from sisyphus.run r where r.run_id = a.run_id)
+                     order by a.run_id, a.is_final desc, a.attempt desc
+                     limit 20) e
+           ) l;
+    return coalesce(v_text, sisyphus._explain_unplanned(v_job, explain.due_at, v_now));
+end;
+$$;
+comment on function sisyphus.explain(text, timestamptz) is
+    'What became, or will become, of an occurrence of a job, in a sentence. raises: 42704 when there is no such job';
+
+grant execute on function sisyphus._why_late(bigint, timestamptz), sisyphus.explain_run(bigint), sisyphus.explain(text, timestamptz)
+    to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -1,0 +1,347 @@
+-- Views for people, dashboards and \watch. A contract: columns are added at the end, never renamed, units in names.
+-- Nobody is shown fewer rows than others; what belongs to an owner (command, payload, env, output) is null for others.
+-- The mask is part of the column itself, so a leaky function in a WHERE clause sees no more than a select list does,
+-- and the planner may still use indexes and partitions, which security_barrier would forbid.
+
+-- Definer: views call functions as the reader, who may call no other private one.
+create or replace function sisyphus._visible_owners() returns name[]
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(r.rolname), '{}') from pg_roles r where sisyphus._caller_is(r.rolname)
+$$;
+comment on function sisyphus._visible_owners() is 'Roles whose commands, payloads and output the caller may see: its own and those it is a member of';
+
+create or replace function sisyphus._sees_all() returns boolean
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select sisyphus._caller_is('sisyphus_admin')
+$$;
+comment on function sisyphus._sees_all() is 'Whether the caller may see every owner''s commands, payloads and output: an admin';
+
+-- What the ticks have not planned yet, also of definitions that are not committed: it reads job, not job_state, where
+-- the two differ. Capped for each job, or one that fires each second would give 86,400 rows.
+create or replace function sisyphus._computed_fires(p_now timestamptz, p_until timestamptz, p_limit integer)
+returns table (job_id bigint, due_at timestamptz)
+language plpgsql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job record;
+begin
+    for v_job in
+        select j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
+               greatest(p_now, j.starts_at - interval '1 microsecond', j.suspended_until - interval '1 microsecond',
+                        case when s.version = j.version then s.watermark end) as planned_until
+          from sisyphus.job j
+               left join sisyphus.job_state s on s.job_id = j.job_id
+         where j.deleted_at is null
+           and j.compiled is not null
+           and s.broken is null
+           and (j.suspended_at is null or j.suspended_until is not null)
+    loop
+        job_id := v_job.job_id;
+        due_at := v_job.planned_until;
+        for i in 1 .. p_limit loop
+            due_at := sisyphus._next_fire(v_job.compiled, v_job.timezone, due_at, v_job.anchor_at);
+            exit when due_at is null or due_at > p_until or due_at >= v_job.ends_at;
+            return next;
+        end loop;
+    end loop;
+end;
+$$;
+comment on function sisyphus._computed_fires(timestamptz, timestamptz, integer) is
+    'Occurrences that are not planned yet, of all jobs, before jitter; at most so many a job';
+
+-- Definer, as above; for a job that no tick has looked at since it changed.
+create or replace function sisyphus._next_due(p_job_id bigint, p_now timestamptz) returns timestamptz
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select d.next_due_at
+      from sisyphus.job j
+           cross join lateral (
+               select sisyphus._next_fire(j.compiled, j.timezone, greatest(p_now, j.starts_at - interval '1 microsecond'),
+                                          j.anchor_at) as next_due_at) d
+     where j.job_id = p_job_id
+       and (j.ends_at is null or d.next_due_at < j.ends_at)
+$$;
+comment on function sisyphus._next_due(bigint, timestamptz) is 'The next occurrence of a job by its definition';
+
+create or replace view sisyphus.overview as
+select j.name as job,
+       case when s.broken is not null then 'broken' when d.suspended then 'suspended' else 'active' end as state,
+       j.schedule,
+       j.timezone,
+       p.name as pool,
+       j.run_on,
+       case when d.suspended or s.broken is not null then null
+            when s.version = j.version then least(live.next_due_at, nullif(s.next_due_at, 'infinity'))
+            else sisyphus._next_due(j.job_id, (select sisyphus._clock())) end as next_due_at,
+       live.running,
+       last.state as last_state,
+       last.started_at as last_started_at,
+       round(extract(epoch from last.finished_at - last.started_at), 3)::double precision as last_duration_seconds,
+       recent.success_ratio,
+       recent.quantiles[1] as p50_seconds,
+       recent.quantiles[2] as p95_seconds,
+       j.owner,
+       case when s.broken is not null then s.broken when d.suspended then j.suspend_reason end as problem
+  from sisyphus.job j
+       join sisyphus.pool p on p.pool_id = j.pool_id
+       left join sisyphus.job_state s on s.job_id = j.job_id
+       cross join lateral (
+           select j.suspended_at is not null
+                  and (j.suspended_until is null or j.suspended_until > (select sisyphus._clock())) as suspended) d
+       cross join lateral (
+           select count(*) filter (where r.state = 'running') as running,
+                  min(r.due_at) filter (where r.due_at > (select sisyphus._clock())) as next_due_at
+             from sisyphus.run r
+            where r.job_id = j.job_id) live
+       left join lateral (
+           select a.state, a.started_at, a.finished_at
+             from sisyphus.attempt a
+            where a.job = j.name and a.is_final and a.state not in ('skipped', 'cancelled')
+            order by a.recorded_at desc
+            limit 1) last on true
+       -- Of the last 1,000 rows: a job that is skipped each second must not make everybody's overview slow.
+       cross join lateral (
+           select round(avg((started.state = 'succeeded')::integer), 3)::double precision as success_ratio,
+                  percentile_cont('{0.5, 0.95}'::double precision[]) within group (
+                      order by round(extract(epoch from started.finished_at - started.started_at), 3)::double precision)
+                      as quantiles
+             from (select newest.state, newest.started_at, newest.finished_at
+                     from (select a.state, a.started_at, a.finished_at, a.is_final
+                             from sisyphus.attempt a
+                            where a.job = j.name
+                            order by a.recorded_at desc
+                            limit 1000) newest
+                    where newest.is_final and newest.started_at is not null
+                    limit 100) started) recent
+ where j.deleted_at is null
+ order by j.name;
+comment on view sisyphus.overview is 'Jobs: what each is, when it runs next and how it has been doing';
+comment on column sisyphus.overview.job is 'Job';
+comment on column sisyphus.overview.state is 'active, suspended, or broken: it cannot be planned';
+comment on column sisyphus.overview.schedule is 'When it runs; null: on demand only';
+comment on column sisyphus.overview.timezone is 'Time zone of the schedule';
+comment on column sisyphus.overview.pool is 'Where: pool';
+comment on column sisyphus.overview.run_on is 'any: on one host of the pool; all: on each';
+comment on column sisyphus.overview.next_due_at is 'Next time it is due; null: not, or suspended or broken';
+comment on column sisyphus.overview.running is 'Runs whose process is running';
+comment on column sisyphus.overview.last_state is 'How its last run ended, leaving out skipped and cancelled ones';
+comment on column sisyphus.overview.last_started_at is 'When that run started; null: it never did';
+comment on column sisyphus.overview.last_duration_seconds is 'How long that run took, seconds';
+comment on column sisyphus.overview.success_ratio is 'Succeeded among the last 100 started runs, 0 to 1';
+comment on column sisyphus.overview.p50_seconds is 'Median duration of the last 100 started runs, seconds';
+comment on column sisyphus.overview.p95_seconds is 'Duration that 95 of the last 100 started runs stayed below, seconds';
+comment on column sisyphus.overview.owner is 'Role that made it';
+comment on column sisyphus.overview.problem is 'Why it is broken or suspended';
+
+create or replace view sisyphus.running as
+select r.run_id,
+       r.attempt,
+       r.claim_no,
+       j.name as job,
+       h.name as host,
+       r.state,
+       r.due_at,
+       r.started_at,
+       round(extract(epoch from (select sisyphus._clock()) - r.started_at), 3)::double precision as running_seconds,
+       coalesce(j.max_runtime, make_interval(secs => (r.spec ->> 'max_runtime')::double precision)) as max_runtime,
+       r.paused_at,
+       r.pid
+  from sisyphus.run r
+       left join sisyphus.job j on j.job_id = r.job_id
+       left join sisyphus.host h on h.host_id = r.host_id
+ where r.state in ('claimed', 'running')
+ order by r.started_at, r.due_at, r.run_id;
+comment on view sisyphus.running is 'Attempts that a host has claimed or is running';
+comment on column sisyphus.running.run_id is 'Run';
+comment on column sisyphus.running.attempt is 'Attempt, from 1';
+comment on column sisyphus.running.claim_no is 'Fence of its claim, for assert_current()';
+comment on column sisyphus.running.job is 'Job; null: submitted without one';
+comment on column sisyphus.running.host is 'Host';
+comment on column sisyphus.running.state is 'claimed: not reported as started yet; running';
+comment on column sisyphus.running.due_at is 'When it is due';
+comment on column sisyphus.running.started_at is 'When its process started';
+comment on column sisyphus.running.running_seconds is 'How long its process has been running, pauses included, seconds';
+comment on column sisyphus.running.max_runtime is 'How long it may take; null: no limit';
+comment on column sisyphus.running.paused_at is 'Since when it is paused; null: it is not';
+comment on column sisyphus.running.pid is 'Process on its host';
+
+create or replace view sisyphus.upcoming as
+select u.job,
+       u.due_at,
+       u.due_at at time zone u.timezone as local_time,
+       u.pool,
+       u.host
+  from (select j.name as job, r.due_at, coalesce(j.timezone, 'UTC') as timezone, p.name as pool, h.name as host
+          from sisyphus.run r
+               left join sisyphus.job j on j.job_id = r.job_id
+               left join sisyphus.host h on h.host_id = r.lane_id
+               left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, r.lane_id)
+         where r.state in ('waiting', 'pending', 'claimed')
+           and r.withdrawn is null
+           and r.due_at > (select sisyphus._clock())
+           and r.due_at <= (select sisyphus._clock()) + interval '1 day'
+           -- A definition that changed meanwhile is computed anew.
+           and (r.origin <> 'schedule' or j.version = r.job_version and j.deleted_at is null
+                                          and (j.suspended_at is null or r.due_at >= j.suspended_until))
+         union all
+        select j.name, f.due_at, j.timezone, p.name, h.name
+          from sisyphus._computed_fires((select sisyphus._clock()), (select sisyphus._clock()) + interval '1 day', 1440) f
+               join sisyphus.job j on j.job_id = f.job_id
+               join sisyphus.pool p on p.pool_id = j.pool_id
+               left join sisyphus.host h on j.run_on = 'all' and j.pool_id = any(h.lanes)
+       ) u
+ order by u.due_at, u.job, u.host;
+comment on view sisyphus.upcoming is 'What is due within a day, planned or computed; of each job the first 1,440';
+comment on column sisyphus.upcoming.job is 'Job; null: submitted without one';
+comment on column sisyphus.upcoming.due_at is 'When it is due; jitter is added when it is planned';
+comment on column sisyphus.upcoming.local_time is 'The same in the time zone of the job';
+comment on column sisyphus.upcoming.pool is 'Pool';
+comment on column sisyphus.upcoming.host is 'Host, when it is for this one alone';
+
+create or replace view sisyphus.overdue as
+select r.run_id,
+       j.name as job,
+       r.due_at,
+       round(extract(epoch from (select sisyphus._clock()) - greatest(r.due_at, r.requested_at)), 3)::double precision
+           as late_seconds,
+       r.expires_at,
+       sisyphus._why_late(r.run_id, (select sisyphus._clock())) as why
+  from sisyphus.run r
+       left join sisyphus.job j on j.job_id = r.job_id
+ where r.due_at < (select sisyphus._clock())
+   and (r.state = 'pending' or r.state = 'waiting' and r.wake_at < (select sisyphus._clock()))
+ order by r.due_at, r.run_id;
+comment on view sisyphus.overdue is 'Runs that are past their due time and that no host has claimed';
+comment on column sisyphus.overdue.run_id is 'Run';
+comment on column sisyphus.overdue.job is 'Job; null: submitted without one';
+comment on column sisyphus.overdue.due_at is 'When it was due';
+comment on column sisyphus.overdue.late_seconds is 'How late it is, from its due time or from when it was asked for, seconds';
+comment on column sisyphus.overdue.expires_at is 'When its ttl passes; null: never';
+comment on column sisyphus.overdue.why is 'Why it has not started';
+
+create or replace view sisyphus.history as
+select a.run_id,
+       a.attempt,
+       a.claim_no,
+       a.is_final,
+       a.origin,
+       a.job,
+       a.job_version,
+       a.pool,
+       a.host,
+       a.state,
+       a.reason,
+       a.exit_code,
+       a.signal,
+       a.due_at,
+       a.claimed_at,
+       a.started_at,
+       a.finished_at,
+       case when a.attempt = 1
+            then extract(epoch from a.started_at - greatest(a.due_at, a.requested_at))::double precision end as lateness_seconds,
+       extract(epoch from a.finished_at - a.started_at)::double precision as duration_seconds,
+       a.cpu_user_seconds,
+       a.cpu_system_seconds,
+       a.peak_memory_bytes,
+       case when v.visible then a.stdout end as stdout,
+       case when v.visible then a.stderr end as stderr,
+       case when v.visible then a.result end as result,
+       case when v.visible then a.payload end as payload,
+       a.nominal_at,
+       a.expires_at,
+       a.last_due_at,
+       a.occurrences,
+       a.late_state,
+       a.late_exit_code,
+       a.late_finished_at,
+       a.owner,
+       a.requested_at,
+       a.recorded_at
+  from sisyphus.attempt a
+       cross join lateral (
+           select coalesce(a.owner = any ((select sisyphus._visible_owners())::name[]), false)
+                  or (select sisyphus._sees_all()) as visible) v;
+comment on view sisyphus.history is 'Ended attempts, and occurrences and runs that never started (attempt 0)';
+comment on column sisyphus.history.run_id is 'Run';
+comment on column sisyphus.history.attempt is 'Attempt, from 1; 0: it never started';
+comment on column sisyphus.history.claim_no is 'Claim of the attempt; null: it was never claimed';
+comment on column sisyphus.history.is_final is 'Whether this attempt ended the run; judge a job by these only';
+comment on column sisyphus.history.origin is 'What made the run: schedule, run_now, run_many, submit, rerun or backfill';
+comment on column sisyphus.history.job is 'Name of the job then; null: submitted without one';
+comment on column sisyphus.history.job_version is 'Version of the job then';
+comment on column sisyphus.history.pool is 'Pool';
+comment on column sisyphus.history.host is 'Host';
+comment on column sisyphus.history.state is 'succeeded, failed, timed_out, terminated, lost, refused, expired, skipped or cancelled';
+comment on column sisyphus.history.reason is 'Why it ended so';
+comment on column sisyphus.history.exit_code is 'Exit code, when it exited';
+comment on column sisyphus.history.signal is 'Signal, when one killed it';
+comment on column sisyphus.history.due_at is 'When it was due; of several occurrences, the first';
+comment on column sisyphus.history.claimed_at is 'When a host claimed it';
+comment on column sisyphus.history.started_at is 'When its process started';
+comment on column sisyphus.history.finished_at is 'When it ended';
+comment on column sisyphus.history.lateness_seconds is 'First attempts: from due, or asked for, to started, seconds';
+comment on column sisyphus.history.duration_seconds is 'From started to finished, seconds';
+comment on column sisyphus.history.cpu_user_seconds is 'User CPU time, seconds';
+comment on column sisyphus.history.cpu_system_seconds is 'System CPU time, seconds';
+comment on column sisyphus.history.peak_memory_bytes is 'Largest resident size, bytes';
+comment on column sisyphus.history.stdout is 'Standard output, head and tail; null for who may not see it';
+comment on column sisyphus.history.stderr is 'Standard error, head and tail; null for who may not see it';
+comment on column sisyphus.history.result is 'What it wrote to its result file; null for who may not see it';
+comment on column sisyphus.history.payload is 'Input it was given; null for who may not see it';
+comment on column sisyphus.history.nominal_at is 'The occurrence before jitter';
+comment on column sisyphus.history.expires_at is 'Until when it might have started; null: for ever';
+comment on column sisyphus.history.last_due_at is 'Of several occurrences in one row, the last';
+comment on column sisyphus.history.occurrences is 'How many occurrences the row stands for';
+comment on column sisyphus.history.late_state is 'Result that arrived after a later attempt had been claimed';
+comment on column sisyphus.history.late_exit_code is 'Its exit code';
+comment on column sisyphus.history.late_finished_at is 'When that one ended';
+comment on column sisyphus.history.owner is 'Owner of the job then';
+comment on column sisyphus.history.requested_at is 'When it was asked for by hand; null: scheduled';
+comment on column sisyphus.history.recorded_at is 'When the row was written; searches by time are fastest on it';
+
+create or replace view sisyphus.failures as
+select h.*
+  from sisyphus.history h
+ where h.is_final
+   and h.state in ('failed', 'timed_out', 'lost', 'refused', 'expired')
+   and h.recorded_at > (select sisyphus._clock()) - interval '7 days';
+comment on view sisyphus.failures is 'What ended badly within 7 days; columns as history';
+
+do $$
+declare
+    v_column record;
+begin
+    for v_column in
+        select a.attname, pg_catalog.col_description(a.attrelid, a.attnum) as comment
+          from pg_catalog.pg_attribute a
+         where a.attrelid = 'sisyphus.history'::pg_catalog.regclass
+    loop
+        -- Dynamic, because COMMENT takes no expression.
+        execute pg_catalog.format('comment on column sisyphus.failures.%I is %L', v_column.attname, v_column.comment);
+    end loop;
+end
+$$;
+
+grant execute on function sisyphus._clock(), sisyphus._visible_owners(), sisyphus._sees_all(),
+        sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz)
+    to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;
+grant select on sisyphus.overview, sisyphus.running, sisyphus.upcoming, sisyphus.overdue, sisyphus.history, sisyphus.failures
+    to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;
