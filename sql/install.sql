@@ -16,7 +16,7 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '17212465577915272015');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '2499695501393074593');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
@@ -44,4 +44,9 @@ set local role sisyphus_owner;
 \ir code/75_hosts.sql
 \ir code/76_fleet.sql
 \ir code/80_retention.sql
+\ir code/85_explain.sql
+\ir code/90_monitor.sql
+\ir code/91_fleet.sql
+\ir code/92_metrics.sql
+\ir code/99_security.sql
 commit;
