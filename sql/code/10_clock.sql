@@ -30,12 +30,12 @@ strict
 parallel safe
 begin atomic
     select case
-        when s < 1 then pg_catalog.round((s * 1000)::numeric, 0) || ' ms'
-        when s < 120 then pg_catalog.trim_scale(pg_catalog.round(s::numeric, 1)) || ' s'
-        when s < 7200 then pg_catalog.floor(s / 60) || ' min'
-        when s < 172800 then pg_catalog.floor(s / 3600) || ' h'
-                             || coalesce(' ' || nullif(pg_catalog.floor(s / 60)::bigint % 60, 0) || ' min', '')
-        else pg_catalog.floor(s / 86400) || ' days' end
+        when s < 1 then pg_catalog.round((s * 1000)::numeric, 0)::text || ' ms'
+        when s < 120 then pg_catalog.trim_scale(pg_catalog.round(s::numeric, 1))::text || ' s'
+        when s < 7200 then pg_catalog.floor(s / 60)::text || ' min'
+        when s < 172800 then pg_catalog.floor(s / 3600)::text || ' h'
+                             || coalesce(' ' || nullif(pg_catalog.floor(s / 60)::bigint % 60, 0)::text || ' min', '')
+        else pg_catalog.floor(s / 86400)::text || ' days' end
       from (select extract(epoch from p_duration)::double precision as s) x;
 end;
 comment on function sisyphus._duration_text(interval) is 'A duration as a person says it: 250 ms, 90 s, 10 min, 1 h 30 min, 3 days';
@@ -52,10 +52,11 @@ begin atomic
 end;
 comment on function sisyphus._instant_text(timestamptz) is 'An instant as RFC 3339 in UTC, whole seconds';
 
+-- extract() of a timestamptz counts as stable; said to be immutable, this would no longer inline.
 create or replace function sisyphus._epoch_us(p_at timestamptz)
 returns bigint
 language sql
-immutable
+stable
 strict
 parallel safe
 begin atomic

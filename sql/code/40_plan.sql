@@ -27,7 +27,7 @@ comment on function sisyphus._next_occurrence(sisyphus.job, timestamptz) is
 create or replace function sisyphus._jittered(p_job_id bigint, p_nominal_at timestamptz, p_jitter interval)
 returns timestamptz
 language sql
-immutable
+stable
 parallel safe
 begin atomic
     select case when p_jitter is null then p_nominal_at

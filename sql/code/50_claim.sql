@@ -79,49 +79,62 @@ comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamp
     'How many runs of a lane that are not yet due a guardian may take now';
 
 -- locks: run, by SKIP LOCKED. One probe of run_claim_idx a lane and priority: with the priority left open the
--- floor would be no seek. The LIMIT must stand in the MATERIALIZED CTE, or the UPDATE may take more rows.
+-- floor would be no seek. Every condition stands before the LIMIT, and no join. The update follows by run_id from an
+-- array, which the planner takes for ten rows: one statement with a join went for hash joins and sequential scans.
 -- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition.
 create or replace function sisyphus._claim_lane(
     p_lane_id bigint, p_priority smallint, p_floor bigint, p_after timestamptz, p_until timestamptz, p_limit integer,
     p_guardian_id bigint, p_host_id bigint, p_now timestamptz)
-returns setof sisyphus.run
-language sql
+returns bigint[]
+language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_run_ids bigint[];
+begin
     with candidate as materialized (
-        select r.run_id, r.job_id, r.job_version, r.origin, r.attempt
+        select r.run_id
           from sisyphus.run r
          where r.state = 'pending' and r.lane_id = p_lane_id and r.priority = p_priority and r.ready_no > p_floor
            and r.due_at > p_after and r.due_at <= p_until
            and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
          order by r.ready_no
          limit p_limit
-           for no key update skip locked),
-    fit as (
+           for no key update skip locked)
+    select array_agg(c.run_id) into v_run_ids from candidate c;
+    if v_run_ids is null then
+        return null;
+    end if;
+    with fit as (
         select c.run_id,
-               c.job_id = 0 or (j.deleted_at is null
+               r.job_id = 0 or (j.deleted_at is null
                    and (j.suspended_at is null or j.suspended_until <= p_now)
-                   and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)) as fits
-          from candidate c
-          left join sisyphus.job j on j.job_id = c.job_id)
-    update sisyphus.run r
-       set state = case when f.fits then 'claimed' else 'waiting' end,
-           ready_no = null,
-           wake_at = case when f.fits then null else p_now end,
-           claim_no = case when f.fits then nextval('sisyphus.claim_no_seq') end,
-           guardian_id = case when f.fits then p_guardian_id end,
-           host_id = case when f.fits then p_host_id end,
-           claimed_at = case when f.fits then p_now end,
-           attempt = r.attempt + f.fits::integer,
-           reason = null
-      from fit f
-     where r.run_id = f.run_id and r.state = 'pending'
-    returning r.*;
+                   and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
+          from unnest(v_run_ids) c (run_id)
+          join sisyphus.run r on r.run_id = c.run_id
+          left join sisyphus.job j on j.job_id = r.job_id),
+    claimed as (
+        update sisyphus.run r
+           set state = case when f.fits then 'claimed' else 'waiting' end,
+               ready_no = null,
+               wake_at = case when f.fits then null else p_now end,
+               claim_no = case when f.fits then nextval('sisyphus.claim_no_seq') end,
+               guardian_id = case when f.fits then p_guardian_id end,
+               host_id = case when f.fits then p_host_id end,
+               claimed_at = case when f.fits then p_now end,
+               attempt = r.attempt + f.fits::integer,
+               reason = null
+          from fit f
+         where r.run_id = f.run_id and r.state = 'pending'
+        returning r.run_id, r.state)
+    select array_agg(c.run_id) into v_run_ids from claimed c where c.state = 'claimed';
+    return v_run_ids;
+end
 $$;
 comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
-    'Claims pending runs of one lane and priority that are due in a window, oldest first';
+    'Claims pending runs of one lane and priority that are due in a window, oldest first; returns their run_ids';
 
 create or replace function sisyphus.claim_job(
     guardian_id bigint,
@@ -137,6 +150,8 @@ volatile
 parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
+-- Planning anew costs more than a small claim; every statement below has one good plan (tests/plans.rs).
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -148,7 +163,7 @@ declare
     v_wanted integer;
     v_taken integer := 0;
     v_due_taken integer := 0;
-    v_claims bigint[] := array[]::bigint[];
+    v_run_ids bigint[] := array[]::bigint[];
     v_batch bigint[];
     v_floor record;
 begin
@@ -168,10 +183,10 @@ begin
 
     -- A reply can be lost: what the guardian does not hold is told again.
     if holding is not null then
-        select array_agg(r.claim_no) into v_claims
+        select array_agg(r.run_id) into v_run_ids
           from sisyphus.run r
          where r.guardian_id = v_me and r.state = 'claimed' and r.claim_no <> all(holding);
-        v_claims := coalesce(v_claims, array[]::bigint[]);
+        v_run_ids := coalesce(v_run_ids, array[]::bigint[]);
     end if;
 
     if v_host.state = 'active' then
@@ -196,22 +211,20 @@ begin
                 v_wanted := least(v_wanted, sisyphus._share_ahead(v_floor.lane_id, v_me, v_until, v_now));
                 continue when v_wanted <= 0;
             end if;
-            select array_agg(c.claim_no) into v_batch
-              from sisyphus._claim_lane(
-                       v_floor.lane_id, v_floor.priority, v_floor.floor,
-                       case when v_floor.is_due then '-infinity' else v_now end,
-                       case when v_floor.is_due then v_now else v_until end,
-                       v_wanted, v_me, v_host.host_id, v_now) c
-             where c.state = 'claimed';
+            v_batch := sisyphus._claim_lane(
+                v_floor.lane_id, v_floor.priority, v_floor.floor,
+                case when v_floor.is_due then '-infinity' else v_now end,
+                case when v_floor.is_due then v_now else v_until end,
+                v_wanted, v_me, v_host.host_id, v_now);
             v_taken := v_taken + coalesce(cardinality(v_batch), 0);
             if v_floor.is_due then
                 v_due_taken := v_due_taken + coalesce(cardinality(v_batch), 0);
             end if;
-            v_claims := v_claims || v_batch;
+            v_run_ids := v_run_ids || v_batch;
         end loop;
     end if;
 
-    if v_claims <> '{}' then
+    if cardinality(v_run_ids) > 0 then
         return query
             select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
                    extract(epoch from greatest(r.due_at, r.claimed_at) - v_now)::double precision,
@@ -220,9 +233,9 @@ begin
                        'claim_no', r.claim_no, 'due_us', sisyphus._epoch_us(r.due_at),
                        'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end,
                        'payload', coalesce(r.payload, j.payload)))
-              from sisyphus.run r
+              from unnest(v_run_ids) c (run_id)
+              join sisyphus.run r on r.run_id = c.run_id
               left join sisyphus.job j on j.job_id = r.job_id
-             where r.guardian_id = v_me and r.claim_no = any(v_claims)
              order by r.due_at, r.claim_no;
     end if;
     return query

@@ -40,7 +40,7 @@ begin atomic
         when p_state = 'timed_out' then
             'ran longer than max_runtime' || coalesce(' (' || sisyphus._duration_text(p_max_runtime) || ')', '')
         when p_reason is not null then p_reason
-        when p_exit_code is not null then 'exit code ' || p_exit_code
+        when p_exit_code is not null then 'exit code ' || p_exit_code::text
         when p_signal is not null then 'killed by signal ' || sisyphus._signal_name(p_signal)
         else p_state end;
 end;

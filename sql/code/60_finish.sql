@@ -52,7 +52,6 @@ create or replace function sisyphus._retry_after(
 returns interval
 language sql
 immutable
-strict
 parallel safe
 begin atomic
     -- The exponent is bounded: a thousandth retry must not overflow.
@@ -105,6 +104,43 @@ $$;
 comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb) is
     'Answers for a result whose claim is not live: busy, already, superseded, refused, or accepted when it corrects a lost attempt';
 
+-- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
+-- late this is told; then the next one may go.
+create or replace function sisyphus._after_finish(
+    p_run_ids bigint[], p_job_ids bigint[], p_targets bigint[], p_due_at timestamptz[], p_ended_at timestamptz[],
+    p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job_ids bigint[];
+    v_run_ids bigint[];
+    v_reasons text[];
+begin
+    with waiter as (
+        select r.run_id, r.job_id, d.run_id as done_id,
+               j.overlap = 'skip' and not r.in_order and r.attempt = 0 and r.target = d.target
+                   and r.due_at > d.due_at and r.due_at < d.ended_at as overlapped
+          from unnest(p_run_ids, p_job_ids, p_targets, p_due_at, p_ended_at) d (run_id, job_id, target, due_at, ended_at)
+          join sisyphus.run r on r.job_id = d.job_id and r.state = 'waiting'
+          join sisyphus.job j on j.job_id = d.job_id)
+    select array_agg(distinct w.job_id),
+           array_agg(w.run_id) filter (where w.overlapped),
+           array_agg(format('overlap: run %s was still live', w.done_id)) filter (where w.overlapped)
+      into v_job_ids, v_run_ids, v_reasons
+      from waiter w;
+    if v_job_ids is not null then
+        perform sisyphus._end_unstarted(v_run_ids, 'skipped', v_reasons, p_now);
+        perform sisyphus._promote(p_now, v_job_ids);
+    end if;
+end
+$$;
+comment on function sisyphus._after_finish(bigint[], bigint[], bigint[], timestamptz[], timestamptz[], timestamptz) is
+    'After runs of exclusive jobs ended: skips what fell due meanwhile, and promotes what waited for them';
+
 -- locks: run (SKIP LOCKED), then job_state in _promote(). One join of the arrays with the table and one pass to
 -- the history; a held lock on a run (assert_current in an idle session) delays that run's result alone. The rows are
 -- deleted by run_id: a ctid read under the lock may be newer than the statement's snapshot.
@@ -120,9 +156,19 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_retain_success integer;
+    v_retain_failure integer;
     v_done bigint[];
     v_asked bigint[];
+    v_exclusive bigint[];
+    v_jobs bigint[];
+    v_targets bigint[];
+    v_dues timestamptz[];
+    v_ends timestamptz[];
 begin
+    select sisyphus._retention_class(s.retention_success), sisyphus._retention_class(s.retention_failure)
+      into v_retain_success, v_retain_failure
+      from sisyphus.setting s;
     with given as (
         select i.* from unnest(p_run_ids, p_claim_nos, p_exit_codes, p_signals, p_ended_by, p_reasons, p_started_at,
                                p_finished_at, p_stdouts, p_stderrs, p_results, p_cpu_user, p_cpu_system, p_peak_memory)
@@ -142,7 +188,8 @@ begin
           from given i
           join sisyphus.run r on r.run_id = i.run_id
           left join sisyphus.job j on j.job_id = r.job_id
-         where r.claim_no = i.claim_no and r.guardian_id = p_guardian_id
+         -- "+ 0": by run_guardian_id_idx every held row would be joined with every given one.
+         where r.claim_no = i.claim_no and r.guardian_id + 0 = p_guardian_id
            for update of r skip locked),
     verdict as (
         select h.*,
@@ -169,8 +216,8 @@ begin
                case when v.ended_by in ('spawn', 'policy') then null else v.began end, v.ended, p_now,
                v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version, v.exit_code, v.signal,
                case when v.end_state = 'succeeded'
-                    then coalesce(v.retain_success, sisyphus._retention_class(s.retention_success))
-                    else coalesce(v.retain_failure, sisyphus._retention_class(s.retention_failure)) end,
+                    then coalesce(v.retain_success, v_retain_success)
+                    else coalesce(v.retain_failure, v_retain_failure) end,
                v.again is null, v.end_state, v.origin, v.job_name, v.owner, p.name, p_host,
                sisyphus._end_reason(v.end_state, v.exit_code, v.signal,
                                     case when v.end_state = 'terminated' then coalesce(v.reason, v.why) else v.why end,
@@ -182,60 +229,26 @@ begin
                            then '; attempt ' || v.attempt || ' of ' || v.retries + 1 else '' end,
                v.stdout, v.stderr, v.result, coalesce(v.payload, v.job_payload)
           from verdict v
-          cross join sisyphus.setting s
           left join sisyphus.pool p on p.pool_id = coalesce(v.pool_id, v.lane_id))
-    select array_agg(v.run_id), array_agg(v.run_id) filter (where v.stopping is not null or v.withdrawn is not null)
-      into v_done, v_asked
+    select array_agg(v.run_id), array_agg(v.run_id) filter (where v.stopping is not null or v.withdrawn is not null),
+           array_agg(v.run_id) filter (where v.exclusive), array_agg(v.job_id) filter (where v.exclusive),
+           array_agg(v.target) filter (where v.exclusive),
+           -- What waits its turn is nobody's predecessor.
+           array_agg(case when v.in_order then 'infinity' else v.due_at end) filter (where v.exclusive),
+           array_agg(v.ended) filter (where v.exclusive)
+      into v_done, v_asked, v_exclusive, v_jobs, v_targets, v_dues, v_ends
       from verdict v;
     if v_asked is not null then
         delete from sisyphus.request q where q.run_id = any(v_asked);
+    end if;
+    if v_exclusive is not null then
+        perform sisyphus._after_finish(v_exclusive, v_jobs, v_targets, v_dues, v_ends, p_now);
     end if;
     return v_done;
 end
 $$;
 comment on function sisyphus._finish_runs(bigint, text, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[], timestamptz) is
     'Moves ended runs of a guardian to the history, or back to waiting when they are retried; returns the run_ids it owned';
-
--- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
--- late this is told; then the next one may go.
-create or replace function sisyphus._after_finish(p_run_ids bigint[], p_now timestamptz)
-returns void
-language plpgsql
-volatile
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_job_ids bigint[];
-    v_run_ids bigint[];
-    v_reasons text[];
-begin
-    with done as (
-        select a.run_id, a.job_id, a.due_at, a.finished_at, coalesce(h.host_id, 0) as target
-          from sisyphus.attempt a
-          join sisyphus.job j on j.job_id = a.job_id and j.overlap <> 'allow'
-          left join sisyphus.host h on h.name = a.host and j.run_on = 'all'
-         where a.run_id = any(p_run_ids) and a.recorded_at = p_now and a.origin not in ('run_many', 'backfill')),
-    waiter as (
-        select r.run_id, r.job_id, d.run_id as done_id,
-               j.overlap = 'skip' and not r.in_order and r.attempt = 0 and r.target = d.target
-                   and r.due_at > d.due_at and r.due_at < d.finished_at as overlapped
-          from done d
-          join sisyphus.run r on r.job_id = d.job_id and r.state = 'waiting'
-          join sisyphus.job j on j.job_id = d.job_id)
-    select array_agg(distinct w.job_id),
-           array_agg(w.run_id) filter (where w.overlapped),
-           array_agg(format('overlap: run %s was still live', w.done_id)) filter (where w.overlapped)
-      into v_job_ids, v_run_ids, v_reasons
-      from waiter w;
-    if v_job_ids is not null then
-        perform sisyphus._end_unstarted(v_run_ids, 'skipped', v_reasons, p_now);
-        perform sisyphus._promote(p_now, v_job_ids);
-    end if;
-end
-$$;
-comment on function sisyphus._after_finish(bigint[], timestamptz) is
-    'After runs ended: skips what fell due meanwhile, and promotes what waited for them';
 
 create or replace function sisyphus.finish_job(
     guardian_id bigint, run_ids bigint[], claim_nos bigint[],
@@ -250,6 +263,8 @@ volatile
 parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
+-- One good plan each, whatever the size of the batch: not worth planning anew.
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
@@ -267,9 +282,6 @@ begin
         v_me, v_host.name, run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons,
         finish_job.started_at, finish_job.finished_at, stdouts, stderrs, results, cpu_user, cpu_system, peak_memory,
         v_now);
-    if v_done is not null then
-        perform sisyphus._after_finish(v_done, v_now);
-    end if;
     if cardinality(v_done) is not distinct from cardinality(run_ids) then
         return query select i.run_id, i.claim_no, 'accepted'::text from unnest(run_ids, claim_nos) i (run_id, claim_no);
         return;
