@@ -95,35 +95,6 @@ begin atomic
 end;
 comment on function sisyphus._is_suspended(sisyphus.job, timestamptz) is 'Whether a job is suspended at a moment';
 
--- The catalogue of zones is read from files (30 ms): a zone already in use is known to exist. What PostgreSQL takes
--- beyond it is refused: abbreviations have no clock changes, and "UTC+3" means three hours west.
-create or replace function sisyphus._check_timezone(p_timezone text)
-returns void
-language plpgsql
-stable
-parallel safe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_nearest text;
-begin
-    if p_timezone = 'UTC' or exists (select from sisyphus.job j where j.timezone = p_timezone)
-       or exists (select from pg_timezone_names z where z.name = p_timezone) then
-        return;
-    end if;
-    select z.name into v_nearest from pg_timezone_names z
-     where z.name ~ '^[A-Z]' and lower(z.name) like '%/' || lower(replace(p_timezone, ' ', '_'))
-     order by z.name limit 1;
-    v_nearest := coalesce(v_nearest, sisyphus._nearest(p_timezone, array(
-        select z.name from pg_timezone_names z where z.name ~ '^[A-Z]')));
-    raise exception 'time zone "%" is unknown', p_timezone
-        using errcode = '22023',
-              hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
-                          else 'Give a name from pg_timezone_names, such as Europe/Amsterdam.' end;
-end
-$$;
-comment on function sisyphus._check_timezone(text) is 'raises 22023 for a time zone that is not in the catalogue, with the nearest one';
-
 -- A pool that another transaction is dropping is refused, not waited for.
 -- locks: the pool's row, for key share.
 create or replace function sisyphus._require_pool(p_name text)

@@ -218,9 +218,7 @@ begin
               hint = case
                   when v_first is not null then format('It is first due at %s, which is not before ends_at.',
                                                        sisyphus._instant_text(v_first))
-                  when p_job.schedule ~* '^\s*at\M' then format('Give an instant after %s, or call run_now().',
-                                                                sisyphus._instant_text(p_now))
-                  else 'No date matches it: look at the days and months.' end;
+                  else format('Give an instant after %s, or call run_now().', sisyphus._instant_text(p_now)) end;
 end
 $$;
 comment on function sisyphus._check_fires(text, sisyphus.job, timestamptz) is 'raises SY201 for a schedule that has no occurrence to come';

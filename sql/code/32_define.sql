@@ -118,7 +118,7 @@ begin
     v_job := sisyphus._read_definition(p_what, p_old, p_definition, p_known);
     perform sisyphus._check_timezone(v_job.timezone);
     v_job.pool_id := sisyphus._require_pool(p_definition ->> 'pool');
-    v_job.compiled := sisyphus._compile_schedule(v_job.schedule, v_job.timezone);
+    v_job.compiled := sisyphus._check_schedule(v_job.schedule, v_job.timezone);
     if v_job.deleted_at is not null then
         v_job.owner := null;
         v_job.suspended_at := null;

@@ -84,6 +84,10 @@ begin
     end if;
     select s.* into v_setting from sisyphus.setting s;
     perform sisyphus._ensure_partitions(v_now);
+    -- A host that registered while an open transaction changed pools is mended within a minute.
+    if date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now) then
+        perform sisyphus._refresh_lanes();
+    end if;
     v_more := sisyphus._apply_definitions(v_now) >= 1000;
     v_more := sisyphus._apply_run_requests(v_now) >= 1000 or v_more;
     v_more := sisyphus._reap(v_planner.last_tick_at, v_now) >= 100 or v_more;
