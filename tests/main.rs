@@ -6,6 +6,7 @@ mod support;
 
 mod config;
 mod dev_cluster;
+mod dev_house;
 mod house;
 mod migrate;
 mod migrate_install;
