@@ -1,18 +1,32 @@
 //! The keeper: the small process that is the parent of the jobs and outlives the guardian.
 //!
 //! One thread, epoll, no tokio, no database. The guardian reaches it through [`KeeperClient`] over a Unix
-//! socket in the [`StateDirectory`] and speaks [`protocol`].
+//! socket in the [`StateDirectory`] and speaks [`protocol`]. Inside, `state` decides without any
+//! input or output, `shell` is the loop around it, `children` are the processes, and `store` keeps the
+//! results that are not delivered yet.
 
+mod children;
 pub mod client;
+pub mod clock;
+mod daemon;
 pub mod directory;
+mod env;
+mod limits;
+mod orphans;
+mod output;
+mod peers;
+mod poll;
+mod processes;
 pub mod protocol;
+mod result_file;
+mod shell;
+mod spawn;
+mod state;
+mod store;
+mod sweep;
+mod sys;
 
 pub use client::KeeperClient;
+pub use daemon::run;
 pub use directory::StateDirectory;
-
-use crate::error::{Error, ErrorKind, Result};
-
-/// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
-pub fn run(_directory: &StateDirectory, _detach: bool) -> Result<()> {
-    Err(Error::new(ErrorKind::Failed, "the keeper is not here yet"))
-}
+pub use sweep::sweep;

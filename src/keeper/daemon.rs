@@ -1,0 +1,107 @@
+//! The start of a keeper: one at a time in a state directory, in the background when asked.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::{AsFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::OFlag,
+    unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid},
+};
+use uuid::Uuid;
+
+use super::{directory::StateDirectory, shell::Shell, sweep, sys};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a keeper that a guardian started stays with nothing to do and nobody connected.
+const IDLE_LIMIT_US: i64 = 60_000_000;
+/// A guardian's glance at the lock holds it for a moment.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// What the background process says when the socket listens.
+const READY: u8 = b'R';
+
+/// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
+///
+/// To be called while the process has a single thread. Detached, it returns once the keeper listens in
+/// the background.
+pub fn run(directory: &StateDirectory, detach: bool) -> Result<()> {
+    if !detach {
+        return open(directory, None)?.run();
+    }
+    let fault =
+        |err: std::io::Error| Error::new(ErrorKind::Failed, "cannot go to the background").source(err);
+    let (ready, say_ready) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault(errno.into()))?;
+    sys::fork_into(|| match background(directory, say_ready.as_fd()) {
+        Ok(()) => 0,
+        Err(err) => {
+            let _ = err.report(&mut std::io::stderr());
+            i32::from(err.kind().exit_code())
+        }
+    })
+    .map_err(fault)?;
+    drop(say_ready);
+    let mut said = [0];
+    match File::from(ready).read(&mut said) {
+        Ok(1) => Ok(()),
+        // The child has said why on standard error, which is this process's as well.
+        _ => Err(Error::new(ErrorKind::Failed, format!("no keeper was started in {:?}", directory.path()))),
+    }
+}
+
+fn background(directory: &StateDirectory, say_ready: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    let fault =
+        |err: std::io::Error| Error::new(ErrorKind::Failed, "cannot go to the background").source(err);
+    setsid().map_err(|errno| fault(errno.into()))?;
+    let shell = open(directory, Some(IDLE_LIMIT_US))?;
+    let leave = || {
+        std::env::set_current_dir("/")?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        dup2_stderr(&null)?;
+        File::from(say_ready.try_clone_to_owned()?).write_all(&[READY])
+    };
+    leave().map_err(fault)?;
+    shell.run()
+}
+
+/// Takes the lock, ends what a dead predecessor left, and opens everything.
+fn open(directory: &StateDirectory, idle_limit_us: Option<i64>) -> Result<Shell> {
+    let lock = lock(directory)?;
+    if let Some(dead) = directory.keeper_id() {
+        match sweep::sweep(directory, dead) {
+            Ok(0) => {}
+            Ok(killed) => tracing::warn!(keeper = %dead, killed, "processes of a dead keeper were ended"),
+            // It must not keep the host from working for ever.
+            Err(err) => tracing::error!(keeper = %dead, error = %err, "leftovers of a dead keeper"),
+        }
+    }
+    let config =
+        |err| Error::new(ErrorKind::Config, format!("cannot use {:?}", directory.runs())).source(err);
+    sweep::clear_runs(directory).map_err(config)?;
+    let keeper_id = Uuid::new_v4();
+    directory.write_keeper_id(keeper_id)?;
+    Shell::open(directory, lock, keeper_id, idle_limit_us)
+}
+
+fn lock(directory: &StateDirectory) -> Result<OwnedFd> {
+    let begun = Instant::now();
+    loop {
+        if let Some(lock) = directory.try_lock_keeper()? {
+            // The lock lives as long as its open file does; the number alone is enough to keep it.
+            let file = lock.as_fd().try_clone_to_owned();
+            std::mem::forget(lock);
+            return file.map_err(|err| Error::new(ErrorKind::Failed, "cannot keep the lock").source(err));
+        }
+        if begun.elapsed() > LOCK_PATIENCE {
+            let message = format!("another keeper holds {:?}", directory.path());
+            return Err(Error::new(ErrorKind::Config, message)
+                .hint("One keeper serves a host; stop it first, or choose another --state-dir."));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,212 @@
+//! The connections of guardians.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    io::{self, ErrorKind, Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+};
+
+use nix::{
+    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    unistd::{Uid, geteuid},
+};
+
+use super::{
+    poll::{Poll, Token, Watched},
+    protocol::{MAX_LINE, Request, RunKey},
+    state::Connection,
+};
+
+/// Bytes that may wait in a connection before more results are taken from the store.
+const WINDOW: usize = 256 << 10;
+/// Read at once of a connection.
+const CHUNK: usize = 64 << 10;
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    table: HashMap<Connection, Peer>,
+    last: Connection,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    stream: UnixStream,
+    token: Token,
+    incoming: Vec<u8>,
+    /// Where the first unread line begins, and up to where no line end was found.
+    begin: usize,
+    searched: usize,
+    outgoing: Vec<u8>,
+    blocked: bool,
+    /// Results to be offered when there is room.
+    offers: VecDeque<RunKey>,
+    retained: Option<Retained>,
+}
+
+/// Acknowledged results on their way to be offered again.
+struct Retained(Box<dyn Iterator<Item = (RunKey, Vec<u8>)>>);
+
+impl fmt::Debug for Retained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retained")
+    }
+}
+
+impl Peers {
+    /// Takes a new connection, if it is of the same user or of root.
+    pub(super) fn accept(&mut self, poll: &mut Poll, listener: &UnixListener) -> io::Result<()> {
+        let (stream, _) = match listener.accept() {
+            Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+                return Ok(());
+            }
+            other => other?,
+        };
+        let uid = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
+        if uid != geteuid() && !uid.is_root() {
+            tracing::warn!(%uid, "connection of another user turned away");
+            return Ok(());
+        }
+        stream.set_nonblocking(true)?;
+        self.last += 1;
+        let token = poll.add(&stream, Watched::Peer(self.last))?;
+        let peer = Peer {
+            stream,
+            token,
+            incoming: Vec::new(),
+            begin: 0,
+            searched: 0,
+            outgoing: Vec::new(),
+            blocked: false,
+            offers: VecDeque::new(),
+            retained: None,
+        };
+        self.table.insert(self.last, peer);
+        Ok(())
+    }
+
+    /// Ends a connection; what stands unread or unsent in it is dropped.
+    pub(super) fn close(&mut self, poll: &mut Poll, connection: Connection) {
+        if let Some(peer) = self.table.remove(&connection) {
+            poll.remove(&peer.stream, peer.token);
+        }
+    }
+
+    /// A connection, while it is there.
+    pub(super) fn get(&mut self, connection: Connection) -> Option<&mut Peer> {
+        self.table.get_mut(&connection)
+    }
+
+    /// The connections that there are.
+    pub(super) fn connections(&self) -> Vec<Connection> {
+        self.table.keys().copied().collect()
+    }
+
+    /// Whether a request was read and not taken yet.
+    pub(super) fn have_requests(&mut self) -> bool {
+        self.table.values_mut().any(|peer| peer.line_end().is_some())
+    }
+}
+
+impl Peer {
+    /// Reads what is there; false when the connection is at its end.
+    pub(super) fn read(&mut self) -> bool {
+        // What was read is worked off first, so that a flood of requests waits outside.
+        if self.line_end().is_some() {
+            return true;
+        }
+        self.incoming.drain(..self.begin);
+        (self.begin, self.searched) = (0, self.incoming.len());
+        let room = CHUNK.max(self.incoming.len());
+        self.incoming.resize(self.searched + room, 0);
+        let read = self.stream.read(&mut self.incoming[self.searched..]);
+        self.incoming.truncate(self.searched + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => false,
+            Ok(_) => self.incoming.len() <= MAX_LINE + CHUNK,
+            Err(err) => matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+        }
+    }
+
+    /// The next request that was read.
+    pub(super) fn next_request(&mut self) -> Option<serde_json::Result<Request>> {
+        let end = self.line_end()?;
+        let line = self.begin..end;
+        (self.begin, self.searched) = (end + 1, end + 1);
+        let request = serde_json::from_slice(&self.incoming[line]);
+        if self.begin == self.incoming.len() {
+            // A large payload must not stay for ever.
+            (self.begin, self.searched) = (0, 0);
+            self.incoming.clear();
+            self.incoming.shrink_to(CHUNK);
+        }
+        Some(request)
+    }
+
+    /// Sends a line, after those that wait.
+    pub(super) fn send(&mut self, line: &[u8]) {
+        self.outgoing.extend_from_slice(line);
+        self.outgoing.push(b'\n');
+    }
+
+    /// Offers a result: at once when `line` is given and nothing else waits, else when there is room.
+    pub(super) fn offer(&mut self, key: RunKey, line: Option<&[u8]>) {
+        match line {
+            Some(line) if self.offers.is_empty() && self.outgoing.len() < WINDOW => self.send(line),
+            _ => self.offers.push_back(key),
+        }
+    }
+
+    /// Offers these again, when there is room.
+    pub(super) fn offer_retained(&mut self, retained: impl Iterator<Item = (RunKey, Vec<u8>)> + 'static) {
+        self.retained = Some(Retained(Box::new(retained)));
+    }
+
+    /// The next result to be offered, while there is room: its line when it is known.
+    pub(super) fn next_offer(&mut self) -> Option<(RunKey, Option<Vec<u8>>)> {
+        if self.outgoing.len() >= WINDOW {
+            return None;
+        }
+        if let Some(key) = self.offers.pop_front() {
+            return Some((key, None));
+        }
+        let next = self.retained.as_mut()?.0.next();
+        if next.is_none() {
+            self.retained = None;
+        }
+        next.map(|(key, line)| (key, Some(line)))
+    }
+
+    /// Writes what the connection takes; false when it is broken.
+    pub(super) fn flush(&mut self, poll: &Poll) -> bool {
+        let mut sent = 0;
+        while sent < self.outgoing.len() {
+            match self.stream.write(&self.outgoing[sent..]) {
+                Ok(length) => sent += length,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        self.outgoing.drain(..sent);
+        self.outgoing.shrink_to(WINDOW);
+        let blocked = !self.outgoing.is_empty();
+        if blocked == std::mem::replace(&mut self.blocked, blocked) {
+            return true;
+        }
+        poll.want_room(&self.stream, self.token, blocked).is_ok()
+    }
+
+    fn line_end(&mut self) -> Option<usize> {
+        let unread = &self.incoming[self.searched..];
+        match unread.iter().position(|&byte| byte == b'\n') {
+            Some(length) => Some(self.searched + length),
+            None => {
+                self.searched = self.incoming.len();
+                None
+            }
+        }
+    }
+}

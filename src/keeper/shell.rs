@@ -1,0 +1,409 @@
+//! The keeper's loop: epoll around the state machine. It waits nowhere else, and touches no disk but to
+//! read what is offered again.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
+    },
+    path::PathBuf,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        stat::{Mode, umask},
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    children::Children,
+    clock::{self, Moment},
+    directory::StateDirectory,
+    peers::Peers,
+    poll::{Poll, Token, Watched},
+    protocol::{Event, KeeperHello, PROTOCOL, RunResult},
+    state::{Connection, Effect, Input, State},
+    store::Store,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Requests of one connection before everything else gets its turn.
+const REQUESTS_A_TURN: usize = 32;
+/// Orphans that end are reaped no more often than this, and leftovers looked at again at least so often.
+const LOOK_US: i64 = 20_000;
+/// How long a keeper that is done waits for a disk that does not take its results.
+const PARTING_US: i64 = 10_000_000;
+/// How long no connection is taken when descriptors have run out.
+const DEAF_US: i64 = 100_000;
+
+/// The keeper at work.
+#[derive(Debug)]
+pub(super) struct Shell {
+    poll: Poll,
+    timer: TimerFd,
+    armed_us: Option<i64>,
+    signals: SignalFd,
+    listener: UnixListener,
+    listening: Option<Token>,
+    deaf_until_us: Option<i64>,
+    socket: PathBuf,
+    peers: Peers,
+    children: Children,
+    /// When to look at the orphans.
+    look_us: Option<i64>,
+    looked_us: i64,
+    store: Store,
+    storing: Token,
+    storing_blocked: bool,
+    state: State,
+    done_us: Option<i64>,
+}
+
+impl Shell {
+    /// Opens everything. The caller holds the keeper's lock and has ended what a predecessor left.
+    pub(super) fn open(
+        directory: &StateDirectory,
+        lock: OwnedFd,
+        keeper_id: Uuid,
+        idle_limit_us: Option<i64>,
+    ) -> Result<Self> {
+        let fault = |what: &'static str| {
+            move |errno: Errno| Error::new(ErrorKind::Failed, format!("keeper: cannot {what}")).source(errno)
+        };
+        let boot_id = clock::boot_id();
+        let boot_id =
+            boot_id.map_err(|err| Error::new(ErrorKind::Failed, "cannot read the boot id").source(err))?;
+        prctl::set_child_subreaper(true).map_err(fault("become a subreaper"))?;
+        let mask = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+        mask.thread_block().map_err(fault("block signals"))?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
+        let signals = signals.map_err(fault("take signals"))?;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC);
+        let timer = timer.map_err(fault("make a timer"))?;
+        let now = clock::now();
+        let store = Store::open(directory.results(), lock, now)
+            .map_err(|err| Error::new(ErrorKind::Config, "cannot open the result log").source(err))?;
+        let listener = listen(directory)?;
+        let mut poll = Poll::new().map_err(fault("make an epoll set"))?;
+        let watch = |poll: &mut Poll, file: BorrowedFd<'_>, watched| {
+            poll.add(file, watched).map_err(fault("watch a file"))
+        };
+        watch(&mut poll, timer.as_fd(), Watched::Timer)?;
+        watch(&mut poll, signals.as_fd(), Watched::Signals)?;
+        let listening = watch(&mut poll, listener.as_fd(), Watched::Listener)?;
+        let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
+        let children = Children::new(keeper_id, directory.runs()).map_err(fault("prepare for children"))?;
+        let pid = std::process::id() as i32;
+        let keeper = KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id };
+        let state = State::new(now, keeper, idle_limit_us, store.unacknowledged());
+        Ok(Self {
+            poll,
+            timer,
+            armed_us: None,
+            signals,
+            listener,
+            listening: Some(listening),
+            deaf_until_us: None,
+            socket: directory.socket(),
+            peers: Peers::default(),
+            children,
+            look_us: None,
+            looked_us: 0,
+            store,
+            storing,
+            storing_blocked: false,
+            state,
+            done_us: None,
+        })
+    }
+
+    /// Works until there is nothing more to do.
+    pub(super) fn run(mut self) -> Result<()> {
+        let fault =
+            |errno: Errno| Error::new(ErrorKind::Failed, "keeper: cannot wait for events").source(errno);
+        loop {
+            let patient = !self.peers.have_requests();
+            self.arm().map_err(fault)?;
+            for token in self.poll.wait(patient).map_err(fault)? {
+                if let Some(watched) = self.poll.watched(token) {
+                    self.dispatch(watched);
+                }
+            }
+            self.serve();
+            self.tend();
+            self.offer();
+            self.exchange()?;
+            self.flush();
+            if self.is_done() {
+                break;
+            }
+        }
+        let _ = fs::remove_file(&self.socket);
+        Ok(())
+    }
+
+    fn dispatch(&mut self, watched: Watched) {
+        match watched {
+            Watched::Listener => self.accept(),
+            Watched::Timer => {
+                // Not waiting again resets it; what is due is done by `tend`.
+                let _ = self.timer.wait();
+                self.armed_us = None;
+            }
+            Watched::Signals => self.signalled(),
+            // Both directions are served once a turn, by `exchange` and `flush`.
+            Watched::Writer => {}
+            Watched::Peer(connection) => {
+                if self.peers.get(connection).is_some_and(|peer| !peer.read()) {
+                    self.hang_up(connection);
+                }
+            }
+            Watched::Exit(key) => {
+                for input in self.children.exited(&mut self.poll, key) {
+                    self.feed(input);
+                }
+            }
+            Watched::Status(key) => {
+                let input = self.children.status(&mut self.poll, key);
+                self.feed_all(input);
+            }
+            Watched::Output(key, channel) => {
+                let input = self.children.output(&mut self.poll, key, channel);
+                self.feed_all(input);
+            }
+        }
+    }
+
+    /// Takes an input and performs all that follows from it.
+    fn feed(&mut self, input: Input) {
+        self.state.handle(clock::now(), input);
+        while let Some(effect) = self.state.next_effect() {
+            let inputs = self.perform(effect);
+            let now = clock::now();
+            inputs.into_iter().for_each(|input| self.state.handle(now, input));
+        }
+    }
+
+    fn feed_all(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        inputs.into_iter().for_each(|input| self.feed(input));
+    }
+
+    fn perform(&mut self, effect: Effect) -> Vec<Input> {
+        let writer = self.store.writer_pid();
+        match effect {
+            Effect::Send(connection, event) => self.send(connection, &event),
+            Effect::Close(connection) => {
+                // A farewell, if there is one, goes out first.
+                if let Some(peer) = self.peers.get(connection) {
+                    peer.flush(&self.poll);
+                }
+                self.peers.close(&mut self.poll, connection);
+                return vec![Input::Disconnected(connection)];
+            }
+            Effect::Spawn(start) => return vec![self.children.spawn(&mut self.poll, &start)],
+            Effect::Kill(key, force) => self.children.kill(key, force, writer),
+            Effect::Sweep(key) => {
+                self.looked_us = clock::now().boottime_us;
+                return self.children.sweep(key, writer);
+            }
+            Effect::Collect(key) => return self.children.collect(&mut self.poll, key).into_iter().collect(),
+            Effect::Record(result) => self.record(result),
+            Effect::Offer(connection, key) => {
+                if let Some(peer) = self.peers.get(connection) {
+                    peer.offer(key, None);
+                }
+            }
+            Effect::OfferRetained(connection) => {
+                let retained = self.store.retained();
+                if let Some(peer) = self.peers.get(connection) {
+                    peer.offer_retained(retained);
+                }
+            }
+            Effect::Forget(key) => self.store.acknowledge(clock::now(), key),
+        }
+        Vec::new()
+    }
+
+    fn send(&mut self, connection: Connection, event: &Event) {
+        let line = serde_json::to_vec(event).expect("events are plain data");
+        if let Some(peer) = self.peers.get(connection) {
+            peer.send(&line);
+        }
+    }
+
+    fn record(&mut self, result: Box<RunResult>) {
+        let key = result.key;
+        let line = serde_json::to_vec(&Event::Result(result)).expect("results are plain data");
+        if let Some(peer) = self.state.guardian().and_then(|guardian| self.peers.get(guardian)) {
+            peer.offer(key, Some(&line));
+        }
+        self.store.append(key, line);
+    }
+
+    fn accept(&mut self) {
+        let Err(err) = self.peers.accept(&mut self.poll, &self.listener) else { return };
+        tracing::warn!(error = %err, "a connection cannot be taken");
+        // The connection stays in the queue and would wake the loop without end.
+        if let Some(token) = self.listening.take() {
+            self.poll.remove(&self.listener, token);
+        }
+        self.deaf_until_us = Some(clock::now().boottime_us + DEAF_US);
+    }
+
+    fn signalled(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGTERM | Signal::SIGINT) => self.feed(Input::Stop),
+                Ok(Signal::SIGCHLD) => self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US)),
+                _ => {}
+            }
+        }
+    }
+
+    fn hang_up(&mut self, connection: Connection) {
+        self.peers.close(&mut self.poll, connection);
+        self.feed(Input::Disconnected(connection));
+    }
+
+    /// Executes requests that were read.
+    fn serve(&mut self) {
+        for connection in self.peers.connections() {
+            for _ in 0..REQUESTS_A_TURN {
+                // Looked up anew each time: a request may end its own connection.
+                match self.peers.get(connection).and_then(|peer| peer.next_request()) {
+                    None => break,
+                    Some(Ok(request)) => self.feed(Input::Request(connection, request)),
+                    Some(Err(err)) => {
+                        tracing::warn!(error = %err, "a request cannot be read");
+                        self.hang_up(connection);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what is due by time.
+    fn tend(&mut self) {
+        let now = clock::now();
+        let due = |at: &mut i64| *at <= now.boottime_us;
+        if self.state.next_tick_us().is_some_and(|at| at <= now.boottime_us) {
+            self.feed(Input::Tick);
+        }
+        // A run whose leftovers are dying waits for every single SIGCHLD.
+        if self.look_us.take_if(|at| due(at) || self.children.is_sweeping()).is_some() {
+            self.looked_us = now.boottime_us;
+            let swept = self.children.look(self.store.writer_pid());
+            self.feed_all(swept);
+        }
+        if self.children.is_sweeping() {
+            self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US));
+        }
+        if self.deaf_until_us.take_if(|at| due(at)).is_some() {
+            self.listening = self.poll.add(&self.listener, Watched::Listener).ok();
+        }
+        self.store.tend(now);
+    }
+
+    /// Fills the connections with the results that wait for room.
+    fn offer(&mut self) {
+        for connection in self.peers.connections() {
+            let Some(peer) = self.peers.get(connection) else { continue };
+            while let Some((key, line)) = peer.next_offer() {
+                let unacknowledged = self.state.is_unacknowledged(key);
+                match line {
+                    // What is not acknowledged is offered anyhow.
+                    Some(line) if !unacknowledged => peer.send(&line),
+                    None if unacknowledged => {
+                        self.store.read(key).inspect(|line| peer.send(line));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> Result<()> {
+        let fault = |err| Error::new(ErrorKind::Failed, "the result log has no writer").source(err);
+        if self.store.exchange(clock::now()).map_err(fault)? {
+            // The old socket left the set when it was closed.
+            let watched = self.poll.add(self.store.socket(), Watched::Writer);
+            self.storing = watched.map_err(|errno| fault(errno.into()))?;
+            self.storing_blocked = false;
+        }
+        let blocked = self.store.wants_to_write();
+        if blocked != std::mem::replace(&mut self.storing_blocked, blocked) {
+            let room = self.poll.want_room(self.store.socket(), self.storing, blocked);
+            room.map_err(|errno| fault(errno.into()))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        for connection in self.peers.connections() {
+            if self.peers.get(connection).is_some_and(|peer| !peer.flush(&self.poll)) {
+                self.hang_up(connection);
+            }
+        }
+    }
+
+    fn arm(&mut self) -> Result<(), Errno> {
+        let wakeups = [
+            self.state.next_tick_us(),
+            self.store.next_us(),
+            self.look_us,
+            self.deaf_until_us,
+            self.done_us.map(|since| since + PARTING_US),
+        ];
+        let next = wakeups.into_iter().flatten().min();
+        if next == self.armed_us {
+            return Ok(());
+        }
+        self.armed_us = next;
+        match next {
+            None => self.timer.unset(),
+            Some(at_us) => {
+                // Zero would disarm it.
+                let at = TimeSpec::from_duration(std::time::Duration::from_micros(at_us.max(1) as u64));
+                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+            }
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        let now: Moment = clock::now();
+        if !self.state.is_finished(now) {
+            self.done_us = None;
+            return false;
+        }
+        let since = *self.done_us.get_or_insert(now.boottime_us);
+        self.store.is_durable() || since + PARTING_US <= now.boottime_us
+    }
+}
+
+/// Listens on the keeper's socket, which its own user alone may use.
+fn listen(directory: &StateDirectory) -> Result<UnixListener> {
+    let path = directory.socket();
+    let bind = || {
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(&path);
+        umask(before);
+        let listener = listener?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|err: std::io::Error| {
+        Error::new(ErrorKind::Config, format!("cannot listen on {path:?}")).source(err)
+    })
+}

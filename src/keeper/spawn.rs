@@ -1,0 +1,332 @@
+//! Making the process of a run: everything that may allocate or fail before the fork, little after it.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io::{Seek, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, SealFlag, fcntl},
+    libc,
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::{Pid, pipe2},
+};
+
+use super::{
+    env::{Account, Environment},
+    limits::Limits,
+    protocol::RunSpec,
+    state::Fault,
+};
+
+/// The status pipe's number in the child.
+const STATUS_FD: i32 = 3;
+
+/// What the child inherits that must be put right, found out once.
+#[derive(Debug)]
+pub(super) struct Inheritance {
+    /// Signals this process ignores; exec would hand that on.
+    ignored: Vec<i32>,
+    /// The limit of open files before the keeper raised its own.
+    open_files: libc::rlimit,
+    /// Whether the keeper's protection from the out-of-memory killer must be taken from the jobs.
+    shielded: bool,
+    null: OwnedFd,
+}
+
+/// A run ready to be forked.
+#[derive(Debug)]
+pub(super) struct Launch {
+    /// Tried in this order, as execvp does.
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    names: Names,
+    /// The directory asked for; without one, home, and the root when that is not there.
+    cwd: Option<CString>,
+    home: CString,
+    stdin: Option<OwnedFd>,
+    limits: Limits,
+}
+
+/// How messages name what was asked for.
+#[derive(Debug)]
+pub(super) struct Names {
+    program: String,
+    directory: String,
+}
+
+/// A process that was forked.
+#[derive(Debug)]
+pub(super) struct Forked {
+    pub(super) pid: Pid,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    /// Ends empty when the program executes, holds a [`Failure`] when it could not be.
+    pub(super) status: OwnedFd,
+}
+
+/// Why a forked child could not execute its program, in the bytes it wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    Set = 1,
+    Limit,
+    Enter,
+    Execute,
+}
+
+impl Inheritance {
+    /// Raises this process's own limit of open files, and remembers what children get instead.
+    pub(super) fn take() -> Result<Self, Errno> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO)))?.into();
+        let mut open_files = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the out pointers are valid; sigaction with a null action only reads.
+        let ignored = unsafe {
+            Errno::result(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut open_files))?;
+            let raised = libc::rlimit { rlim_cur: open_files.rlim_max, ..open_files };
+            Errno::result(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised))?;
+            let is_ignored = |signal: &i32| {
+                let mut action = std::mem::zeroed::<libc::sigaction>();
+                libc::sigaction(*signal, std::ptr::null(), &raw mut action) == 0
+                    && action.sa_sigaction == libc::SIG_IGN
+            };
+            (1..=libc::SIGRTMAX()).filter(is_ignored).collect()
+        };
+        let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        Ok(Self { ignored, open_files, shielded: score.trim().starts_with('-'), null })
+    }
+
+    /// A descriptor to hold until another one is needed.
+    pub(super) fn reserve(&self) -> Result<OwnedFd, Errno> {
+        fcntl(&self.null, FcntlArg::F_DUPFD_CLOEXEC(STATUS_FD)).map(|fd| {
+            // SAFETY: new, and owned by nobody else.
+            unsafe { OwnedFd::from_raw_fd(fd) }
+        })
+    }
+}
+
+impl Launch {
+    /// Builds everything the child needs, so that it has nothing left to allocate.
+    pub(super) fn prepare(
+        spec: &RunSpec,
+        environment: &Environment,
+        account: &Account,
+    ) -> Result<Self, Fault> {
+        if let Some(user) = spec.run_as.as_ref().filter(|user| **user != account.name) {
+            return Err(Fault::Policy(format!("run_as {user:?} is not supported yet on this host")));
+        }
+        let limits = Limits::of(spec)?;
+        let arguments = match (&spec.command, &spec.argv) {
+            (Some(command), None) => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
+            (None, Some(argv)) if !argv.is_empty() => argv.clone(),
+            _ => return Err(Fault::Spawn("exactly one of command and argv must be given".to_owned())),
+        };
+        let program = arguments[0].clone();
+        let programs = if program.contains('/') {
+            vec![string(&program)?]
+        } else {
+            let directories = environment.path().split(':').map(|dir| if dir.is_empty() { "." } else { dir });
+            directories.map(|dir| string(&format!("{dir}/{program}"))).collect::<Result<_, _>>()?
+        };
+        Ok(Self {
+            programs,
+            argv: arguments.iter().map(|argument| string(argument)).collect::<Result<_, _>>()?,
+            env: environment.to_strings()?,
+            names: Names { program, directory: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()) },
+            cwd: spec.cwd.as_deref().map(string).transpose()?,
+            home: string(&account.home)?,
+            stdin: payload(spec)?,
+            limits,
+        })
+    }
+
+    /// Forks. Returns at once: whether the program could be executed comes through the status pipe.
+    pub(super) fn fork(&self, inheritance: &Inheritance) -> Result<Forked, Errno> {
+        let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
+        let (status, child_status) = pipe2(OFlag::O_CLOEXEC)?;
+        for end in [&stdout, &stderr, &status] {
+            fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        let stdin = self.stdin.as_ref().unwrap_or(&inheritance.null).as_fd();
+        let files = [stdin, child_stdout.as_fd(), child_stderr.as_fd(), child_status.as_fd()];
+        let pointers = Pointers::new(self);
+        let keeper = Pid::this();
+        // SAFETY: between fork and exec the child makes async-signal-safe calls only (see `child`), on
+        // memory that was allocated before; it never returns.
+        let pid = unsafe {
+            match Errno::result(libc::fork())? {
+                0 => child(self, inheritance, &pointers, files, keeper),
+                pid => Pid::from_raw(pid),
+            }
+        };
+        Ok(Forked { pid, stdout, stderr, status })
+    }
+
+    /// What is needed once the process is made.
+    pub(super) fn into_names(self) -> Names {
+        self.names
+    }
+}
+
+impl Names {
+    /// What a child that could not execute its program said, for people.
+    pub(super) fn failure(&self, said: &[u8]) -> String {
+        let Self { program, directory } = self;
+        let (stage, errno) = match *said {
+            [stage, a, b, c, d] => (stage, Errno::from_raw(i32::from_ne_bytes([a, b, c, d]))),
+            _ => (0, Errno::UnknownErrno),
+        };
+        let cause = errno.desc();
+        match stage {
+            stage if stage == Stage::Limit as u8 => format!("cannot set the limits of {program:?}: {cause}"),
+            stage if stage == Stage::Enter as u8 => format!("cannot enter {directory:?}: {cause}"),
+            stage if stage == Stage::Execute as u8 => format!("cannot start {program:?}: {cause}"),
+            _ => format!("cannot prepare {program:?}: {cause}"),
+        }
+    }
+}
+
+/// The null-terminated arrays of exec.
+struct Pointers {
+    argv: Vec<*const libc::c_char>,
+    env: Vec<*const libc::c_char>,
+}
+
+impl Pointers {
+    fn new(launch: &Launch) -> Self {
+        let list = |strings: &[CString]| {
+            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        Self { argv: list(&launch.argv), env: list(&launch.env) }
+    }
+}
+
+/// The child between fork and exec.
+///
+/// # Safety
+/// To be called in a freshly forked child only. Calls nothing but write, open, close, close_range, dup2,
+/// dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, sigaction, sigprocmask, chdir, execve and
+/// _exit: all async-signal-safe or plain system calls. Allocates nothing and panics nowhere.
+unsafe fn child(
+    launch: &Launch,
+    inheritance: &Inheritance,
+    pointers: &Pointers,
+    files: [BorrowedFd<'_>; 4],
+    keeper: Pid,
+) -> ! {
+    // SAFETY: as above; every pointer is to memory that the parent made before the fork.
+    unsafe {
+        // The numbers 0 to 2 are taken in the keeper, so no source is overwritten before it is copied.
+        for (number, file) in (0..).zip(&files[..3]) {
+            check(libc::dup2(file.as_raw_fd(), number), files[3].as_raw_fd(), Stage::Set);
+        }
+        if files[3].as_raw_fd() != STATUS_FD {
+            let copied = libc::dup3(files[3].as_raw_fd(), STATUS_FD, libc::O_CLOEXEC);
+            check(copied, files[3].as_raw_fd(), Stage::Set);
+        }
+        let closed = libc::syscall(libc::SYS_close_range, STATUS_FD + 1, u32::MAX, 0);
+        check(closed as i32, STATUS_FD, Stage::Set);
+        check(libc::setsid(), STATUS_FD, Stage::Set);
+        // The keeper has one thread, so the signal comes when the keeper dies and not earlier.
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), STATUS_FD, Stage::Set);
+        if libc::getppid() != keeper.as_raw() {
+            libc::_exit(127);
+        }
+        libc::umask(0o022);
+        if inheritance.shielded {
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if file >= 0 {
+                libc::write(file, c"0".as_ptr().cast(), 1);
+                libc::close(file);
+            }
+        }
+        launch.limits.apply(&inheritance.open_files, |done| check(done, STATUS_FD, Stage::Limit));
+        let mut default = std::mem::zeroed::<libc::sigaction>();
+        default.sa_sigaction = libc::SIG_DFL;
+        for signal in &inheritance.ignored {
+            libc::sigaction(*signal, &raw const default, std::ptr::null_mut());
+        }
+        let mut nothing = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut nothing);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut());
+        match &launch.cwd {
+            Some(cwd) => check(libc::chdir(cwd.as_ptr()), STATUS_FD, Stage::Enter),
+            None if libc::chdir(launch.home.as_ptr()) == 0 => {}
+            None => check(libc::chdir(c"/".as_ptr()), STATUS_FD, Stage::Enter),
+        }
+        execute(&launch.programs, pointers);
+    }
+}
+
+/// Tries the programs as execvp does: one that is there but may not be executed decides the message.
+///
+/// # Safety
+/// As [`child`].
+unsafe fn execute(programs: &[CString], pointers: &Pointers) -> ! {
+    let mut failure = libc::ENOENT;
+    for program in programs {
+        // SAFETY: null-terminated arrays of C strings that outlive the call.
+        let errno = unsafe {
+            libc::execve(program.as_ptr(), pointers.argv.as_ptr(), pointers.env.as_ptr());
+            *libc::__errno_location()
+        };
+        match errno {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => failure = errno,
+            _ => {
+                failure = errno;
+                break;
+            }
+        }
+    }
+    // SAFETY: ends the child.
+    unsafe {
+        *libc::__errno_location() = failure;
+        check(-1, STATUS_FD, Stage::Execute);
+        libc::_exit(127)
+    }
+}
+
+/// Ends the child with a message to the keeper when a call has failed.
+///
+/// # Safety
+/// As [`child`].
+unsafe fn check(done: i32, status: i32, stage: Stage) {
+    if done >= 0 {
+        return;
+    }
+    // SAFETY: errno of this thread; a write of five bytes from the stack; _exit.
+    unsafe {
+        let [a, b, c, d] = (*libc::__errno_location()).to_ne_bytes();
+        let message = [stage as u8, a, b, c, d];
+        libc::write(status, message.as_ptr().cast(), message.len());
+        libc::_exit(127);
+    }
+}
+
+/// The payload as a sealed file in memory, to be read as often as one likes; none: nothing to read.
+fn payload(spec: &RunSpec) -> Result<Option<OwnedFd>, Fault> {
+    let Some(payload) = &spec.payload else { return Ok(None) };
+    let make = || {
+        let file = memfd_create(c"payload", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let mut file = File::from(file);
+        file.write_all(payload.get().as_bytes())?;
+        file.rewind()?;
+        let seals =
+            SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(file.into())
+    };
+    make().map(Some).map_err(|err: std::io::Error| Fault::Host(format!("no room for the payload: {err}")))
+}
+
+fn string(text: &str) -> Result<CString, Fault> {
+    CString::new(text).map_err(|_| Fault::Spawn(format!("{text:?} holds a NUL byte")))
+}

@@ -1,0 +1,375 @@
+//! The keeper's logic: inputs in, effects out, no input/output and no clock of its own.
+
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use self::run::Run;
+use super::{
+    clock::Moment,
+    protocol::{
+        Action, Deadline, EndedBy, Event, GuardianHello, Held, KeeperHello, PROTOCOL, Refused, Request,
+        RunKey, RunResult, Signal, Start, Started,
+    },
+    sys::{Exit, Usage},
+};
+
+/// How many acknowledged runs are remembered, so that a late second `start` is not executed.
+const REMEMBERED: usize = 10_000;
+
+/// A connection, as the shell names it; never used again for another one.
+pub(super) type Connection = u64;
+
+/// What the world tells the keeper.
+#[derive(Debug)]
+pub(super) enum Input {
+    Request(Connection, Request),
+    Disconnected(Connection),
+    /// A process was made for the run; its program is not executing yet.
+    Forked(RunKey, i32),
+    /// No process was made.
+    NotForked(RunKey, Fault),
+    /// The program is executing.
+    Executing(RunKey),
+    /// The process was made, could not execute the program, and is about to end.
+    NotExecuted(RunKey, String),
+    /// The first process of the run has ended and is not reaped.
+    Exited(RunKey, Exit),
+    /// Nothing is left of the run but its zombie.
+    Swept(RunKey),
+    /// Both output pipes are at their end.
+    Closed(RunKey),
+    /// The first process was reaped and its leavings collected.
+    Collected(RunKey, Box<Collected>),
+    /// The keeper is asked to stop.
+    Stop,
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// What the keeper wants done.
+#[derive(Debug)]
+pub(super) enum Effect {
+    Send(Connection, Event),
+    /// Close the connection; what stands unread in it is dropped.
+    Close(Connection),
+    Spawn(Box<Start>),
+    /// To all processes of the run.
+    Kill(RunKey, Force),
+    /// Kill what the ended first process left, and say [`Input::Swept`] when nothing is left.
+    Sweep(RunKey),
+    /// Reap the first process and answer [`Input::Collected`].
+    Collect(RunKey),
+    /// Store the result, and offer it to the guardian when one is connected.
+    Record(Box<RunResult>),
+    /// Offer a stored result.
+    Offer(Connection, RunKey),
+    /// Offer again what was acknowledged a short time ago.
+    OfferRetained(Connection),
+    /// The result was acknowledged.
+    Forget(RunKey),
+}
+
+/// How hard a run is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Force {
+    Term,
+    Kill,
+}
+
+/// Why no process was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The host is short of something; another time or another host will do.
+    Host(String),
+    /// The job asks for what cannot be.
+    Spawn(String),
+    /// The job asks for what this host does not do.
+    Policy(String),
+}
+
+/// What is known of a run once its first process is reaped.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+    pub(super) result: Option<Box<serde_json::value::RawValue>>,
+    /// Something that people should know about the outcome.
+    pub(super) note: Option<String>,
+    pub(super) usage: Usage,
+}
+
+/// All runs of one keeper.
+#[derive(Debug)]
+pub(super) struct State {
+    keeper: KeeperHello,
+    /// End when idle for so long; none: only when told.
+    idle_limit_us: Option<i64>,
+    live: HashMap<RunKey, Run>,
+    /// Ended, the result not acknowledged.
+    ended: BTreeSet<RunKey>,
+    acknowledged: Remembered,
+    /// The next moment at which each run needs attention.
+    timers: BTreeSet<(i64, RunKey)>,
+    /// The greeted connection.
+    guardian: Option<Connection>,
+    epoch: u64,
+    stopping: bool,
+    idle_since_us: Option<i64>,
+    effects: VecDeque<Effect>,
+}
+
+/// The last acknowledged runs, oldest forgotten first.
+#[derive(Debug, Default)]
+struct Remembered {
+    order: VecDeque<RunKey>,
+    known: HashSet<RunKey>,
+}
+
+impl State {
+    /// A keeper with no live run; `ended` are the stored results that nobody acknowledged yet.
+    pub(super) fn new(
+        now: Moment,
+        keeper: KeeperHello,
+        idle_limit_us: Option<i64>,
+        ended: impl IntoIterator<Item = RunKey>,
+    ) -> Self {
+        let mut state = Self {
+            keeper,
+            idle_limit_us,
+            live: HashMap::new(),
+            ended: ended.into_iter().collect(),
+            acknowledged: Remembered::default(),
+            timers: BTreeSet::new(),
+            guardian: None,
+            epoch: 0,
+            stopping: false,
+            idle_since_us: None,
+            effects: VecDeque::new(),
+        };
+        state.note_idleness(now);
+        state
+    }
+
+    /// Takes one input. The caller performs all effects before it brings the next one from outside.
+    pub(super) fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Request(from, request) => self.request(now, from, request),
+            Input::Disconnected(connection) => {
+                self.guardian.take_if(|guardian| *guardian == connection);
+            }
+            Input::Forked(key, pid) => self.change(key, |run| {
+                run.forked(now, pid);
+                None
+            }),
+            Input::NotForked(key, fault) => self.not_forked(now, key, fault),
+            Input::Executing(key) => self.executing(key),
+            Input::NotExecuted(key, reason) => self.change(key, |run| {
+                run.not_executed(reason);
+                None
+            }),
+            Input::Exited(key, exit) => self.change(key, |run| run.exited(now, exit)),
+            Input::Swept(key) => self.change(key, |run| run.swept(now)),
+            Input::Closed(key) => self.change(key, Run::closed),
+            Input::Collected(key, collected) => self.collected(key, *collected),
+            Input::Stop => self.stop(now),
+            Input::Tick => {}
+        }
+        self.attend(now);
+        self.note_idleness(now);
+    }
+
+    /// The next thing to do.
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due, on the boot clock.
+    pub(super) fn next_tick_us(&self) -> Option<i64> {
+        let idle = self.idle_since_us.zip(self.idle_limit_us).map(|(since, limit)| since + limit);
+        [self.timers.first().map(|timer| timer.0), idle].into_iter().flatten().min()
+    }
+
+    /// Whether the keeper has nothing more to do and may end once its results are on disk.
+    pub(super) fn is_finished(&self, now: Moment) -> bool {
+        let idle = self.idle_since_us.zip(self.idle_limit_us);
+        (self.stopping && self.live.is_empty())
+            || idle.is_some_and(|(since, limit)| since + limit <= now.boottime_us)
+    }
+
+    /// The connection that is greeted.
+    pub(super) fn guardian(&self) -> Option<Connection> {
+        self.guardian
+    }
+
+    /// Whether the result of this run still waits to be acknowledged.
+    pub(super) fn is_unacknowledged(&self, key: RunKey) -> bool {
+        self.ended.contains(&key)
+    }
+
+    fn request(&mut self, now: Moment, from: Connection, request: Request) {
+        if let Request::Hello(hello) = request {
+            return self.greet(from, hello);
+        }
+        // Whoever did not greet, or was superseded while its lines were on the way, is not obeyed.
+        if self.guardian != Some(from) {
+            return self.effects.push_back(Effect::Close(from));
+        }
+        match request {
+            Request::Hello(_) => {}
+            Request::List {} => {
+                let runs = self.held();
+                self.effects.push_back(Effect::Send(from, Event::Listed { runs }));
+            }
+            Request::Start(start) => self.start(from, start),
+            Request::Signal(Signal { key, action: Action::Terminate, reason }) => {
+                self.change(key, |run| run.end(now, EndedBy::Terminate, reason));
+            }
+            Request::Deadline(Deadline { key, boottime_us }) => self.change(key, |run| {
+                run.move_fence(boottime_us);
+                None
+            }),
+            Request::Ack(key) => {
+                if self.ended.remove(&key) {
+                    self.acknowledged.insert(key);
+                    self.effects.push_back(Effect::Forget(key));
+                }
+            }
+            Request::Offer {} => self.effects.push_back(Effect::OfferRetained(from)),
+        }
+    }
+
+    fn greet(&mut self, from: Connection, hello: GuardianHello) {
+        if hello.protocol != PROTOCOL {
+            self.effects.push_back(Effect::Send(from, Event::Hello(self.keeper.clone())));
+            return self.effects.push_back(Effect::Close(from));
+        }
+        if hello.epoch < self.epoch {
+            return self.effects.push_back(Effect::Close(from));
+        }
+        self.epoch = hello.epoch;
+        if let Some(older) = self.guardian.replace(from).filter(|&older| older != from) {
+            self.effects.push_back(Effect::Close(older));
+        }
+        self.effects.push_back(Effect::Send(from, Event::Hello(self.keeper.clone())));
+        self.effects.extend(self.ended.iter().map(|&key| Effect::Offer(from, key)));
+    }
+
+    fn start(&mut self, from: Connection, start: Box<Start>) {
+        let key = start.key();
+        let refused =
+            |reason: &str| Effect::Send(from, Event::Refused(Refused { key, reason: reason.to_owned() }));
+        if let Some(run) = self.live.get(&key) {
+            self.effects.extend(self.started(key, run).map(|event| Effect::Send(from, event)));
+        } else if self.ended.contains(&key) {
+            self.effects.push_back(Effect::Offer(from, key));
+        } else if self.acknowledged.known.contains(&key) {
+            self.effects.push_back(refused("it has ended and its result was acknowledged"));
+        } else if self.stopping {
+            self.effects.push_back(refused("the keeper is stopping"));
+        } else {
+            self.live.insert(key, Run::new(&start));
+            self.effects.push_back(Effect::Spawn(start));
+        }
+    }
+
+    fn not_forked(&mut self, now: Moment, key: RunKey, fault: Fault) {
+        self.forget(key);
+        let (ended_by, reason) = match fault {
+            Fault::Host(reason) => {
+                let event = |to| Effect::Send(to, Event::Refused(Refused { key, reason }));
+                return self.effects.extend(self.guardian.map(event));
+            }
+            Fault::Spawn(reason) => (EndedBy::Spawn, reason),
+            Fault::Policy(reason) => (EndedBy::Policy, reason),
+        };
+        self.record(run::not_started(key, now, ended_by, reason, &self.keeper.boot_id));
+    }
+
+    fn executing(&mut self, key: RunKey) {
+        self.change(key, |run| {
+            run.executing = true;
+            None
+        });
+        let event = self.live.get(&key).and_then(|run| self.started(key, run));
+        self.effects.extend(self.guardian.zip(event).map(|(to, event)| Effect::Send(to, event)));
+    }
+
+    fn collected(&mut self, key: RunKey, collected: Collected) {
+        if let Some(run) = self.forget(key) {
+            self.record(run.result(collected, &self.keeper.boot_id));
+        }
+    }
+
+    fn record(&mut self, result: RunResult) {
+        self.ended.insert(result.key);
+        self.effects.push_back(Effect::Record(Box::new(result)));
+    }
+
+    fn stop(&mut self, now: Moment) {
+        self.stopping = true;
+        for key in self.live.keys().copied().collect::<Vec<_>>() {
+            self.change(key, |run| run.end(now, EndedBy::Keeper, "the keeper was stopped".to_owned()));
+        }
+    }
+
+    fn held(&self) -> Vec<Held> {
+        let live = self.live.iter().map(|(&key, run)| Held {
+            key,
+            pid: run.pid,
+            started: run.started(&self.keeper.boot_id),
+            ended: false,
+        });
+        let ended = self.ended.iter().map(|&key| Held { key, pid: None, started: None, ended: true });
+        live.chain(ended).collect()
+    }
+
+    fn started(&self, key: RunKey, run: &Run) -> Option<Event> {
+        let (pid, started) = run.pid.zip(run.started(&self.keeper.boot_id))?;
+        Some(Event::Started(Started { key, pid, started }))
+    }
+
+    /// Changes a live run, takes the effect and keeps its timer true.
+    fn change(&mut self, key: RunKey, change: impl FnOnce(&mut Run) -> Option<Effect>) {
+        let Some(run) = self.live.get_mut(&key) else { return };
+        let before = run.next_us();
+        self.effects.extend(change(run));
+        let after = run.next_us();
+        if before != after {
+            before.map(|at| self.timers.remove(&(at, key)));
+            after.map(|at| self.timers.insert((at, key)));
+        }
+    }
+
+    fn forget(&mut self, key: RunKey) -> Option<Run> {
+        let run = self.live.remove(&key)?;
+        run.next_us().map(|at| self.timers.remove(&(at, key)));
+        Some(run)
+    }
+
+    fn attend(&mut self, now: Moment) {
+        while let Some(&(at, key)) = self.timers.first()
+            && at <= now.boottime_us
+        {
+            self.change(key, |run| run.attend(now));
+        }
+    }
+
+    fn note_idleness(&mut self, now: Moment) {
+        let idle = self.live.is_empty() && self.ended.is_empty() && self.guardian.is_none();
+        self.idle_since_us = idle.then(|| self.idle_since_us.unwrap_or(now.boottime_us));
+    }
+}
+
+impl Remembered {
+    fn insert(&mut self, key: RunKey) {
+        if self.known.insert(key) {
+            self.order.push_back(key);
+        }
+        if self.order.len() > REMEMBERED {
+            self.order.pop_front().map(|oldest| self.known.remove(&oldest));
+        }
+    }
+}

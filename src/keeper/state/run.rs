@@ -1,0 +1,234 @@
+//! One live run: its deadlines and how it is brought to an end.
+
+use super::{
+    super::{
+        clock::Moment,
+        protocol::{EndedBy, Leftovers, RunKey, RunResult, Start, Time},
+        sys::Exit,
+    },
+    Collected, Effect, Force,
+};
+
+/// How long pipes that leftovers hold open are still read.
+const DRAIN_US: i64 = 250_000;
+/// How long processes that do not die of KILL (uninterruptible sleep) may delay a result.
+const KILL_PATIENCE_US: i64 = 2_000_000;
+/// Between two KILLs of a run that will not go.
+const KILL_AGAIN_US: i64 = 1_000_000;
+
+/// A run from its start to the collection of its result.
+#[derive(Debug)]
+pub(super) struct Run {
+    key: RunKey,
+    pub(super) pid: Option<i32>,
+    pub(super) executing: bool,
+    /// When its process was made.
+    forked: Option<Moment>,
+    max_runtime: Option<f64>,
+    grace_us: i64,
+    fence_us: Option<i64>,
+    leftovers: Leftovers,
+    ended_by: Option<(EndedBy, String)>,
+    kill_us: Option<i64>,
+    /// Both pipes have ended; a job may close them long before it ends.
+    closed: bool,
+    leaving: Option<Leaving>,
+}
+
+/// The first process of a run has ended.
+#[derive(Debug)]
+struct Leaving {
+    exit: Exit,
+    at: Moment,
+    swept: bool,
+    /// When to stop waiting for what is not swept or not closed; none once the result is collected.
+    until_us: Option<i64>,
+}
+
+impl Run {
+    pub(super) fn new(start: &Start) -> Self {
+        Self {
+            key: start.key(),
+            pid: None,
+            executing: false,
+            forked: None,
+            max_runtime: start.spec.max_runtime,
+            grace_us: micros(start.spec.grace),
+            fence_us: start.deadline_boottime_us,
+            leftovers: start.spec.leftovers,
+            ended_by: None,
+            kill_us: None,
+            closed: false,
+            leaving: None,
+        }
+    }
+
+    pub(super) fn forked(&mut self, now: Moment, pid: i32) {
+        self.pid = Some(pid);
+        self.forked = Some(now);
+    }
+
+    pub(super) fn started(&self, boot_id: &str) -> Option<Time> {
+        self.forked.filter(|_| self.executing).map(|moment| moment.in_boot(boot_id))
+    }
+
+    /// The program could not be executed; the process that tried is about to end.
+    pub(super) fn not_executed(&mut self, reason: String) {
+        self.ended_by.get_or_insert((EndedBy::Spawn, reason));
+    }
+
+    pub(super) fn move_fence(&mut self, boottime_us: i64) {
+        self.fence_us = Some(boottime_us);
+    }
+
+    /// TERM now, KILL after the grace; once.
+    pub(super) fn end(&mut self, now: Moment, by: EndedBy, reason: String) -> Option<Effect> {
+        if self.leaving.is_some() || self.ended_by.is_some() {
+            return None;
+        }
+        self.ended_by = Some((by, reason));
+        if self.grace_us == 0 {
+            return Some(self.kill(now));
+        }
+        self.kill_us = Some(now.boottime_us.saturating_add(self.grace_us));
+        Some(Effect::Kill(self.key, Force::Term))
+    }
+
+    /// The first process has ended: what is left is swept, then the pipes are drained.
+    pub(super) fn exited(&mut self, now: Moment, exit: Exit) -> Option<Effect> {
+        if self.leaving.is_some() {
+            return None;
+        }
+        let sweep = self.leftovers == Leftovers::Kill;
+        let patience = if sweep { KILL_PATIENCE_US } else { DRAIN_US };
+        let until_us = Some(now.boottime_us + patience);
+        self.leaving = Some(Leaving { exit, at: now, swept: !sweep, until_us });
+        if sweep { Some(Effect::Sweep(self.key)) } else { self.collect_when_ready() }
+    }
+
+    /// Nothing is left of the run but its zombie, and perhaps unread output.
+    pub(super) fn swept(&mut self, now: Moment) -> Option<Effect> {
+        let leaving = self.leaving.as_mut().filter(|leaving| !leaving.swept)?;
+        leaving.swept = true;
+        leaving.until_us = Some(now.boottime_us + DRAIN_US);
+        self.collect_when_ready()
+    }
+
+    /// Both pipes have ended.
+    pub(super) fn closed(&mut self) -> Option<Effect> {
+        self.closed = true;
+        self.collect_when_ready()
+    }
+
+    /// When this run next needs [`Self::attend`].
+    pub(super) fn next_us(&self) -> Option<i64> {
+        if let Some(leaving) = &self.leaving {
+            return leaving.until_us;
+        }
+        let limits = [self.limit_us(), self.fence_us.map(|fence| fence.saturating_sub(self.grace_us))];
+        let soft = limits.into_iter().flatten().min().filter(|_| self.ended_by.is_none());
+        [soft, self.kill_us, self.fence_us.filter(|_| self.kill_us.is_some())].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn attend(&mut self, now: Moment) -> Option<Effect> {
+        let due = |at: Option<i64>| at.is_some_and(|at| at <= now.boottime_us);
+        if let Some(leaving) = &mut self.leaving {
+            if !due(leaving.until_us) {
+                return None;
+            }
+            if leaving.swept {
+                return self.closed();
+            }
+            return self.swept(now);
+        }
+        if due(self.kill_us) || (self.kill_us.is_some() && due(self.fence_us)) {
+            return Some(self.kill(now));
+        }
+        if due(self.limit_us()) {
+            let seconds = self.max_runtime.unwrap_or_default();
+            return self.end(now, EndedBy::Timeout, format!("ran longer than max_runtime ({seconds} s)"));
+        }
+        if due(self.fence_us.map(|fence| fence.saturating_sub(self.grace_us))) {
+            return self.end(now, EndedBy::Fence, "the lease was not renewed in time".to_owned());
+        }
+        None
+    }
+
+    /// The result of a run whose process was reaped.
+    pub(super) fn result(self, collected: Collected, boot_id: &str) -> RunResult {
+        let started = self.started(boot_id);
+        let leaving = self.leaving.expect("a run is collected only after it has ended");
+        let not_started = matches!(self.ended_by, Some((EndedBy::Spawn, _)));
+        let (exit_code, signal) = match leaving.exit {
+            _ if not_started => (None, None),
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+        };
+        let (ended_by, reason) = self.ended_by.unzip();
+        RunResult {
+            key: self.key,
+            pid: self.pid.filter(|_| !not_started),
+            exit_code,
+            signal,
+            ended_by,
+            reason: reason.or(collected.note),
+            started,
+            finished: leaving.at.in_boot(boot_id),
+            stdout: collected.stdout,
+            stderr: collected.stderr,
+            result: collected.result,
+            cpu_user: collected.usage.cpu_user,
+            cpu_system: collected.usage.cpu_system,
+            peak_memory: collected.usage.peak_memory,
+        }
+    }
+
+    fn kill(&mut self, now: Moment) -> Effect {
+        // Again and again: a process in uninterruptible sleep, or one that escaped by forking, may be left.
+        self.kill_us = Some(now.boottime_us + KILL_AGAIN_US);
+        self.fence_us = None;
+        Effect::Kill(self.key, Force::Kill)
+    }
+
+    fn limit_us(&self) -> Option<i64> {
+        Some(self.forked?.boottime_us.saturating_add(micros(self.max_runtime?)))
+    }
+
+    fn collect_when_ready(&mut self) -> Option<Effect> {
+        let leaving = self.leaving.as_mut().filter(|leaving| leaving.swept && self.closed)?;
+        leaving.until_us.take().map(|_| Effect::Collect(self.key))
+    }
+}
+
+/// A run that never had a process.
+pub(super) fn not_started(
+    key: RunKey,
+    now: Moment,
+    ended_by: EndedBy,
+    reason: String,
+    boot_id: &str,
+) -> RunResult {
+    RunResult {
+        key,
+        pid: None,
+        exit_code: None,
+        signal: None,
+        ended_by: Some(ended_by),
+        reason: Some(reason),
+        started: None,
+        finished: now.in_boot(boot_id),
+        stdout: String::new(),
+        stderr: String::new(),
+        result: None,
+        cpu_user: 0.0,
+        cpu_system: 0.0,
+        peak_memory: 0,
+    }
+}
+
+/// Seconds as microseconds; what is no length of time counts as nothing.
+fn micros(seconds: f64) -> i64 {
+    // A float's cast saturates, and NaN becomes 0.
+    (seconds * 1e6).max(0.0) as i64
+}

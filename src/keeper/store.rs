@@ -1,0 +1,309 @@
+//! Results that are not delivered yet, on disk: appended by a process of its own, read again when offered.
+//!
+//! A record counts as stored once the writer says that it is durable; until then its text is kept in
+//! memory. A start of a keeper, and of a writer, begins a new segment, so a torn tail is never appended to.
+
+mod segment;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs::DirBuilder,
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
+    path::PathBuf,
+};
+
+use nix::unistd::Pid;
+
+use self::{segment::Record, writer::Writer};
+use super::{
+    clock::Moment,
+    protocol::{Request, RunKey},
+};
+
+/// A segment is closed at this size.
+const SEGMENT_LIMIT: u64 = 16 << 20;
+/// How long acknowledged results stay, to be offered again after a failover.
+const RETENTION_US: i64 = 600_000_000;
+/// Between two tries to write to a disk that refuses.
+const RETRY_US: i64 = 1_000_000;
+
+/// The result log.
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    lock: OwnedFd,
+    writer: Writer,
+    /// Where each stored, unacknowledged result stands.
+    stored: HashMap<RunKey, Place>,
+    /// What the writer has not answered for, in the order it was told.
+    pending: VecDeque<Pending>,
+    /// Not told yet, or to be told again.
+    queue: VecDeque<Pending>,
+    retry_us: Option<i64>,
+    current: u64,
+    segments: BTreeMap<u64, Segment>,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    segment: u64,
+    offset: u64,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct Pending {
+    work: Work,
+    segment: u64,
+}
+
+#[derive(Debug)]
+enum Work {
+    Result(RunKey, Vec<u8>),
+    /// Of a result that was acknowledged before it was stored, or of an acknowledgement.
+    Other(Vec<u8>),
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    bytes: u64,
+    unacknowledged: usize,
+    /// When the last of its results was acknowledged.
+    touched_us: i64,
+}
+
+impl Store {
+    /// Reads what former keepers stored, and starts the writer.
+    pub(super) fn open(directory: PathBuf, lock: OwnedFd, now: Moment) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        let mut stored: HashMap<RunKey, Place> = HashMap::new();
+        let mut segments = BTreeMap::new();
+        for number in segment::numbers(&directory)? {
+            let mut bytes = 0;
+            for found in segment::read(&segment::path(&directory, number))? {
+                let length = found.json.len();
+                bytes = found.offset + length as u64;
+                match found.record {
+                    Record::Result(result) => {
+                        stored.insert(result.key, Place { segment: number, offset: found.offset, length });
+                    }
+                    Record::Ack(key) => drop(stored.remove(&key)),
+                }
+            }
+            segments.insert(number, Segment { bytes, unacknowledged: 0, touched_us: now.boottime_us });
+        }
+        for place in stored.values() {
+            segments.entry(place.segment).and_modify(|segment| segment.unacknowledged += 1);
+        }
+        let current = segments.keys().next_back().map_or(1, |last| last + 1);
+        let writer = Writer::fork(&directory, &lock)?;
+        Ok(Self {
+            directory,
+            lock,
+            writer,
+            stored,
+            pending: VecDeque::new(),
+            queue: VecDeque::new(),
+            retry_us: None,
+            current,
+            segments,
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+        })
+    }
+
+    /// The results that wait to be acknowledged.
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = RunKey> {
+        self.stored.keys().copied()
+    }
+
+    /// The writer's process, a child of this one.
+    pub(super) fn writer_pid(&self) -> Pid {
+        self.writer.pid
+    }
+
+    /// The writer's socket, for the epoll set.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.writer.socket.as_fd()
+    }
+
+    /// Whether something waits for room in the socket.
+    pub(super) fn wants_to_write(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether everything is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.pending.is_empty() && self.queue.is_empty()
+    }
+
+    /// When [`Self::tend`] has something to do, on the boot clock.
+    pub(super) fn next_us(&self) -> Option<i64> {
+        let removal = self.segments.iter().filter(|(number, segment)| self.is_settled(**number, segment));
+        let removal = removal.map(|(_, segment)| segment.touched_us + RETENTION_US).min();
+        [self.retry_us, removal].into_iter().flatten().min()
+    }
+
+    /// Stores a result, as the line that is offered.
+    pub(super) fn append(&mut self, key: RunKey, json: Vec<u8>) {
+        self.tell(Work::Result(key, json));
+    }
+
+    /// Notes that a result need not be offered any more.
+    pub(super) fn acknowledge(&mut self, now: Moment, key: RunKey) {
+        if let Some(place) = self.stored.remove(&key)
+            && let Some(segment) = self.segments.get_mut(&place.segment)
+        {
+            segment.unacknowledged -= 1;
+            segment.touched_us = now.boottime_us;
+        }
+        for pending in self.pending.iter_mut().chain(&mut self.queue) {
+            if let Work::Result(of, json) = &mut pending.work
+                && *of == key
+            {
+                pending.work = Work::Other(std::mem::take(json));
+            }
+        }
+        let json = serde_json::to_vec(&Request::Ack(key)).expect("a key is plain data");
+        self.tell(Work::Other(json));
+    }
+
+    /// The line of an unacknowledged result; none when it is not here or cannot be read.
+    pub(super) fn read(&self, key: RunKey) -> Option<Vec<u8>> {
+        if let Some(place) = self.stored.get(&key) {
+            let path = segment::path(&self.directory, place.segment);
+            let read = segment::read_at(&path, place.offset, place.length);
+            return read.inspect_err(|err| tracing::error!(error = %err, ?key, "result cannot be read")).ok();
+        }
+        self.pending.iter().chain(&self.queue).find_map(|pending| match &pending.work {
+            Work::Result(of, json) if *of == key => Some(json.clone()),
+            _ => None,
+        })
+    }
+
+    /// The lines of the acknowledged results that are still here, oldest first.
+    pub(super) fn retained(&self) -> impl Iterator<Item = (RunKey, Vec<u8>)> + use<> {
+        let directory = self.directory.clone();
+        let numbers: Vec<u64> = self.segments.keys().copied().collect();
+        let files = numbers
+            .into_iter()
+            .filter_map(move |number| segment::read(&segment::path(&directory, number)).ok());
+        files.flatten().filter_map(|found| match found.record {
+            Record::Result(result) => Some((result.key, found.json.into_bytes())),
+            Record::Ack(_) => None,
+        })
+    }
+
+    /// Writes to the writer and hears its answers; true when a new writer had to be started, whose socket
+    /// is another one.
+    pub(super) fn exchange(&mut self, now: Moment) -> io::Result<bool> {
+        let (sent, heard) = (self.send(), self.hear(now));
+        if sent.and(heard).is_ok() {
+            return Ok(false);
+        }
+        tracing::error!("the writer of the result log has died; another one is started");
+        self.writer = Writer::fork(&self.directory, &self.lock)?;
+        (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
+        self.current += 1;
+        let untold = std::mem::take(&mut self.queue);
+        let told = std::mem::take(&mut self.pending);
+        told.into_iter().chain(untold).for_each(|pending| self.tell(pending.work));
+        Ok(true)
+    }
+
+    /// Tries again what the disk refused, and removes segments that nobody needs.
+    pub(super) fn tend(&mut self, now: Moment) {
+        if self.retry_us.take_if(|at| *at <= now.boottime_us).is_some() {
+            let again = std::mem::take(&mut self.queue);
+            again.into_iter().for_each(|pending| self.tell(pending.work));
+        }
+        let old = |segment: &Segment| segment.touched_us + RETENTION_US <= now.boottime_us;
+        let settled = self.segments.iter().filter(|(number, segment)| self.is_settled(**number, segment));
+        for number in settled.filter(|(_, it)| old(it)).map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.segments.remove(&number);
+            writer::remove_frame(number, &mut self.outgoing);
+            self.pending.push_back(Pending { work: Work::Remove, segment: number });
+        }
+    }
+
+    fn is_settled(&self, number: u64, segment: &Segment) -> bool {
+        number < self.current && segment.unacknowledged == 0
+    }
+
+    fn tell(&mut self, work: Work) {
+        if let Work::Result(_, json) | Work::Other(json) = &work {
+            // The disk refuses: what comes now waits behind what came before.
+            if self.retry_us.is_some() {
+                return self.queue.push_back(Pending { work, segment: self.current });
+            }
+            if self.segments.get(&self.current).is_some_and(|segment| segment.bytes > SEGMENT_LIMIT) {
+                self.current += 1;
+            }
+            writer::append_frame(self.current, json, &mut self.outgoing);
+            let fresh = Segment { bytes: 0, unacknowledged: 0, touched_us: 0 };
+            self.segments.entry(self.current).or_insert(fresh).bytes += json.len() as u64;
+        }
+        self.pending.push_back(Pending { work, segment: self.current });
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let mut sent = 0;
+        while sent < self.outgoing.len() {
+            match self.writer.socket.write(&self.outgoing[sent..]) {
+                Ok(length) => sent += length,
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        self.outgoing.drain(..sent);
+        Ok(())
+    }
+
+    fn hear(&mut self, now: Moment) -> io::Result<()> {
+        let mut chunk = [0; 4096];
+        loop {
+            match self.writer.socket.read(&mut chunk) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => self.incoming.extend_from_slice(&chunk[..length]),
+                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        }
+        let incoming = std::mem::take(&mut self.incoming);
+        let (answers, rest) = incoming.as_chunks::<{ writer::ANSWER }>();
+        for answer in answers {
+            let (errno, offset) = writer::answer(answer);
+            self.answered(now, errno, offset);
+        }
+        self.incoming = rest.to_vec();
+        Ok(())
+    }
+
+    fn answered(&mut self, now: Moment, errno: i32, offset: u64) {
+        let Some(pending) = self.pending.pop_front() else { return };
+        if errno != 0 {
+            if self.retry_us.is_none() {
+                tracing::error!(error = %io::Error::from_raw_os_error(errno), "results cannot be stored");
+            }
+            self.retry_us.get_or_insert(now.boottime_us + RETRY_US);
+            return self.queue.push_back(pending);
+        }
+        let Some(segment) = self.segments.get_mut(&pending.segment) else { return };
+        segment.touched_us = now.boottime_us;
+        if let Work::Result(key, json) = pending.work {
+            segment.unacknowledged += 1;
+            let place = Place { segment: pending.segment, offset, length: json.len() };
+            self.stored.insert(key, place);
+        }
+    }
+}

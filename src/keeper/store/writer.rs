@@ -1,0 +1,188 @@
+//! The process that writes the result log, so that no disk ever stalls the keeper's loop.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+    },
+    unistd::Pid,
+};
+
+use super::{super::sys, segment};
+
+/// Frame head: segment number and length of the JSON.
+const HEAD: usize = 12;
+/// A length that means: remove this segment.
+const REMOVE: u32 = u32::MAX;
+/// One answer a frame, in order: errno, and the offset of the JSON in its segment.
+pub(super) const ANSWER: usize = 12;
+
+/// The keeper's end of its writer.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) pid: Pid,
+    pub(super) socket: UnixStream,
+}
+
+/// The writer's side: lines of one segment gathered, then written and synced at once.
+struct Log {
+    directory: PathBuf,
+    current: Option<Segment>,
+    batch: Vec<u8>,
+}
+
+struct Segment {
+    number: u64,
+    file: File,
+    length: u64,
+}
+
+/// The frame that appends a record.
+pub(super) fn append_frame(segment: u64, json: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&segment.to_le_bytes());
+    into.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    into.extend_from_slice(json);
+}
+
+/// The frame that removes a segment.
+pub(super) fn remove_frame(segment: u64, into: &mut Vec<u8>) {
+    into.extend_from_slice(&segment.to_le_bytes());
+    into.extend_from_slice(&REMOVE.to_le_bytes());
+}
+
+impl Writer {
+    /// Forks the writer. It keeps the keeper's lock open, so that the lock is free only once every result
+    /// of a dead keeper is on disk, and ends when the keeper's end of the socket closes.
+    pub(super) fn fork(directory: &Path, lock: &OwnedFd) -> io::Result<Self> {
+        let (socket, far) = UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        let (directory, lock) = (directory.to_owned(), lock.try_clone()?);
+        let pid = sys::fork_into(move || match serve(&directory, far, lock) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        })?;
+        Ok(Self { pid, socket })
+    }
+}
+
+/// The writer's life: read what there is, write it, make it durable, answer.
+fn serve(directory: &Path, mut socket: UnixStream, lock: OwnedFd) -> io::Result<()> {
+    isolate(&socket, &lock)?;
+    let mut log = Log { directory: directory.to_owned(), current: None, batch: Vec::new() };
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        let length = match socket.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) => return Err(err),
+        };
+        buffer.extend_from_slice(&chunk[..length]);
+        let (done, answers) = log.perform(&buffer);
+        buffer.drain(..done);
+        // A keeper that is gone reads no answers; what it wrote before is still to be stored.
+        let _ = socket.write_all(&answers);
+    }
+}
+
+/// Leaves everything of the keeper behind but the socket and the lock: a copy of a pipe's or a client's
+/// descriptor here would keep it open after the keeper has closed it.
+fn isolate(socket: &UnixStream, lock: &OwnedFd) -> io::Result<()> {
+    // What asks the keeper to stop, perhaps a terminal, is not for the writer.
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+        sys::ignore(signal)?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    prctl::set_name(c"sisyphus-writer")?;
+    sys::close_all_but(&[socket.as_fd(), lock.as_fd()])?;
+    Ok(())
+}
+
+impl Log {
+    /// Performs the whole frames of `input`: how many bytes they had, and their answers.
+    fn perform(&mut self, mut input: &[u8]) -> (usize, Vec<u8>) {
+        let (length, mut answers) = (input.len(), Vec::new());
+        let mut failure = 0;
+        let mut pending = Vec::new();
+        while let Some((segment, size)) = head(input) {
+            if size == REMOVE {
+                input = &input[HEAD..];
+                let _ = fs::remove_file(segment::path(&self.directory, segment));
+                pending.push(0);
+                continue;
+            }
+            let Some(json) = input.get(HEAD..HEAD + size as usize) else { break };
+            input = &input[HEAD + size as usize..];
+            let offset = self.turn_to(segment).map(|begin| {
+                let offset = begin + (self.batch.len() + segment::PREFIX) as u64;
+                segment::line(json, &mut self.batch);
+                offset
+            });
+            failure = offset.as_ref().map_or_else(errno, |_| failure);
+            pending.push(offset.unwrap_or(0));
+        }
+        failure = self.flush().map_or_else(|err| errno(&err), |()| failure);
+        for offset in pending {
+            answers.extend_from_slice(&failure.to_le_bytes());
+            answers.extend_from_slice(&offset.to_le_bytes());
+        }
+        (length - input.len(), answers)
+    }
+
+    /// Makes a segment the current one, and tells its length on disk.
+    fn turn_to(&mut self, segment: u64) -> io::Result<u64> {
+        match &self.current {
+            Some(current) if current.number == segment => return Ok(current.length),
+            _ => self.flush()?,
+        }
+        let path = segment::path(&self.directory, segment);
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        // The name of the new file must survive a power loss as well as its content.
+        File::open(&self.directory)?.sync_all()?;
+        let length = file.metadata()?.len();
+        self.current = Some(Segment { number: segment, file, length });
+        Ok(length)
+    }
+
+    /// Writes the batch and makes it durable, or leaves nothing of it.
+    fn flush(&mut self) -> io::Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(current) = self.current.as_mut().filter(|_| !batch.is_empty()) else { return Ok(()) };
+        let written = current.file.write_all(&batch).and_then(|()| current.file.sync_data());
+        match &written {
+            Ok(()) => current.length += batch.len() as u64,
+            Err(_) => {
+                // A line cut short would swallow the next one.
+                let _ = current.file.set_len(current.length);
+                self.current = None;
+            }
+        }
+        written
+    }
+}
+
+fn head(input: &[u8]) -> Option<(u64, u32)> {
+    let (segment, rest) = input.split_first_chunk()?;
+    Some((u64::from_le_bytes(*segment), u32::from_le_bytes(*rest.first_chunk()?)))
+}
+
+fn errno(err: &io::Error) -> i32 {
+    err.raw_os_error().unwrap_or(nix::libc::EIO)
+}
+
+/// Errno and offset of an answer.
+pub(super) fn answer(bytes: &[u8; ANSWER]) -> (i32, u64) {
+    let (errno, offset) = bytes.split_first_chunk().expect("an answer has twelve bytes");
+    (i32::from_le_bytes(*errno), u64::from_le_bytes(offset.try_into().expect("and eight are left")))
+}
