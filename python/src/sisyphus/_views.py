@@ -1,0 +1,107 @@
+"""Asking: the views as rows, and the end of a run."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from psycopg.pq import TransactionStatus
+
+from sisyphus._session import Session
+from sisyphus.models import (
+    Attempt,
+    AuditEntry,
+    Host,
+    Overdue,
+    Overview,
+    QueueDepth,
+    Running,
+    RunState,
+    Setting,
+    Upcoming,
+)
+
+_POLL_FIRST, _POLL_LAST = 0.05, 1.0
+
+
+class Views(Session):
+    """One method a view. Arguments choose rows by equality; None is any."""
+
+    def overview(self, *, job: str | None = None) -> list[Overview]:
+        """Every job: what it is, when it is due next, how it has been doing."""
+        return self._view(Overview, "overview", job=job)
+
+    def running(self, *, job: str | None = None, host: str | None = None) -> list[Running]:
+        """Claimed and running attempts, oldest first."""
+        return self._view(Running, "running", job=job, host=host)
+
+    def upcoming(self, *, job: str | None = None, limit: int | None = None) -> list[Upcoming]:
+        """Occurrences of the next day, soonest first."""
+        return self._view(Upcoming, "upcoming", job=job, limit=limit)
+
+    def overdue(self, *, job: str | None = None) -> list[Overdue]:
+        """Runs past their due time that nobody has claimed, and why."""
+        return self._view(Overdue, "overdue", job=job)
+
+    def history(
+        self,
+        *,
+        run_id: int | None = None,
+        job: str | None = None,
+        host: str | None = None,
+        state: RunState | None = None,
+        is_final: bool | None = None,
+        limit: int = 100,
+    ) -> list[Attempt]:
+        """Finished attempts, the latest first."""
+        return self._view(
+            Attempt, "history", run_id=run_id, job=job, host=host, state=state, is_final=is_final, limit=limit
+        )
+
+    def failures(self, *, job: str | None = None, state: RunState | None = None, limit: int = 100) -> list[Attempt]:
+        """What went wrong in the last 7 days, the latest first."""
+        return self._view(Attempt, "failures", job=job, state=state, limit=limit)
+
+    def fleet(self, *, host: str | None = None) -> list[Host]:
+        """Hosts, and how they are."""
+        return self._view(Host, "fleet", host=host)
+
+    def queue_depth(self, *, pool: str | None = None) -> list[QueueDepth]:
+        """Pools, and what waits in them."""
+        return self._view(QueueDepth, "queue_depth", pool=pool)
+
+    def settings(self, *, name: str | None = None) -> list[Setting]:
+        """Settings of the installation."""
+        return self._view(Setting, "settings", name=name)
+
+    def audit_log(self, *, object: str | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Definition and control calls, the latest first."""
+        return self._view(AuditEntry, "audit_log", object=object, limit=limit)
+
+    def explain_run(self, run_id: int) -> str:
+        """Why a run has not started, or what became of it."""
+        return str(self._scalar("explain_run", run_id=run_id))
+
+    def wait(self, run_id: int, timeout: float | timedelta | None = None) -> Attempt:
+        """Waits until a run has ended and returns its last attempt; TimeoutError after `timeout` (seconds).
+
+        The run must have been committed: inside an open transaction it can never start, so that is refused.
+        """
+        if self.connection.info.transaction_status != TransactionStatus.IDLE:
+            raise RuntimeError("wait() inside an open transaction: the run cannot start before you commit")
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        deadline = None if seconds is None else time.monotonic() + seconds
+        pause = _POLL_FIRST
+        while True:
+            # Its own short transaction: a connection without autocommit would otherwise stay in one.
+            with self.connection.transaction():
+                # Before the history is read: a run that is unknown is refused, one that ends in between is found.
+                why = self.explain_run(run_id)
+                ended = self.history(run_id=run_id, is_final=True, limit=1)
+            if ended:
+                return ended[0]
+            left = pause if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"run {run_id} has not ended within {seconds:g} s: {why}")
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _POLL_LAST)

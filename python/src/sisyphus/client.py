@@ -1,0 +1,200 @@
+"""The client: one method a function of the schema, with the same argument names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import cast
+
+from typing_extensions import Unpack
+
+from sisyphus._views import Views
+from sisyphus.models import Preview
+from sisyphus.options import JobChanges, JobOptions, Json, Moment, SubmitOptions
+
+
+class Client(Views):
+    """Calls on a connection that you own, in your transaction: the client never commits, so a job that you submit
+    runs if your transaction commits, together with everything else you did in it, and never if it rolls back.
+
+    An optional argument that is not given, or None, is left to the default that the database has for it. What the
+    database refuses is raised as a `SisyphusError`; what it notes is logged to the logger `sisyphus`.
+    """
+
+    # Definition
+
+    def schedule(
+        self, name: str, schedule: str | None, command: str | None = None, **options: Unpack[JobOptions]
+    ) -> int:
+        """Makes or replaces a job and returns its job_id. On an existing job, what is not given is reset.
+
+        `schedule` is a cron expression, '@daily', 'every 90 seconds', 'at 2027-05-01 07:00', or None for a job that
+        runs on demand only. Either `command` (for a shell) or the option `argv` says what to run.
+        """
+        return cast(int, self._scalar("schedule", name=name, schedule=schedule, command=command, **options))
+
+    def alter_job(self, name: str, *, reset: Sequence[str] = (), **changes: Unpack[JobChanges]) -> None:
+        """Changes what is given, and only that; `reset` names what goes back to its default, as None does."""
+        given = {n: v for n, v in changes.items() if v is not None}
+        self._scalar("alter_job", name=name, reset=[*reset, *(changes.keys() - given.keys())] or None, **given)
+
+    def unschedule(self, name: str) -> bool:
+        """Removes a job; its history stays. False: there was none."""
+        return cast(bool, self._scalar("unschedule", name=name))
+
+    def suspend(self, name: str, *, until: Moment | None = None, reason: str | None = None) -> None:
+        """Withdraws what is planned of a job and plans nothing more until `resume`, or `until`."""
+        self._scalar("suspend", name=name, until=until, reason=reason)
+
+    def resume(self, name: str) -> None:
+        """Ends a suspension."""
+        self._scalar("resume", name=name)
+
+    def suspend_all(self, *, pool: str | None = None, reason: str | None = None) -> int:
+        """Suspends every job that may be, or those of a pool; how many."""
+        return cast(int, self._scalar("suspend_all", pool=pool, reason=reason))
+
+    def resume_all(self, *, pool: str | None = None) -> int:
+        """Resumes every job that may be, or those of a pool; how many."""
+        return cast(int, self._scalar("resume_all", pool=pool))
+
+    # Running and control
+
+    def run_now(
+        self,
+        name: str,
+        *,
+        payload: Json = None,
+        at: Moment | None = None,
+        host: str | None = None,
+        dedup_key: str | None = None,
+    ) -> list[int]:
+        """Runs a job by hand: the run_ids, one a target. With a `dedup_key` that an unfinished run has, its id."""
+        return self._scalars("run_now", name=name, payload=payload, at=at, host=host, dedup_key=dedup_key)
+
+    def run_many(self, name: str, payloads: Sequence[Json]) -> int:
+        """Runs a job once for each payload, in order; how many."""
+        return cast(int, self._scalar("run_many", name=name, payloads=payloads))
+
+    def submit(self, command: str | None = None, **options: Unpack[SubmitOptions]) -> int:
+        """Runs something once, without a job, like at(1); the run_id."""
+        return cast(int, self._scalar("submit", command=command, **options))
+
+    def terminate(self, run_id: int, *, reason: str | None = None) -> None:
+        """Ends a run: TERM, grace, KILL; before its start it is cancelled."""
+        self._scalar("terminate", run_id=run_id, reason=reason)
+
+    def cancel(self, run_id: int) -> None:
+        """Withdraws a run that has not started."""
+        self._scalar("cancel", run_id=run_id)
+
+    def rerun(self, run_id: int) -> int:
+        """Runs again what an ended run was; the new run_id."""
+        return cast(int, self._scalar("rerun", run_id=run_id))
+
+    def backfill(self, name: str, since: Moment, until: Moment) -> list[int]:
+        """Runs a job for each occurrence of a stretch of time; the run_ids."""
+        return self._scalars("backfill", name=name, since=since, until=until)
+
+    # Calendar
+
+    def next_fire(
+        self,
+        schedule: str,
+        *,
+        timezone: str | None = None,
+        after: Moment | None = None,
+        starts_at: Moment | None = None,
+    ) -> datetime | None:
+        """The first instant strictly after `after` (now) at which the schedule fires; None: never."""
+        fire = self._scalar("next_fire", schedule=schedule, timezone=timezone, after=after, starts_at=starts_at)
+        return cast("datetime | None", fire)
+
+    def fires(
+        self,
+        schedule: str,
+        timezone: str,
+        since: Moment,
+        until: Moment,
+        *,
+        max: int | None = None,
+        starts_at: Moment | None = None,
+    ) -> list[datetime]:
+        """The instants from `since` to before `until` at which the schedule fires."""
+        return self._scalars(
+            "fires",
+            schedule=schedule,
+            timezone=timezone,
+            since=since,
+            until=until,
+            max=max,
+            starts_at=starts_at,
+        )
+
+    def describe_schedule(self, schedule: str) -> str:
+        """The schedule in words."""
+        return cast(str, self._scalar("describe_schedule", schedule=schedule))
+
+    def preview(self, name: str, n: int | None = None) -> list[Preview]:
+        """The next occurrences of a job."""
+        return self._table(Preview, "preview", name=name, n=n)
+
+    def explain(self, name: str, due_at: Moment) -> str:
+        """What became of an occurrence of a job."""
+        return cast(str, self._scalar("explain", name=name, due_at=due_at))
+
+    # Pools, hosts, settings
+
+    def create_pool(
+        self,
+        name: str,
+        *,
+        hosts: Sequence[str] | None = None,
+        selector: Mapping[str, Json] | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Makes a pool of listed hosts, of those that have the labels of `selector`, or of both."""
+        self._scalar("create_pool", name=name, hosts=hosts, selector=selector, description=description)
+
+    def drop_pool(self, name: str) -> None:
+        """Removes a pool that no job uses."""
+        self._scalar("drop_pool", name=name)
+
+    def add_host(self, pool: str, host: str) -> None:
+        """Lists a host as member of a pool; it need not have registered yet."""
+        self._scalar("add_host", pool=pool, host=host)
+
+    def remove_host(self, pool: str, host: str) -> None:
+        """Takes a host off a pool's list."""
+        self._scalar("remove_host", pool=pool, host=host)
+
+    def drain_host(self, name: str) -> None:
+        """Lets a host finish what it runs and claim nothing new."""
+        self._scalar("drain_host", name=name)
+
+    def activate_host(self, name: str) -> None:
+        """Ends a drain."""
+        self._scalar("activate_host", name=name)
+
+    def set_slots(self, host: str, n: int | None) -> None:
+        """Sets how many runs a host takes at once, whatever its guardian says."""
+        self._scalar("set_slots", host=host, n=n)
+
+    def forget_host(self, name: str) -> None:
+        """Removes a host that is gone."""
+        self._scalar("forget_host", name=name)
+
+    def bind_guardian(
+        self,
+        role: str,
+        host: str,
+        *,
+        pools: Sequence[str] | None = None,
+        labels: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Lets a login act as the guardian of a host, in these pools, with these labels."""
+        self._scalar("bind_guardian", role=role, host=host, pools=pools, labels=labels)
+
+    def set_setting(self, name: str, value: str) -> None:
+        """Changes a setting of the installation."""
+        self._scalar("set_setting", name=name, value=value)

@@ -1,0 +1,139 @@
+"""What the database refuses, as exceptions. The SQLSTATE decides, never the text."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import psycopg
+
+
+class SisyphusError(Exception):
+    """The scheduler refused the call."""
+
+    sqlstates: ClassVar[tuple[str, ...]] = ("SY",)
+    """SQLSTATEs, or the beginnings of some, that raise this class."""
+    remedy: ClassVar[str | None] = None
+    """The hint, where the database cannot know it."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        code: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.message = message or (type(self).__doc__ or "").partition("\n")[0]
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        parts = (self.message, self.detail and f"DETAIL: {self.detail}", self.hint and f"HINT: {self.hint}")
+        return "\n".join(part for part in parts if part)
+
+
+class InstallationError(SisyphusError):
+    """The installation is not what its database or this program expects."""
+
+    sqlstates: ClassVar[tuple[str, ...]] = ("SY0",)
+
+
+class SchemaMissing(InstallationError):
+    """The database has no Sisyphus schema, or another version of it."""
+
+    sqlstates = ("3F000", "42P01", "42703", "42883")
+    remedy = "Run `sisyphus migrate` on this database."
+
+
+class ScheduleError(SisyphusError):
+    """The schedule cannot be read, or never fires."""
+
+    sqlstates = ("SY1",)
+
+
+class DefinitionError(SisyphusError):
+    """The job is not well defined."""
+
+    sqlstates = ("SY2",)
+
+
+class RunError(SisyphusError):
+    """The run is not in a state that allows it."""
+
+    sqlstates = ("SY3",)
+
+
+class GuardianError(SisyphusError):
+    """The guardian or its claim is not the current one."""
+
+    sqlstates = ("SY4",)
+
+
+class ControlError(SisyphusError):
+    """The control call cannot be carried out."""
+
+    sqlstates = ("SY5",)
+
+
+class InvalidArgument(SisyphusError):
+    """An argument has a value that is not allowed."""
+
+    sqlstates = ("22",)
+
+
+class NotFound(SisyphusError):
+    """There is no job, run, host, pool or setting of that name."""
+
+    sqlstates = ("42704",)
+
+
+class WrongState(SisyphusError):
+    """The object is not in a state that allows it."""
+
+    sqlstates = ("55000",)
+
+
+class NotAllowed(SisyphusError):
+    """The role may not do this."""
+
+    sqlstates = ("42501",)
+
+
+class NotSupported(SisyphusError):
+    """This version does not do that."""
+
+    sqlstates = ("0A000",)
+
+
+_CLASSES: dict[str, type[SisyphusError]] = {}
+
+
+def _register(cls: type[SisyphusError]) -> None:
+    _CLASSES.update(dict.fromkeys(cls.sqlstates, cls))
+    for child in cls.__subclasses__():
+        _register(child)
+
+
+_register(SisyphusError)
+
+
+def class_of(sqlstate: str | None) -> type[SisyphusError] | None:
+    """The class of an SQLSTATE, by its longest known beginning; None when it is not the scheduler's to explain."""
+    code = sqlstate or ""
+    return next((_CLASSES[code[:n]] for n in range(len(code), 1, -1) if code[:n] in _CLASSES), None)
+
+
+def from_database(error: psycopg.Error) -> SisyphusError | None:
+    """The exception for an error of the database; None when it is not the scheduler's to explain."""
+    cls = class_of(error.sqlstate)
+    if cls is None:
+        return None
+    diagnostics = error.diag
+    return cls(
+        diagnostics.message_primary,
+        code=error.sqlstate,
+        detail=diagnostics.message_detail,
+        hint=cls.remedy or diagnostics.message_hint,
+    )

@@ -1,0 +1,178 @@
+"""Rows of the views, and of `preview`. The fields are the columns; SQL's null is None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+JobState = Literal["active", "suspended", "broken"]
+RunState = Literal[
+    "succeeded", "failed", "timed_out", "terminated", "lost", "refused", "expired", "skipped", "cancelled"
+]
+Origin = Literal["schedule", "run_now", "run_many", "submit", "rerun", "backfill"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A job."""
+
+    job: str
+    state: JobState
+    schedule: str | None
+    timezone: str
+    pool: str
+    run_on: Literal["any", "all"]
+    next_due_at: datetime | None
+    running: int
+    last_state: RunState | None
+    last_started_at: datetime | None
+    last_duration_seconds: float | None
+    success_ratio: float | None
+    p50_seconds: float | None
+    p95_seconds: float | None
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A claimed or running attempt."""
+
+    run_id: int
+    attempt: int
+    claim_no: int
+    job: str | None
+    host: str
+    state: Literal["claimed", "running"]
+    due_at: datetime
+    started_at: datetime | None
+    running_seconds: float | None
+    max_runtime: timedelta | None
+    paused_at: datetime | None
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """A planned or computed occurrence of the next day."""
+
+    job: str | None
+    due_at: datetime
+    local_time: datetime
+    pool: str
+    host: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A run that is past its due time and has not been claimed."""
+
+    run_id: int
+    job: str | None
+    due_at: datetime
+    late_seconds: float
+    expires_at: datetime | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A finished attempt, or a run that never started (attempt 0)."""
+
+    run_id: int
+    attempt: int
+    claim_no: int | None
+    is_final: bool
+    origin: Origin
+    job: str | None
+    job_version: int
+    pool: str | None
+    host: str | None
+    state: RunState
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    due_at: datetime
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime
+    lateness_seconds: float | None
+    duration_seconds: float | None
+    cpu_user_seconds: float | None
+    cpu_system_seconds: float | None
+    peak_memory_bytes: int | None
+    stdout: str | None
+    stderr: str | None
+    result: Any
+    payload: Any
+    nominal_at: datetime
+    expires_at: datetime | None
+    last_due_at: datetime | None
+    occurrences: int
+    late_state: RunState | None
+    late_exit_code: int | None
+    late_finished_at: datetime | None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state == "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host, as its guardian last reported."""
+
+    host: str
+    state: Literal["active", "draining", "unreachable", "lost", "stopped", "periodic"]
+    slots: int
+    running: int
+    seen_seconds_ago: float | None
+    clock_offset_ms: float | None
+    version: str | None
+    labels: dict[str, Any]
+    pools: list[str]
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """A pool, and what waits in it."""
+
+    pool: str
+    pending: int
+    overdue: int
+    claimed: int
+    running: int
+    slots_free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the installation."""
+
+    name: str
+    value: str
+    unit: str | None
+    default: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A definition or control call."""
+
+    at: datetime
+    role: str
+    action: str
+    object: str | None
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """An occurrence to come."""
+
+    due_at: datetime
+    local_time: datetime
+    host_or_pool: str

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import re
+
+import psycopg
+import pytest
+from database import SQL
+
+import sisyphus
+from sisyphus import errors
+
+CASES = {
+    "SY001": sisyphus.InstallationError,
+    "SY101": sisyphus.ScheduleError,
+    "SY201": sisyphus.DefinitionError,
+    "SY301": sisyphus.RunError,
+    "SY401": sisyphus.GuardianError,
+    "SY501": sisyphus.ControlError,
+    "SY999": sisyphus.SisyphusError,
+    "22023": sisyphus.InvalidArgument,
+    "22P02": sisyphus.InvalidArgument,
+    "42704": sisyphus.NotFound,
+    "55000": sisyphus.WrongState,
+    "42501": sisyphus.NotAllowed,
+    "0A000": sisyphus.NotSupported,
+    "3F000": sisyphus.SchemaMissing,
+    "42883": sisyphus.SchemaMissing,
+}
+
+
+@pytest.mark.parametrize(("sqlstate", "cls"), CASES.items(), ids=CASES)
+def test_an_sqlstate_becomes_its_class(
+    sqlstate: str, cls: type[sisyphus.SisyphusError], connection: psycopg.Connection
+) -> None:
+    body = f"begin raise exception 'no' using errcode = '{sqlstate}', detail = 'Why.', hint = 'Do.'; end"
+    with pytest.raises(psycopg.Error) as raised:
+        connection.execute(f"do $do${body}$do$")
+    error = errors.from_database(raised.value)
+    assert type(error) is cls
+    assert (error.code, error.message, error.detail, error.hint) == (sqlstate, "no", "Why.", "Do.")
+    assert str(error) == "no\nDETAIL: Why.\nHINT: Do."
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "57014", "P0001"])
+def test_what_is_not_the_schedulers_stays_what_it_is(sqlstate: str) -> None:
+    assert errors.class_of(sqlstate) is None
+    assert errors.class_of(None) is None
+
+
+def test_every_code_that_the_schema_raises_has_a_class() -> None:
+    text = "".join(path.read_text() for path in SQL.rglob("*.sql"))
+    codes = set(re.findall(r"'(SY\w{3})'", text))
+    assert codes
+    assert [code for code in codes if errors.class_of(code) is sisyphus.SisyphusError] == []
+
+
+def test_the_docstring_is_the_default_message() -> None:
+    assert str(sisyphus.NotAllowed()) == "The role may not do this."
+
+
+def test_the_original_error_is_the_cause(client: sisyphus.Client) -> None:
+    with pytest.raises(sisyphus.NotFound) as raised:
+        client.suspend("no such job")
+    assert isinstance(raised.value.__cause__, psycopg.errors.UndefinedObject)
+    assert raised.value.code == "42704"
+
+
+def test_an_error_leaves_the_callers_savepoint_to_the_caller(client: sisyphus.Client) -> None:
+    with client.connection.transaction():
+        client.schedule("kept", None, "true")
+        with pytest.raises(sisyphus.NotFound), client.connection.transaction():
+            client.suspend("no such job")
+    assert [row.job for row in client.overview()] == ["kept"]
+
+
+def test_a_database_without_the_schema_says_how_to_install_it(admin: psycopg.Connection) -> None:
+    with pytest.raises(sisyphus.SchemaMissing, match="sisyphus") as raised:
+        sisyphus.Client(admin).overview()
+    assert "sisyphus migrate" in str(raised.value.hint)
