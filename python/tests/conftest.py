@@ -20,24 +20,25 @@ for name in list(os.environ):
 
 
 @pytest.fixture(scope="session")
-def admin() -> Iterator[psycopg.Connection]:
-    with database.server(TEST_URL) as url, psycopg.connect(url, autocommit=True) as connection:
-        yield connection
+def server() -> Iterator[str]:
+    """The connection string of a superuser."""
+    with database.server(TEST_URL) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
-def template(admin: psycopg.Connection) -> str:
+def template(server: str) -> str:
     """A database with the schema, from which each test's own is copied."""
     name = "sisyphus_python_template"
-    database.install(database.create(admin, name), BINARY)
+    database.install(database.create(server, name), BINARY)
     return name
 
 
 @pytest.fixture
-def url(admin: psycopg.Connection, template: str, request: pytest.FixtureRequest) -> str:
+def url(server: str, template: str, request: pytest.FixtureRequest) -> str:
     """The connection string of a database of the test's own."""
     name = "sisyphus_python_" + re.sub(r"\W+", "_", request.node.name)[:40]
-    return database.create(admin, name, template)
+    return database.create(server, name, template)
 
 
 @pytest.fixture

@@ -48,11 +48,12 @@ def install(url: str, binary: str | None) -> None:
         _run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", SQL / "install.sql"])
 
 
-def create(admin: psycopg.Connection, name: str, template: str | None = None) -> str:
+def create(server: str, name: str, template: str | None = None) -> str:
     """Makes a database, dropping what an earlier test run left under the name; its connection string."""
-    admin.execute(f'drop database if exists "{name}" with (force)')
-    admin.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
-    return make_conninfo(admin.info.dsn, dbname=name)
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f'drop database if exists "{name}" with (force)')
+        admin.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
+    return make_conninfo(server, dbname=name)
 
 
 def _as_server(program: str, *arguments: object) -> None:

@@ -73,7 +73,7 @@ def test_an_error_leaves_the_callers_savepoint_to_the_caller(client: sisyphus.Cl
     assert [row.job for row in client.overview()] == ["kept"]
 
 
-def test_a_database_without_the_schema_says_how_to_install_it(admin: psycopg.Connection) -> None:
-    with pytest.raises(sisyphus.SchemaMissing, match="sisyphus") as raised:
-        sisyphus.Client(admin).overview()
+def test_a_database_without_the_schema_says_how_to_install_it(server: str) -> None:
+    with psycopg.connect(server) as connection, pytest.raises(sisyphus.SchemaMissing, match="sisyphus") as raised:
+        sisyphus.Client(connection).overview()
     assert "sisyphus migrate" in str(raised.value.hint)
