@@ -37,8 +37,8 @@ def test_an_sqlstate_becomes_its_class(
         connection.execute(f"do $do${body}$do$")
     error = errors.from_database(raised.value)
     assert type(error) is cls
-    assert (error.code, error.message, error.detail, error.hint) == (sqlstate, "no", "Why.", "Do.")
-    assert str(error) == "no\nDETAIL: Why.\nHINT: Do."
+    assert (error.code, error.message, error.detail, error.hint) == (sqlstate, "no", "Why.", cls.remedy or "Do.")
+    assert str(error) == f"no\nDETAIL: Why.\nHINT: {error.hint}"
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "57014", "P0001"])

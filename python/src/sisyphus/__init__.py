@@ -6,8 +6,9 @@ A `Client` wraps a connection that you own and never commits: submitting a job j
         sisyphus.Client(connection).schedule("backup", "0 7 * * *", "pg_dump shop > /backup/shop.sql")
 """
 
+from sisyphus.async_client import AsyncClient
 from sisyphus.client import Client
-from sisyphus.connection import connect, database_url
+from sisyphus.connection import connect, connect_async, database_url
 from sisyphus.errors import (
     ControlError,
     DefinitionError,
@@ -38,6 +39,7 @@ from sisyphus.models import (
 from sisyphus.options import Interval, JobChanges, JobOptions, Json, Moment, SubmitOptions
 
 __all__ = [
+    "AsyncClient",
     "Attempt",
     "AuditEntry",
     "Client",
@@ -69,5 +71,6 @@ __all__ = [
     "Upcoming",
     "WrongState",
     "connect",
+    "connect_async",
     "database_url",
 ]

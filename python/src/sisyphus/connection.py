@@ -8,6 +8,8 @@ from typing import Any
 
 import psycopg
 
+_NAMED = {"application_name": "sisyphus:python"}
+
 
 def database_url(environment: Mapping[str, str] = os.environ) -> str:
     """What the environment names: SISYPHUS_DATABASE_URL, else DATABASE_URL, else nothing, so that libpq's own
@@ -21,5 +23,9 @@ def connect(url: str | None = None, **options: Any) -> psycopg.Connection:
     It is an ordinary connection and yours: as a context manager it commits at the end of the block. `options` go to
     `psycopg.connect`, for example `autocommit=True`.
     """
-    options.setdefault("application_name", "sisyphus:python")
-    return psycopg.connect(database_url() if url is None else url, **options)
+    return psycopg.connect(database_url() if url is None else url, **_NAMED | options)
+
+
+async def connect_async(url: str | None = None, **options: Any) -> psycopg.AsyncConnection:
+    """As `connect`, with an asynchronous connection."""
+    return await psycopg.AsyncConnection.connect(database_url() if url is None else url, **_NAMED | options)
