@@ -50,7 +50,7 @@ python-lint: $(PYTEST)
 	cd python && $(abspath $(VENV))/bin/mypy
 
 test-python: need-server build $(PYTEST) ## the Python tests alone
-	$(BINARY) dev --data-dir "$$(scripts/scratch-dir python)" -- $(abspath $(PYTEST)) -q python
+	SISYPHUS_BIN=$(abspath $(BINARY)) $(PYTEST) -q python
 
 bench: need-server ## claim, finish and history against bare SQL: runs a second, and the ratio
 	@scripts/need pgbench

@@ -47,6 +47,13 @@ def connection(url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+@pytest.fixture(scope="session")
+def schema(server: str, template: str) -> Iterator[psycopg.Connection]:
+    """A connection to one more copy, for those who only look at the schema."""
+    with psycopg.connect(database.create(server, "sisyphus_python_schema", template), autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture
 def client(connection: psycopg.Connection) -> sisyphus.Client:
     return sisyphus.Client(connection)

@@ -266,4 +266,4 @@ def test_explain_tells_what_became_of_an_occurrence(client: Client) -> None:
     client.schedule("a", "0 7 * * *", "true", timezone="UTC")
     assert client.explain("a", datetime(2030, 1, 1, 7, tzinfo=UTC))
     run_id = client.submit("true")
-    assert "no active host" in client.explain_run(run_id)
+    assert "no guardian is alive" in client.explain_run(run_id)

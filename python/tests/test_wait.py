@@ -42,7 +42,7 @@ def test_a_retried_run_has_not_ended_with_its_first_attempt(client: Client, guar
 
 def test_the_timeout_says_why(client: Client) -> None:
     run_id = client.submit("true")
-    with pytest.raises(TimeoutError, match=f"run {run_id} has not ended within 0 s: .*no active host"):
+    with pytest.raises(TimeoutError, match=f"run {run_id} has not ended within 0 s: .*no guardian is alive"):
         client.wait(run_id, timeout=0)
 
 

@@ -13,7 +13,9 @@ from sisyphus._session import AsyncSession
 from sisyphus.models import (
     Attempt,
     AuditEntry,
+    Definition,
     Host,
+    Metric,
     Overdue,
     Overview,
     QueueDepth,
@@ -32,6 +34,10 @@ class AsyncViews(AsyncSession):
     async def overview(self, *, job: str | None = None) -> list[Overview]:
         """Every job: what it is, when it is due next, how it has been doing."""
         return await self._view(Overview, "overview", job=job)
+
+    async def definitions(self, *, job: str | None = None) -> list[Definition]:
+        """Every job as it is defined, in the words of `schedule`."""
+        return await self._view(Definition, "definitions", job=job)
 
     async def running(self, *, job: str | None = None, host: str | None = None) -> list[Running]:
         """Claimed and running attempts, oldest first."""
@@ -81,6 +87,10 @@ class AsyncViews(AsyncSession):
     async def audit_log(self, *, object: str | None = None, limit: int = 100) -> list[AuditEntry]:
         """Definition and control calls, the latest first."""
         return await self._view(AuditEntry, "audit_log", object=object, limit=limit)
+
+    async def metrics(self) -> list[Metric]:
+        """Numbers for a monitoring system."""
+        return await self._view(Metric, "metrics")
 
     async def explain_run(self, run_id: int) -> str:
         """Why a run has not started, or what became of it."""

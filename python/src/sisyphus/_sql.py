@@ -37,8 +37,11 @@ submit(command text?, argv text[]?, pool text?, host text?, at timestamptz?, ttl
     leftovers text?)
 terminate(run_id bigint, reason text?)
 cancel(run_id bigint)
+pause(run_id bigint)
+unpause(run_id bigint)
 rerun(run_id bigint)
 backfill(name text, since timestamptz, until timestamptz)
+assert_current(run_id bigint, claim_no bigint)
 
 next_fire(schedule text, timezone text?, after timestamptz?, starts_at timestamptz?)
 fires(schedule text, timezone text, since timestamptz, until timestamptz, max integer?, starts_at timestamptz?)
@@ -55,7 +58,7 @@ drain_host(name text)
 activate_host(name text)
 set_slots(host text, n integer)
 forget_host(name text)
-bind_guardian(role text, host text, pools text[]?, labels jsonb?)
+bind_guardian(role name, host text, pools text[]?, labels jsonb?)
 set_setting(name text, value text)
 """
 
@@ -76,6 +79,7 @@ where the argument has a default."""
 
 _ORDER = {
     "overview": "job",
+    "definitions": "job",
     "running": "started_at nulls last, run_id",
     "upcoming": "due_at, job, host",
     "overdue": "due_at, run_id",
@@ -85,6 +89,7 @@ _ORDER = {
     "queue_depth": "pool",
     "settings": "name",
     "audit_log": "at desc",
+    "metrics": "name, labels",
 }
 
 

@@ -11,7 +11,9 @@ from sisyphus._session import Session
 from sisyphus.models import (
     Attempt,
     AuditEntry,
+    Definition,
     Host,
+    Metric,
     Overdue,
     Overview,
     QueueDepth,
@@ -30,6 +32,10 @@ class Views(Session):
     def overview(self, *, job: str | None = None) -> list[Overview]:
         """Every job: what it is, when it is due next, how it has been doing."""
         return self._view(Overview, "overview", job=job)
+
+    def definitions(self, *, job: str | None = None) -> list[Definition]:
+        """Every job as it is defined, in the words of `schedule`."""
+        return self._view(Definition, "definitions", job=job)
 
     def running(self, *, job: str | None = None, host: str | None = None) -> list[Running]:
         """Claimed and running attempts, oldest first."""
@@ -77,6 +83,10 @@ class Views(Session):
     def audit_log(self, *, object: str | None = None, limit: int = 100) -> list[AuditEntry]:
         """Definition and control calls, the latest first."""
         return self._view(AuditEntry, "audit_log", object=object, limit=limit)
+
+    def metrics(self) -> list[Metric]:
+        """Numbers for a monitoring system."""
+        return self._view(Metric, "metrics")
 
     def explain_run(self, run_id: int) -> str:
         """Why a run has not started, or what became of it."""

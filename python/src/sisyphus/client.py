@@ -33,22 +33,24 @@ class Client(Views):
         """
         return cast(int, self._scalar("schedule", name=name, schedule=schedule, command=command, **options))
 
-    def alter_job(self, name: str, *, reset: Sequence[str] = (), **changes: Unpack[JobChanges]) -> None:
+    def alter_job(self, name: str, *, reset: Sequence[str] = (), **changes: Unpack[JobChanges]) -> int:
         """Changes what is given, and only that; `reset` names what goes back to its default, as None does."""
         given = {n: v for n, v in changes.items() if v is not None}
-        self._scalar("alter_job", name=name, reset=[*reset, *(changes.keys() - given.keys())] or None, **given)
+        none = changes.keys() - given.keys()
+        return cast(int, self._scalar("alter_job", name=name, reset=[*reset, *none] or None, **given))
 
     def unschedule(self, name: str) -> bool:
-        """Removes a job; its history stays. False: there was none."""
+        """Removes a job: what is planned is withdrawn, what runs goes on. False: it had been removed before."""
         return cast(bool, self._scalar("unschedule", name=name))
 
-    def suspend(self, name: str, *, until: Moment | None = None, reason: str | None = None) -> None:
-        """Withdraws what is planned of a job and plans nothing more until `resume`, or `until`."""
-        self._scalar("suspend", name=name, until=until, reason=reason)
+    def suspend(self, name: str, *, until: Moment | None = None, reason: str | None = None) -> bool:
+        """Withdraws what is planned of a job and starts nothing more until `resume`, or `until`. False: it was
+        suspended already."""
+        return cast(bool, self._scalar("suspend", name=name, until=until, reason=reason))
 
-    def resume(self, name: str) -> None:
-        """Ends a suspension."""
-        self._scalar("resume", name=name)
+    def resume(self, name: str) -> bool:
+        """Ends a suspension. False: there was none."""
+        return cast(bool, self._scalar("resume", name=name))
 
     def suspend_all(self, *, pool: str | None = None, reason: str | None = None) -> int:
         """Suspends every job that may be, or those of a pool; how many."""
@@ -80,13 +82,21 @@ class Client(Views):
         """Runs something once, without a job, like at(1); the run_id."""
         return cast(int, self._scalar("submit", command=command, **options))
 
-    def terminate(self, run_id: int, *, reason: str | None = None) -> None:
-        """Ends a run: TERM, grace, KILL; before its start it is cancelled."""
-        self._scalar("terminate", run_id=run_id, reason=reason)
+    def terminate(self, run_id: int, *, reason: str | None = None) -> bool:
+        """Ends a run: TERM, grace, KILL; before its start it is cancelled. False: it had ended."""
+        return cast(bool, self._scalar("terminate", run_id=run_id, reason=reason))
 
-    def cancel(self, run_id: int) -> None:
-        """Withdraws a run that has not started."""
-        self._scalar("cancel", run_id=run_id)
+    def cancel(self, run_id: int) -> bool:
+        """Withdraws a run that has not started. False: it had."""
+        return cast(bool, self._scalar("cancel", run_id=run_id))
+
+    def pause(self, run_id: int) -> bool:
+        """Stops the processes of a run; its max_runtime stands still."""
+        return cast(bool, self._scalar("pause", run_id=run_id))
+
+    def unpause(self, run_id: int) -> bool:
+        """Lets the processes of a paused run go on."""
+        return cast(bool, self._scalar("unpause", run_id=run_id))
 
     def rerun(self, run_id: int) -> int:
         """Runs again what an ended run was; the new run_id."""
@@ -95,6 +105,11 @@ class Client(Views):
     def backfill(self, name: str, since: Moment, until: Moment) -> list[int]:
         """Runs a job for each occurrence of a stretch of time; the run_ids."""
         return self._scalars("backfill", name=name, since=since, until=until)
+
+    def assert_current(self, run_id: int, claim_no: int) -> None:
+        """For a job's own transaction: raises `RunError` when its claim (environment variable SISYPHUS_CLAIM) has been
+        lost, and keeps it from being lost until the transaction ends."""
+        self._scalar("assert_current", run_id=run_id, claim_no=claim_no)
 
     # Calendar
 
@@ -115,12 +130,12 @@ class Client(Views):
         schedule: str,
         timezone: str,
         since: Moment,
-        until: Moment,
+        until: Moment | None,
         *,
         max: int | None = None,
         starts_at: Moment | None = None,
     ) -> list[datetime]:
-        """The instants from `since` to before `until` at which the schedule fires."""
+        """The instants from `since` to before `until` at which the schedule fires, at most `max` (1,000)."""
         return self._scalars(
             "fires",
             schedule=schedule,
@@ -136,7 +151,7 @@ class Client(Views):
         return cast(str, self._scalar("describe_schedule", schedule=schedule))
 
     def preview(self, name: str, n: int | None = None) -> list[Preview]:
-        """The next occurrences of a job."""
+        """The next 10, or n, occurrences of a job: with run_on all a row for each host."""
         return self._table(Preview, "preview", name=name, n=n)
 
     def explain(self, name: str, due_at: Moment) -> str:
@@ -152,32 +167,34 @@ class Client(Views):
         hosts: Sequence[str] | None = None,
         selector: Mapping[str, Json] | None = None,
         description: str | None = None,
-    ) -> None:
-        """Makes a pool of listed hosts, of those that have the labels of `selector`, or of both."""
-        self._scalar("create_pool", name=name, hosts=hosts, selector=selector, description=description)
+    ) -> int:
+        """Makes or replaces a pool of listed hosts, of those that have the labels of `selector`, or of both; its
+        pool_id."""
+        pool = self._scalar("create_pool", name=name, hosts=hosts, selector=selector, description=description)
+        return cast(int, pool)
 
     def drop_pool(self, name: str) -> None:
         """Removes a pool that no job uses."""
         self._scalar("drop_pool", name=name)
 
-    def add_host(self, pool: str, host: str) -> None:
-        """Lists a host as member of a pool; it need not have registered yet."""
-        self._scalar("add_host", pool=pool, host=host)
+    def add_host(self, pool: str, host: str) -> bool:
+        """Lists a host as member of a pool; it need not have registered yet. False: it was listed."""
+        return cast(bool, self._scalar("add_host", pool=pool, host=host))
 
-    def remove_host(self, pool: str, host: str) -> None:
-        """Takes a host off a pool's list."""
-        self._scalar("remove_host", pool=pool, host=host)
+    def remove_host(self, pool: str, host: str) -> bool:
+        """Takes a host off a pool's list. False: it was not on it."""
+        return cast(bool, self._scalar("remove_host", pool=pool, host=host))
 
-    def drain_host(self, name: str) -> None:
-        """Lets a host finish what it runs and claim nothing new."""
-        self._scalar("drain_host", name=name)
+    def drain_host(self, name: str) -> bool:
+        """Lets a host finish what it runs and claim nothing new. False: it was draining."""
+        return cast(bool, self._scalar("drain_host", name=name))
 
-    def activate_host(self, name: str) -> None:
-        """Ends a drain."""
-        self._scalar("activate_host", name=name)
+    def activate_host(self, name: str) -> bool:
+        """Ends a drain. False: there was none."""
+        return cast(bool, self._scalar("activate_host", name=name))
 
     def set_slots(self, host: str, n: int | None) -> None:
-        """Sets how many runs a host takes at once, whatever its guardian says."""
+        """Sets how many runs a host takes at once; None: what its guardian says at its next start."""
         self._scalar("set_slots", host=host, n=n)
 
     def forget_host(self, name: str) -> None:

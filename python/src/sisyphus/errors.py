@@ -131,6 +131,8 @@ def from_database(error: psycopg.Error) -> SisyphusError | None:
     if cls is None:
         return None
     diagnostics = error.diag
+    if cls is SchemaMissing and diagnostics.context:
+        return None  # a function that we did reach lacks something: a bug, not a missing schema
     return cls(
         diagnostics.message_primary,
         code=error.sqlstate,

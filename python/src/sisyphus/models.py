@@ -32,6 +32,55 @@ class Overview:
     p50_seconds: float | None
     p95_seconds: float | None
     owner: str
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A job as it is defined, in the words of `schedule`; what belongs to its owner is None for others."""
+
+    job: str
+    owner: str
+    version: int
+    schedule: str | None
+    command: str | None
+    timezone: str
+    argv: list[str] | None
+    pool: str
+    run_on: Literal["any", "all"]
+    ttl: timedelta | None
+    missed: Literal["latest", "all", "none"]
+    overlap: Literal["skip", "queue", "replace", "allow"]
+    max_runtime: timedelta | None
+    grace: timedelta
+    retries: int
+    retry_delay: timedelta
+    retry_backoff: float
+    retry_max_delay: timedelta
+    retry_on_lost: bool
+    fenced: bool
+    success_exit_codes: list[int]
+    no_retry_exit_codes: list[int]
+    priority: int
+    jitter: timedelta | None
+    starts_at: datetime | None
+    ends_at: datetime | None
+    except_on: str | None
+    only_on: str | None
+    payload: Any
+    env: dict[str, str] | None
+    cwd: str | None
+    run_as: str | None
+    limits: dict[str, Any] | None
+    leftovers: Literal["kill", "leave"]
+    retention: dict[str, str] | None
+    description: str | None
+    tags: list[str]
+    suspended_at: datetime | None
+    suspended_until: datetime | None
+    suspend_reason: str | None
+    created_at: datetime
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +161,9 @@ class Attempt:
     late_state: RunState | None
     late_exit_code: int | None
     late_finished_at: datetime | None
+    owner: str | None
+    requested_at: datetime | None
+    recorded_at: datetime
 
     @property
     def succeeded(self) -> bool:
@@ -167,6 +219,15 @@ class AuditEntry:
     object: str | None
     before: Any
     after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number for a monitoring system."""
+
+    name: str
+    labels: dict[str, str]
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True)
