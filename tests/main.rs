@@ -4,6 +4,8 @@
 
 mod support;
 
+mod cli;
+mod cli_errors;
 mod config;
 mod dev_cluster;
 mod dev_house;

@@ -17,6 +17,7 @@ enum ConfigCommand {
     /// Show which database is used and where each value comes from
     #[command(after_long_help = "Example:\n  PGHOST=db1 sisyphus config show")]
     Show {
+        /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },

@@ -1,5 +1,7 @@
 //! `schedule`, `alter`, `unschedule`, `suspend`, `resume`: what jobs there are.
 
+use clap::ArgGroup;
+
 use super::{job_options::JobOptions, output};
 use crate::{
     db::client::{Call, Session},
@@ -63,15 +65,16 @@ pub struct UnscheduleArgs {
 #[command(after_long_help = "Examples:\n  \
     sisyphus suspend nightly --until '2030-01-02 08:00' --reason 'storage is being moved'\n  \
     sisyphus suspend --all --pool db")]
+#[command(group(ArgGroup::new("whom").required(true)))]
 pub struct SuspendArgs {
     /// Name of the job
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(group = "whom")]
     name: Option<String>,
     /// All jobs
-    #[arg(long)]
+    #[arg(long, group = "whom")]
     all: bool,
     /// With --all: only the jobs of this pool
-    #[arg(long, requires = "all")]
+    #[arg(long, conflicts_with = "name")]
     pool: Option<String>,
     /// Resume by itself at this time; without an offset in the database's time zone
     #[arg(long, value_name = "TIMESTAMP", conflicts_with = "all")]
@@ -84,15 +87,16 @@ pub struct SuspendArgs {
 /// Arguments of `sisyphus resume`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  sisyphus resume nightly")]
+#[command(group(ArgGroup::new("whom").required(true)))]
 pub struct ResumeArgs {
     /// Name of the job
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(group = "whom")]
     name: Option<String>,
     /// All jobs
-    #[arg(long)]
+    #[arg(long, group = "whom")]
     all: bool,
     /// With --all: only the jobs of this pool
-    #[arg(long, requires = "all")]
+    #[arg(long, conflicts_with = "name")]
     pool: Option<String>,
 }
 
