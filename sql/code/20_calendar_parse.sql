@@ -1,6 +1,6 @@
 -- Text to integers: a schedule is parsed once, when it is defined, and kept as bigint[] in job.compiled.
 --
--- compiled[1] is the kind: 0 never fires, 1 fixed cron, 2 wildcard cron (docs/calendar.md, clock changes),
+-- compiled[1] is the kind: 0 cron that never fires, 1 fixed cron, 2 wildcard cron (docs/calendar.md, clock changes),
 -- 3 every {3, seconds}, 4 at {4, epoch second}. Cron goes on with masks:
 --   [2] seconds  [3] minutes  [4] hours  [5] days  [6] months  [7] weekdays, Sunday = 0
 --   [8] special days: bits 1 to 31 for 1W to 31W, 32 for L, 33 for LW
@@ -166,12 +166,12 @@ begin
     v_compiled[11] := sisyphus._next_second(v_compiled, 0);
     -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
     if v_compiled[10] > 0 and sisyphus._next_day(v_compiled, 10957) is null then
-        return array[0];
+        v_compiled[1] := 0;
     end if;
     return v_compiled;
 end
 $$;
-comment on function sisyphus._compile_cron(text) is 'A cron expression of five or six fields as integers, {0} when no date can match';
+comment on function sisyphus._compile_cron(text) is 'A cron expression of five or six fields as integers, of kind 0 when no date can match';
 
 -- Read without the interval type: its input depends on IntervalStyle, and it knows months.
 -- raises: SY110
@@ -208,7 +208,7 @@ begin
     return array[3, v_seconds::bigint];
 end
 $$;
-comment on function sisyphus._compile_every(text) is 'every <interval> as {3, seconds}';
+comment on function sisyphus._compile_every(text) is 'Every <interval> as {3, seconds}';
 
 -- A wall-clock time that the clocks skip moves to the end of the gap and one that they repeat is the first of the
 -- two, as for a fixed cron job.
@@ -220,8 +220,8 @@ declare
     v_text text := pg_catalog.btrim(pg_catalog.substr(pg_catalog.btrim(p_schedule, E' \t'), 3), E' \t');
     v_parts text[] := pg_catalog.regexp_match(v_text,
         '^(\d{4})-(\d\d)-(\d\d)(?:(?:[Tt]|[ \t]+)(\d\d):(\d\d)(?::(\d\d)(?:\.0+)?)?[ \t]*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?$');
-    v_year int := v_parts[1];
-    v_month int := v_parts[2];
+    v_year int := v_parts[1]::int;
+    v_month int := v_parts[2]::int;
     v_local bigint;
     v_at bigint;
 begin
@@ -246,7 +246,7 @@ begin
     return array[4, v_at];
 end
 $$;
-comment on function sisyphus._compile_at(text, text) is 'at <timestamp> as {4, epoch second}';
+comment on function sisyphus._compile_at(text, text) is 'At <timestamp> as {4, epoch second}';
 
 -- raises: SY1xx; 22023 for a time zone that is not one
 create or replace function sisyphus._compile_schedule(p_schedule text, p_timezone text)

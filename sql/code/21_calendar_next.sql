@@ -9,14 +9,14 @@
 create or replace function sisyphus._offset(p_timezone text, p_at bigint)
 returns bigint language sql stable parallel safe
 as $$ select pg_catalog.date_part('epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at $$;
-comment on function sisyphus._offset(text, bigint) is 'seconds by which the clocks of a zone are ahead of UTC at an instant';
+comment on function sisyphus._offset(text, bigint) is 'Seconds by which the clocks of a zone are ahead of UTC at an instant';
 
 -- First instant in (p_from, p_to] at which the clocks of the zone change; null when they do not.
 create or replace function sisyphus._next_transition(p_timezone text, p_from bigint, p_to bigint)
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    c_step constant bigint := 259200;
+    c_step constant int := 259200;
     v_offset bigint := sisyphus._offset(p_timezone, p_from);
     v_same bigint := p_from;
     v_other bigint := p_from;
@@ -41,7 +41,7 @@ begin
     return v_other;
 end
 $$;
-comment on function sisyphus._next_transition(text, bigint, bigint) is 'first clock change of a zone after p_from and not after p_to, null when there is none';
+comment on function sisyphus._next_transition(text, bigint, bigint) is 'First clock change of a zone after p_from and not after p_to, null when there is none';
 
 -- First matching second of a day at or after p_second; null when there is none.
 create or replace function sisyphus._next_second(p_compiled bigint[], p_second int)
@@ -72,7 +72,7 @@ begin
     return null;
 end
 $$;
-comment on function sisyphus._next_second(bigint[], int) is 'first matching second of a day at or after p_second, null when there is none';
+comment on function sisyphus._next_second(bigint[], int) is 'First matching second of a day at or after p_second, null when there is none';
 
 create or replace function sisyphus._month_length(p_year int, p_month int)
 returns int language sql immutable parallel safe
@@ -83,7 +83,7 @@ as $$
         else 28
     end
 $$;
-comment on function sisyphus._month_length(int, int) is 'number of days of a month';
+comment on function sisyphus._month_length(int, int) is 'Number of days of a month';
 
 -- The matching days of a month, bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01),
 -- p_length the number of its days.
@@ -133,7 +133,7 @@ begin
     return v_month & case when p_compiled[10] = 2 then v_days | v_weekdays else v_days & v_weekdays end;
 end
 $$;
-comment on function sisyphus._month_days(bigint[], int, int) is 'the matching days of a month as a mask';
+comment on function sisyphus._month_days(bigint[], int, int) is 'The matching days of a month as a mask';
 
 -- First matching day at or after p_day (0 is 1970-01-01); null when the next 41 years have none: 29 February on a
 -- given weekday can be 40 years away, around a century that is no leap year.
@@ -171,7 +171,7 @@ begin
     return null;
 end
 $$;
-comment on function sisyphus._next_day(bigint[], int) is 'first matching day at or after p_day, null when there is none';
+comment on function sisyphus._next_day(bigint[], int) is 'First matching day at or after p_day, null when there is none';
 
 -- First match on the wall clock at or after p_local; null when there is none.
 create or replace function sisyphus._next_match(p_compiled bigint[], p_local bigint)
@@ -192,17 +192,17 @@ begin
     return v_matching_day::bigint * 86400 + p_compiled[11];
 end
 $$;
-comment on function sisyphus._next_match(bigint[], bigint) is 'first second at or after p_local at which the wall clock matches, null when there is none';
+comment on function sisyphus._next_match(bigint[], bigint) is 'First second at or after p_local at which the wall clock matches, null when there is none';
 
 -- First fire of a cron schedule after p_after, around all clock changes.
--- Known at the head of each pass: nothing fires after p_after and before the wall clock, which ran v_offset ahead
--- of UTC at v_base, reaches v_local. Each pass returns or moves v_base forward, past a clock change at the latest.
+-- Known at the head of each pass: nothing fires after p_after and before the wall clock, which runs v_offset ahead of
+-- UTC at v_base, reaches v_local. A pass finds the answer or moves v_base forward, past a clock change at the latest.
 create or replace function sisyphus._next_cron_fire(p_compiled bigint[], p_timezone text, p_after bigint)
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    c_far constant bigint := 97200;
-    c_short constant bigint := 10800;
+    c_far constant int := 97200;
+    c_short constant int := 10800;
     v_fixed boolean := p_compiled[1] = 1;
     v_base bigint := p_after;
     v_offset bigint := sisyphus._offset(p_timezone, p_after);
@@ -215,48 +215,40 @@ begin
     loop
         v_match := sisyphus._next_match(p_compiled, v_local);
         v_fire := v_match - v_offset;
-        -- No clock change near either end (a wildcard job that fires soon: none between): the common case.
-        if sisyphus._offset(p_timezone, v_fire) = v_offset
+        -- The common case: no clock change near either end, or none before a wildcard job that fires soon.
+        exit when v_match is null or sisyphus._offset(p_timezone, v_fire) = v_offset
             and (v_fire - v_base <= c_far and not v_fixed
                 or sisyphus._offset(p_timezone, v_fire - c_far) = v_offset
-                and (v_fire - v_base <= c_far or sisyphus._offset(p_timezone, v_base + c_far) = v_offset))
-        then
-            return v_fire;
-        end if;
-        if v_match is null then
-            return null;
-        end if;
+                and (v_fire - v_base <= c_far or sisyphus._offset(p_timezone, v_base + c_far) = v_offset));
+
         v_change := sisyphus._next_transition(p_timezone, v_base, v_base + c_far);
         if v_change is null and v_fire - v_base > c_far then
+            -- Nothing is near v_base: look again from shortly before the match, in the offset of that time.
             v_base := v_fire - c_far;
             v_offset := sisyphus._offset(p_timezone, v_base);
-            v_local := v_base + v_offset;
         elsif v_change is null or v_fire < v_change then
-            -- In the present offset: right, unless a fixed job is in the second pass of a repeated hour.
+            -- Before the change: right, unless a fixed job is in the second pass of a repeated hour.
             v_change := sisyphus._next_transition(p_timezone, v_fire - c_short, v_fire);
             v_jump := v_offset - sisyphus._offset(p_timezone, v_change - 1);
-            if v_fixed and v_jump < 0 and v_fire < v_change - v_jump and v_jump > -c_short then
-                v_base := v_change - v_jump;
-                v_local := v_base + v_offset;
-            else
-                return v_fire;
-            end if;
+            exit when not v_fixed or v_change is null or v_jump not between 1 - c_short and -1 or v_fire >= v_change - v_jump;
+            v_base := v_change - v_jump;
         else
             v_jump := sisyphus._offset(p_timezone, v_change) - v_offset;
             if v_fixed and v_jump between 1 and c_short - 1 and v_match < v_change + v_offset + v_jump then
-                return v_change;
-            end if;
-            v_base := v_change;
-            if v_fixed and v_jump between 1 - c_short and -1 then
-                v_base := v_change - v_jump;
+                -- In the gap: moves to its end.
+                v_fire := v_change;
+                exit;
             end if;
             v_offset := v_offset + v_jump;
-            v_local := v_base + v_offset;
+            v_base := v_change - case when v_fixed and v_jump between 1 - c_short and -1 then v_jump else 0 end;
         end if;
+        v_local := v_base + v_offset;
     end loop;
+    return v_fire;
 end
 $$;
-comment on function sisyphus._next_cron_fire(bigint[], text, bigint) is 'first fire of a compiled cron schedule after p_after, in seconds since the epoch, null when there is none';
+comment on function sisyphus._next_cron_fire(bigint[], text, bigint)
+    is 'First fire of a compiled cron schedule after p_after, in seconds since the epoch, null when there is none';
 
 -- The instant at which the clocks of a zone show a wall-clock time: the first when they show it twice, the end of the gap
 -- when it lies in a short one; null when it lies in a longer one (Apia's lost day).
@@ -264,7 +256,7 @@ create or replace function sisyphus._instant(p_timezone text, p_local bigint)
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    c_far constant bigint := 97200;
+    c_far constant int := 97200;
     v_before bigint := sisyphus._offset(p_timezone, p_local - c_far);
     v_change bigint := sisyphus._next_transition(p_timezone, p_local - c_far, p_local + c_far);
     v_after bigint := sisyphus._offset(p_timezone, v_change);
@@ -277,7 +269,7 @@ begin
     return case when v_after - v_before < 10800 then v_change end;
 end
 $$;
-comment on function sisyphus._instant(text, bigint) is 'the instant of a wall-clock time in a zone, null when its clocks never show it';
+comment on function sisyphus._instant(text, bigint) is 'The instant of a wall-clock time in a zone, null when its clocks never show it';
 
 -- Strictly after p_after. p_anchor: where `every` counts from.
 create or replace function sisyphus._next_fire(p_compiled bigint[], p_timezone text, p_after timestamptz, p_anchor timestamptz)
@@ -305,13 +297,13 @@ begin
     end case;
 end
 $$;
-comment on function sisyphus._next_fire(bigint[], text, timestamptz, timestamptz) is 'first fire of a compiled schedule strictly after p_after, null when there is none';
+comment on function sisyphus._next_fire(bigint[], text, timestamptz, timestamptz) is 'First fire of a compiled schedule strictly after p_after, null when there is none';
 
 -- How many values below p_value a mask holds.
 create or replace function sisyphus._count_below(p_mask bigint, p_value int)
 returns bigint language sql immutable parallel safe
 as $$ select pg_catalog.bit_count(((p_mask >> 1 >> (63 - p_value)) & ((1::bigint << p_value) - 1))::bit(64)) $$;
-comment on function sisyphus._count_below(bigint, int) is 'how many values below p_value a mask holds';
+comment on function sisyphus._count_below(bigint, int) is 'How many values below p_value a mask holds';
 
 -- How many seconds of a matching day before p_second fire; 86400 counts the whole day.
 create or replace function sisyphus._count_seconds(p_compiled bigint[], p_second int)
@@ -333,7 +325,7 @@ begin
     return v_count;
 end
 $$;
-comment on function sisyphus._count_seconds(bigint[], int) is 'how many seconds of a matching day before p_second fire';
+comment on function sisyphus._count_seconds(bigint[], int) is 'How many seconds of a matching day before p_second fire';
 
 -- How many days from p_first up to p_end, exclusive, match.
 create or replace function sisyphus._count_days(p_compiled bigint[], p_first int, p_end int)
@@ -363,7 +355,7 @@ begin
     return v_count;
 end
 $$;
-comment on function sisyphus._count_days(bigint[], int, int) is 'how many days from p_first up to p_end, exclusive, match';
+comment on function sisyphus._count_days(bigint[], int, int) is 'How many days from p_first up to p_end, exclusive, match';
 
 -- How many seconds of the wall clock from p_first to p_last, both inclusive, match.
 create or replace function sisyphus._count_matches(p_compiled bigint[], p_first bigint, p_last bigint)
@@ -384,7 +376,7 @@ begin
         + sisyphus._count_days(p_compiled, v_end_day, v_end_day + 1) * sisyphus._count_seconds(p_compiled, v_end_second);
 end
 $$;
-comment on function sisyphus._count_matches(bigint[], bigint, bigint) is 'how many seconds of the wall clock between two of them, both inclusive, match';
+comment on function sisyphus._count_matches(bigint[], bigint, bigint) is 'How many seconds of the wall clock between two of them, both inclusive, match';
 
 -- Fires of a cron schedule after p_since and not after p_until: the matches of the wall clock between one clock change
 -- and the next, counted, plus what each change adds.
@@ -392,7 +384,7 @@ create or replace function sisyphus._count_cron_fires(p_compiled bigint[], p_tim
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    c_short constant bigint := 10800;
+    c_short constant int := 10800;
     v_offset bigint := sisyphus._offset(p_timezone, p_since);
     v_base bigint := p_since;
     v_local bigint := p_since + v_offset + 1;
@@ -430,7 +422,7 @@ begin
     return v_count;
 end
 $$;
-comment on function sisyphus._count_cron_fires(bigint[], text, bigint, bigint) is 'how often a compiled cron schedule fires after p_since and not after p_until';
+comment on function sisyphus._count_cron_fires(bigint[], text, bigint, bigint) is 'How often a compiled cron schedule fires after p_since and not after p_until';
 
 -- In closed form: no fire is visited, so a year of a per-second job costs no more than one of a daily job.
 create or replace function sisyphus._count_fires(p_compiled bigint[], p_timezone text, p_since timestamptz, p_until timestamptz, p_anchor timestamptz)
@@ -459,7 +451,7 @@ begin
 end
 $$;
 comment on function sisyphus._count_fires(bigint[], text, timestamptz, timestamptz, timestamptz)
-    is 'how often a compiled schedule fires after p_since and not after p_until';
+    is 'How often a compiled schedule fires after p_since and not after p_until';
 
 -- The newest p_limit fires after p_since and not after p_until, ascending. Bisects with _count_fires for the instant
 -- that has about p_limit fires after it; only those are visited.
@@ -499,7 +491,7 @@ begin
 end
 $$;
 comment on function sisyphus._last_fires(bigint[], text, timestamptz, timestamptz, timestamptz, int)
-    is 'the newest p_limit fires of a compiled schedule after p_since and not after p_until, ascending';
+    is 'The newest p_limit fires of a compiled schedule after p_since and not after p_until, ascending';
 
 -- Definer: callers may not execute the private functions, which read no table.
 create or replace function sisyphus.next_fire(schedule text, timezone text default 'UTC', after timestamptz default null,
@@ -507,7 +499,7 @@ create or replace function sisyphus.next_fire(schedule text, timezone text defau
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_epoch constant timestamptz := '1970-01-01 00:00:00+00';
+    c_epoch constant timestamptz := timestamptz '1970-01-01 00:00:00+00';
     v_timezone text := coalesce(next_fire.timezone, 'UTC');
     v_after timestamptz := coalesce(next_fire.after, pg_catalog.clock_timestamp());
     v_starts_at timestamptz := coalesce(next_fire.starts_at, c_epoch);
@@ -526,7 +518,7 @@ create or replace function sisyphus.fires(schedule text, timezone text, since ti
 returns setof timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_epoch constant timestamptz := '1970-01-01 00:00:00+00';
+    c_epoch constant timestamptz := timestamptz '1970-01-01 00:00:00+00';
     v_timezone text := coalesce(fires.timezone, 'UTC');
     v_compiled bigint[] := sisyphus._compile_schedule(fires.schedule, v_timezone);
     v_starts_at timestamptz := coalesce(fires.starts_at, c_epoch);

@@ -123,7 +123,7 @@ begin
         instead := v_near_first || '-' || v_near_last || p_step;
     elsif p_step = '' then
         if v_near_first !~ '\d' then
-            v_ends := case p_field when 5 then '{{JAN,DEC}}' else '{{SUN,SAT}}' end;
+            v_ends := case p_field when 5 then '{{JAN,DEC}}'::text[] else '{{SUN,SAT}}'::text[] end;
         end if;
         instead := v_near_first || case when pg_catalog.upper(v_near_first) = v_ends[1][2] then '' else '-' || v_ends[1][2] end
             || ',' || case when pg_catalog.upper(v_near_last) = v_ends[1][1] then '' else v_ends[1][1] || '-' end || v_near_last;
@@ -321,7 +321,7 @@ create or replace function sisyphus._refuse_every(p_schedule text, p_interval te
 returns void language plpgsql immutable parallel safe
 as $$
 declare
-    v_months int := pg_catalog.substring('1' || p_interval, '^1(\d{1,3})\s*mon(?:th)?s?$');
+    v_months int := pg_catalog.substring(p_interval, '^(\d{1,3})\s*mon(?:th)?s?$')::int;
     v_weekday text := pg_catalog.substring(p_interval, '^(sun|mon|tue|wed|thu|fri|sat)');
     v_hint text := 'Write numbers with seconds, minutes, hours, days or weeks: "every 90 seconds", "every 1 hour 30 minutes", "every 2 weeks".';
 begin
