@@ -12,3 +12,4 @@ mod dev_house;
 mod house;
 mod migrate;
 mod migrate_install;
+mod plan;

@@ -57,7 +57,8 @@ $$;
 comment on function sisyphus._record_occurrences(sisyphus.job, text, text, timestamptz, timestamptz, bigint, timestamptz) is
     'Writes one final row that stands for a number of occurrences; nothing when the number is 0';
 
--- Makes runs of occurrences: for each job its targets, read at this moment.
+-- Makes runs of occurrences: for each job its targets, read at this moment. Where a watermark was set back (a new
+-- schedule, a clock that jumped) an occurrence may have its run already, or have had it.
 create or replace function sisyphus._make_runs(
     p_job_ids bigint[], p_fires timestamptz[], p_nexts timestamptz[], p_in_order boolean, p_now timestamptz)
 returns void
@@ -70,8 +71,9 @@ declare
     v_empty record;
 begin
     with occurrence as (
-        select j, f.fire, f.next, sisyphus._jittered(j.job_id, f.fire, j.jitter) as due_at
+        select j, f.fire, f.next, s.planned_until, sisyphus._jittered(j.job_id, f.fire, j.jitter) as due_at
           from sisyphus.job j
+          join sisyphus.job_state s on s.job_id = j.job_id
           cross join unnest(p_fires, p_nexts) f (fire, next)
          where j.job_id = any(p_job_ids) and (j.ends_at is null or f.fire < j.ends_at)
            and (j.starts_at is null or f.fire >= j.starts_at)),
@@ -92,6 +94,14 @@ begin
            t.due_at - s.claim_ahead, (t.j).version, (t.j).priority, (t.j).overlap <> 'allow', p_in_order, 'schedule'
       from target t
       cross join sisyphus.setting s
+     where t.fire > t.planned_until
+        or not exists (select from sisyphus.run r
+                        where r.job_id = (t.j).job_id and r.target = t.target and r.nominal_at = t.fire
+                          and r.origin = 'schedule')
+       and not exists (select from sisyphus.attempt a
+                        where a.job_id = (t.j).job_id and a.nominal_at = t.fire and a.origin = 'schedule'
+                          and a.recorded_at >= t.fire - s.plan_ahead - interval '1 min'
+                          and a.state not in ('cancelled', 'skipped'))
      order by t.due_at, (t.j).job_id, t.target;
     for v_empty in
         select j, array_agg(f.fire order by f.fire) as fires
@@ -213,7 +223,8 @@ begin
         perform sisyphus._make_runs(p_job_ids, v_fires, v_nexts, false, p_now);
     end if;
     update sisyphus.job_state s
-       set watermark = greatest(coalesce(v_fires[cardinality(v_fires)], s.watermark), case when p_downtime then least(p_now, v_fire) end, s.watermark),
+       set watermark = greatest(s.watermark, v_fires[cardinality(v_fires)], case when p_downtime then least(p_now, v_fire) end),
+           planned_until = greatest(s.planned_until, s.watermark, v_fires[cardinality(v_fires)]),
            next_due_at = case when v_fire >= j.ends_at then 'infinity' else v_fire end
       from sisyphus.job j
      where s.job_id = any(p_job_ids) and j.job_id = s.job_id;
@@ -289,3 +300,23 @@ end
 $$;
 comment on function sisyphus._plan_or_break(bigint, timestamptz, boolean, timestamptz) is
     'Plans one job, or marks it broken with the reason; define it again to mend it';
+
+-- The clock of the server went back: a watermark in the future would silence its job until then.
+create or replace function sisyphus._set_back(p_now timestamptz)
+returns void
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    update sisyphus.job_state s
+       set planned_until = greatest(s.planned_until, s.watermark), watermark = p_now,
+           next_due_at = case when s.broken is null and s.suspended_since is null
+                              then sisyphus._next_occurrence(j, p_now) else s.next_due_at end
+      from sisyphus.job j
+     where j.job_id = s.job_id and s.watermark > p_now + (sisyphus._setting()).plan_ahead;
+    update sisyphus.run r
+       set wake_at = p_now
+     where r.state = 'waiting' and r.wake_at < 'infinity' and r.wake_at > p_now;
+$$;
+comment on function sisyphus._set_back(timestamptz) is 'Moves watermarks that lie in the future back to now; occurrences planned already are not planned again';

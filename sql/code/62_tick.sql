@@ -88,6 +88,9 @@ begin
     if date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now) then
         perform sisyphus._refresh_lanes();
     end if;
+    if v_planner.last_tick_at > v_now + interval '1 s' then
+        perform sisyphus._set_back(v_now);
+    end if;
     v_more := sisyphus._apply_definitions(v_now) >= 1000;
     v_more := sisyphus._apply_run_requests(v_now) >= 1000 or v_more;
     v_more := sisyphus._reap(v_planner.last_tick_at, v_now) >= 100 or v_more;

@@ -371,6 +371,7 @@ create table sisyphus.job_state (
     job_id bigint not null,
     version integer not null,
     watermark timestamptz not null,
+    planned_until timestamptz not null default '-infinity',
     next_due_at timestamptz not null,
     suspended_since timestamptz,
     broken text,
@@ -382,6 +383,7 @@ comment on table sisyphus.job_state is 'How far each job is planned; written by 
 comment on column sisyphus.job_state.job_id is 'The job';
 comment on column sisyphus.job_state.version is 'Version that was last looked at';
 comment on column sisyphus.job_state.watermark is 'Everything up to here is planned';
+comment on column sisyphus.job_state.planned_until is 'Highest watermark ever: up to here an occurrence may have been planned already';
 comment on column sisyphus.job_state.next_due_at is 'First occurrence after the watermark, before jitter; infinity: none';
 comment on column sisyphus.job_state.suspended_since is 'Since when occurrences are left out because of a suspension';
 comment on column sisyphus.job_state.broken is 'Why it cannot be planned; null: it can';

@@ -16,6 +16,7 @@ mod binary;
 mod clock;
 mod cluster;
 mod database;
+mod play;
 mod template;
 
 pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, told, wait_until};
@@ -23,3 +24,4 @@ pub(crate) use binary::{Finished, Spawned, command, finish, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db};
+pub(crate) use play::{Claim, Play, Request};

@@ -1,0 +1,392 @@
+//! Occurrences become runs: once each, fresh or told why not.
+
+use tokio::task::JoinSet;
+
+use crate::support::{Play, wait_until};
+
+#[tokio::test]
+async fn eight_ticks_at_once_plan_each_occurrence_once() {
+    let play = Play::at("06:59:00").await;
+    for job in 0..20 {
+        play.exec(&format!("select sisyphus.schedule('job{job}', '* * * * * *', 'true', timezone => 'UTC')"))
+            .await;
+    }
+    play.tick().await;
+    play.exec("delete from sisyphus.run; update sisyphus.planner set next_tick_at = '-infinity'").await;
+    play.set_time("06:59:20").await;
+    let mut ticks = JoinSet::new();
+    for _ in 0..8 {
+        let client = play.db.client().await;
+        ticks.spawn(async move {
+            for _ in 0..10 {
+                client.execute("update sisyphus.planner set next_tick_at = '-infinity'", &[]).await.unwrap();
+                client.execute("select sisyphus.tick()", &[]).await.unwrap();
+            }
+        });
+    }
+    ticks.join_all().await;
+    play.tick().await;
+    let planned = "select count(*), count(distinct (job_id, due_at)) from (
+                       select job_id, due_at from sisyphus.run union all select job_id, due_at from sisyphus.attempt) x
+                    where due_at > '2026-03-02 06:59:15+00'";
+    let row = play.client.query_one(planned, &[]).await.unwrap();
+    // 06:59:16 to 06:59:35, of 20 jobs.
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (400, 400));
+}
+
+#[tokio::test]
+async fn an_occurrence_is_planned_ahead_and_claimable_ten_seconds_before() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    let guardian = play.guardian("web1", 2).await;
+    play.tick_at("06:59:44").await;
+    assert!(play.live().await.is_empty());
+    play.tick_at("06:59:46").await;
+    assert_eq!(play.live().await, ["report 07:00:00 waiting"]);
+    assert!(play.claim(guardian, 2).await.is_empty());
+    play.set_time("06:59:51").await;
+    let claim = play.claim_one(guardian).await;
+    assert!((claim.starts_in - 9.0).abs() < 1e-6, "{claim:?}");
+}
+
+#[tokio::test]
+async fn without_ttl_a_run_is_fresh_until_the_next_occurrence() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC')").await;
+    play.pass_until("07:05:00").await;
+    assert_eq!(
+        play.told().await,
+        ["often 07:00:00 #0 expired: not started within 5 min: no active host in pool \"default\""]
+    );
+}
+
+#[tokio::test]
+async fn the_seven_o_clock_job_runs_at_two_past_when_it_is_still_fresh() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC', ttl => '10 min')")
+        .await;
+    play.pass_until("07:02:00").await;
+    let guardian = play.guardian("web1", 1).await;
+    let claim = play.claim_one(guardian).await;
+    assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+    assert_eq!(play.told().await, ["report 07:00:00 #1 succeeded: exit code 0"]);
+}
+
+#[tokio::test]
+async fn a_stale_run_is_never_claimed_even_before_the_sweep() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC', ttl => '1 min')")
+        .await;
+    let guardian = play.guardian("web1", 1).await;
+    play.pass_until("07:00:30").await;
+    play.set_time("07:01:00").await;
+    assert!(play.claim(guardian, 1).await.is_empty());
+}
+
+#[tokio::test]
+async fn ttl_expiry_names_the_empty_pool() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.create_pool('nowhere');
+         select sisyphus.schedule('lonely', '0 7 * * *', 'true', timezone => 'UTC', ttl => '3 min', pool => 'nowhere')",
+    )
+    .await;
+    play.guardian("web1", 1).await;
+    play.pass_until("07:03:00").await;
+    assert_eq!(
+        play.told().await,
+        ["lonely 07:00:00 #0 expired: not started within 3 min: no active host in pool \"nowhere\""]
+    );
+}
+
+#[tokio::test]
+async fn run_on_all_makes_a_run_for_each_member() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.create_pool('web', hosts => '{web1,web2,web3}');
+         select sisyphus.schedule('clean', '0 7 * * *', 'true', timezone => 'UTC', pool => 'web', run_on => 'all')",
+    )
+    .await;
+    let (first, second) = (play.guardian("web1", 1).await, play.guardian("web2", 1).await);
+    play.guardian("db1", 1).await;
+    play.pass_until("07:00:00").await;
+    assert_eq!(play.live().await, ["clean 07:00:00 pending on web1", "clean 07:00:00 pending on web2"]);
+    let one = play.claim_one(first).await;
+    let two = play.claim_one(second).await;
+    assert_ne!(one.run_id, two.run_id);
+}
+
+#[tokio::test]
+async fn run_on_all_of_an_empty_pool_is_told() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.create_pool('empty');
+         select sisyphus.schedule('clean', '0 7 * * *', 'true', timezone => 'UTC', pool => 'empty', run_on => 'all')",
+    )
+    .await;
+    play.pass_until("07:00:00").await;
+    assert_eq!(play.told().await, ["clean 07:00:00 #0 skipped: the pool has no host"]);
+}
+
+#[tokio::test]
+async fn a_short_gap_is_merely_late_every_occurrence_becomes_a_run() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('tick', '*/10 * * * * *', 'true', timezone => 'UTC', overlap => 'allow', ttl => '1 min')").await;
+    play.tick().await;
+    play.tick_at("06:59:29").await;
+    let due =
+        play.lines("select to_char(due_at at time zone 'UTC', 'SS') from sisyphus.run order by 1").await;
+    assert_eq!(due, ["10", "20", "30", "40"]);
+}
+
+#[tokio::test]
+async fn after_a_downtime_missed_latest_runs_the_newest_fresh_one() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '12 min')")
+        .await;
+    play.tick().await;
+    play.tick_at("08:03:00").await;
+    assert_eq!(play.live().await, ["often 08:00:00 pending"]);
+    assert_eq!(
+        play.told().await,
+        [
+            "often 07:00:00 #0 expired ×11: nothing ran here during a downtime, and it is no longer fresh",
+            "often 07:55:00 #0 skipped: passed over after a downtime (missed => 'latest')",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn after_a_downtime_missed_all_runs_each_fresh_one_in_turn() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '12 min', missed => 'all')").await;
+    play.tick().await;
+    play.tick_at("08:03:00").await;
+    assert_eq!(play.live().await, ["often 07:55:00 pending", "often 08:00:00 waiting"]);
+    let guardian = play.guardian("web1", 5).await;
+    let first = play.claim_one(guardian).await;
+    play.finish(guardian, &first, 0).await;
+    let second = play.claim_one(guardian).await;
+    play.finish(guardian, &second, 0).await;
+    assert_eq!(
+        play.told().await[1..],
+        ["often 07:55:00 #1 succeeded: exit code 0", "often 08:00:00 #1 succeeded: exit code 0"]
+    );
+}
+
+#[tokio::test]
+async fn after_a_downtime_missed_none_runs_nothing() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '12 min', missed => 'none')").await;
+    play.tick().await;
+    play.tick_at("08:03:00").await;
+    assert!(play.live().await.is_empty());
+    assert_eq!(
+        play.told().await[1..],
+        ["often 07:55:00 #0 skipped ×2: passed over after a downtime (missed => 'none')"]
+    );
+}
+
+#[tokio::test]
+async fn a_year_without_ticks_of_a_job_each_second_is_one_row_with_a_count() {
+    let play = Play::at("2025-03-02 07:00:00+00").await;
+    play.exec("select sisyphus.schedule('tick', '* * * * * *', 'true', timezone => 'UTC', ttl => '10 s', missed => 'all')").await;
+    play.tick().await;
+    play.exec("delete from sisyphus.run").await;
+    play.tick_at("2026-03-02 07:00:00+00").await;
+    let rows = play
+        .lines("select format('%s %s', state, occurrences) from sisyphus.attempt order by occurrences")
+        .await;
+    // Planned before the gap: up to 07:00:15 of the first day. Fresh after it: 07:59:51 to 08:00:00.
+    assert_eq!(rows, [format!("expired {}", 365 * 86_400 - 15 - 10)]);
+    let fresh: i64 =
+        play.value("select count(*) from sisyphus.run where due_at <= sisyphus._clock()", &[]).await;
+    assert_eq!(fresh, 10);
+}
+
+#[tokio::test]
+async fn a_suspension_leaves_one_row_and_nothing_is_caught_up() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '1 h')")
+        .await;
+    play.tick().await;
+    play.exec("select sisyphus.suspend('often', reason => 'tidying up')").await;
+    play.pass_until("08:01:00").await;
+    assert!(play.live().await.is_empty());
+    play.exec("select sisyphus.resume('often')").await;
+    play.pass_until("08:04:50").await;
+    assert_eq!(play.live().await, ["often 08:05:00 pending"]);
+    assert_eq!(play.told().await, ["often 07:00:00 #0 skipped ×13: the job was suspended"]);
+}
+
+#[tokio::test]
+async fn a_suspension_until_a_moment_ends_by_itself() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '4 min');
+         select sisyphus.suspend('often', until => '2026-03-02 07:07+00')",
+    )
+    .await;
+    play.guardian("web1", 1).await;
+    play.pass_until("07:09:55").await;
+    assert_eq!(play.live().await, ["often 07:10:00 pending"]);
+    assert_eq!(play.told().await.len(), 1);
+    assert!(play.told().await[0].starts_with("often 07:00:00 #0 skipped ×2: the job was suspended"));
+}
+
+#[tokio::test]
+async fn suspend_withdraws_what_is_planned() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("06:59:55").await;
+    assert_eq!(play.live().await, ["report 07:00:00 pending"]);
+    play.exec("select sisyphus.suspend('report', reason => 'audit')").await;
+    play.tick_at("06:59:56").await;
+    assert!(play.live().await.is_empty());
+    assert_eq!(play.told().await, ["report 07:00:00 #0 skipped: the job is suspended: audit"]);
+}
+
+#[tokio::test]
+async fn an_altered_job_keeps_the_run_id_of_an_occurrence_that_still_exists() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("06:59:50").await;
+    let before: i64 = play.value("select run_id from sisyphus.run", &[]).await;
+    play.exec("select sisyphus.alter_job('report', schedule => '0 7,8 * * *', command => 'false')").await;
+    play.tick_at("06:59:51").await;
+    let row = play.client.query_one("select run_id, job_version from sisyphus.run", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i32>(1)), (before, 2));
+    let guardian = play.guardian("web1", 1).await;
+    assert_eq!(play.claim_one(guardian).await.spec["command"], "false");
+}
+
+#[tokio::test]
+async fn an_occurrence_that_the_new_version_does_not_have_ends_cancelled() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("06:59:50").await;
+    play.exec("select sisyphus.alter_job('report', schedule => '30 7 * * *')").await;
+    play.tick_at("06:59:51").await;
+    assert!(play.live().await.is_empty());
+    assert_eq!(play.told().await, ["report 07:00:00 #0 cancelled: withdrawn by version 2 of the job"]);
+}
+
+#[tokio::test]
+async fn a_run_planned_from_the_old_row_does_not_survive_the_alter() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("06:59:30").await;
+    // T1 alters and is slow to commit; T2 plans from the committed old row.
+    let mut altering = play.db.client().await;
+    let open = altering.transaction().await.unwrap();
+    open.execute("select sisyphus.alter_job('report', command => 'false')", &[]).await.unwrap();
+    play.tick_at("06:59:50").await;
+    open.commit().await.unwrap();
+    // The claim itself sees the mismatch, before any tick applies the definition.
+    let guardian = play.guardian("web1", 1).await;
+    let mut claims = play.claim(guardian, 1).await;
+    claims.extend(play.claim(guardian, 1).await);
+    assert_eq!(claims.len(), 1, "{:?}", play.live().await);
+    assert_eq!(claims[0].spec["command"], "false");
+}
+
+#[tokio::test]
+async fn unschedule_withdraws_and_a_revived_job_keeps_its_number() {
+    let play = Play::at("06:59:00").await;
+    let first: i64 =
+        play.value("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')", &[]).await;
+    play.tick_at("06:59:50").await;
+    play.exec("select sisyphus.unschedule('report')").await;
+    play.tick_at("06:59:51").await;
+    assert_eq!(play.told().await, ["report 07:00:00 #0 cancelled: the job was unscheduled"]);
+    let again: i64 =
+        play.value("select sisyphus.schedule('report', '0 8 * * *', 'true', timezone => 'UTC')", &[]).await;
+    assert_eq!(first, again);
+    play.pass_until("07:59:55").await;
+    assert_eq!(play.live().await, ["report 08:00:00 pending"]);
+    assert_eq!(play.told().await.len(), 1, "nothing of the time between is planned");
+}
+
+#[tokio::test]
+async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
+    let play = Play::at("06:59:00").await;
+    for name in ["bad", "good"] {
+        play.exec(&format!("select sisyphus.schedule('{name}', '0 7 * * *', 'true', timezone => 'UTC')"))
+            .await;
+    }
+    play.tick().await;
+    play.exec("update sisyphus.job set timezone = 'Mars/Olympus' where name = 'bad'").await;
+    play.tick_at("06:59:50").await;
+    assert_eq!(play.live().await, ["good 07:00:00 pending"]);
+    let broken: String =
+        play.value("select broken from sisyphus.job_state where broken is not null", &[]).await;
+    assert!(broken.contains("Mars/Olympus"), "{broken}");
+    play.exec("select sisyphus.alter_job('bad', timezone => 'UTC')").await;
+    play.tick_at("06:59:51").await;
+    assert_eq!(play.live().await, ["bad 07:00:00 pending", "good 07:00:00 pending"]);
+}
+
+#[tokio::test]
+async fn a_window_bounds_the_occurrences() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', overlap => 'allow', ttl => '1 h',
+                                  starts_at => '2026-03-02 07:05+00', ends_at => '2026-03-02 07:15+00')",
+    )
+    .await;
+    play.pass_until("07:30:00").await;
+    assert_eq!(play.live().await, ["often 07:05:00 pending", "often 07:10:00 pending"]);
+}
+
+#[tokio::test]
+async fn jitter_is_the_same_each_time_and_within_its_bound() {
+    let play = Play::at("06:59:00").await;
+    for job in 0..50 {
+        play.exec(&format!(
+            "select sisyphus.schedule('job{job}', '0 7 * * *', 'true', timezone => 'UTC', jitter => '60 s')"
+        ))
+        .await;
+    }
+    play.tick_at("06:59:50").await;
+    let row = play
+        .client
+        .query_one(
+            "select count(distinct due_at), min(due_at - nominal_at) >= '0 s', max(due_at - nominal_at) < '60 s',
+                    bool_and(due_at = sisyphus._jittered(job_id, nominal_at, '60 s')) from sisyphus.run",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert!(row.get::<_, i64>(0) > 40, "spread");
+    assert!(row.get::<_, bool>(1) && row.get::<_, bool>(2) && row.get::<_, bool>(3));
+}
+
+#[tokio::test]
+async fn a_clock_that_jumped_back_loses_nothing_and_floods_nothing() {
+    let play = Play::at("09:59:00").await;
+    play.exec("select sisyphus.schedule('hourly', '0 * * * *', 'true', timezone => 'UTC', ttl => '30 min')").await;
+    play.tick_at("09:59:50").await;
+    // Three hours back: the occurrence that the wrong clock planned stands, the others follow in their time.
+    play.set_time("06:59:00").await;
+    play.pass_until("10:00:05").await;
+    let due = "select to_char(due_at at time zone 'UTC', 'HH24:MI') from sisyphus.run
+               union all select to_char(due_at at time zone 'UTC', 'HH24:MI') from sisyphus.attempt order by 1";
+    assert_eq!(play.lines(due).await, ["07:00", "08:00", "09:00", "10:00"]);
+}
+
+#[tokio::test]
+async fn a_tick_left_open_in_a_transaction_is_ended_by_the_server() {
+    let play = Play::at("06:59:00").await;
+    let idle = play.db.client().await;
+    idle.batch_execute("begin; select sisyphus.tick()").await.unwrap();
+    let setting: String =
+        idle.query_one("show idle_in_transaction_session_timeout", &[]).await.unwrap().get(0);
+    assert_eq!(setting, "5s");
+    // Another tick does not wait meanwhile.
+    play.exec("set lock_timeout = '1 s'").await;
+    play.exec("select sisyphus.tick()").await;
+    wait_until("the idle session is ended", std::time::Duration::from_secs(20), async || {
+        if idle.is_closed() { Ok(()) } else { Err("still open".to_owned()) }
+    })
+    .await;
+}
