@@ -92,8 +92,10 @@ pub(super) async fn terminate(args: TerminateArgs, session: &Session) -> Result<
             "text",
             args.reason.as_ref(),
         );
-        session.call(&call).await?;
-        eprintln!("asked for the end of run {run_id}");
+        match said_no(&session.call(&call).await?) {
+            true => eprintln!("run {run_id} had ended before"),
+            false => eprintln!("asked for the end of run {run_id}"),
+        }
     }
     Ok(())
 }
@@ -101,10 +103,17 @@ pub(super) async fn terminate(args: TerminateArgs, session: &Session) -> Result<
 /// Withdraws runs that have not started.
 pub(super) async fn cancel(args: CancelArgs, session: &Session) -> Result<()> {
     for run_id in args.run_ids {
-        session.call(&Call::new("cancel").arg("run_id", "bigint", run_id.to_string())).await?;
-        eprintln!("asked to withdraw run {run_id}");
+        let call = Call::new("cancel").arg("run_id", "bigint", run_id.to_string());
+        match said_no(&session.call(&call).await?) {
+            true => eprintln!("run {run_id} had started before; sisyphus terminate {run_id} ends it"),
+            false => eprintln!("asked to withdraw run {run_id}"),
+        }
     }
     Ok(())
+}
+
+fn said_no(answer: &[Option<String>]) -> bool {
+    answer.first().and_then(Option::as_deref) == Some("false")
 }
 
 async fn begin(call: &Call, wait: bool, session: &Session) -> Result<()> {

@@ -1,5 +1,7 @@
 //! `jobs`, `runs`, `next`: lists.
 
+use serde_json::{Map, Value};
+
 use super::output::{self, Column, Format, print_rows};
 use crate::{
     db::{
@@ -122,7 +124,7 @@ pub(super) async fn runs(args: RunsArgs, session: &Session) -> Result<()> {
 
 /// Lists what is to come.
 pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
-    let mut columns = vec![Column::when("due_at").titled("due"), Column::text("local_time")];
+    let mut columns = vec![Column::when("due_at").titled("due"), Column::local("local_time")];
     let limit = i64::from(args.limit);
     let rows = match (&args.job, &args.schedule) {
         (_, Some(schedule)) => {
@@ -146,21 +148,18 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
     print_rows(&rows, &columns, args.format, "nothing is due")
 }
 
-/// Prints all that is known of an object, a property a line.
-pub(super) fn print_properties(text: &str, now: f64) -> Result<()> {
-    let pairs = output::object(text)?;
-    let width = pairs.keys().map(String::len).max().unwrap_or(0);
-    for (key, value) in pairs {
-        let shown = match value.as_str() {
-            Some(time) if key.ends_with("_at") => {
+/// Prints all that is known of an object, a property a line; what has no value is left out.
+pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Result<()> {
+    let width = properties.keys().map(String::len).max().unwrap_or(0);
+    for (key, value) in properties {
+        let shown = match (value.as_str(), value.as_f64()) {
+            (Some(time), _) if key.ends_with("_at") => {
                 format!("{} ({})", output::instant(time), output::when(time, now))
             }
-            _ => match value.as_f64() {
-                Some(seconds) if key.ends_with("_seconds") => output::duration(seconds),
-                _ => output::plain(&value),
-            },
+            (_, Some(seconds)) if key.ends_with("_seconds") => output::duration(seconds),
+            _ => output::plain(value),
         };
-        if !shown.is_empty() {
+        if !shown.is_empty() && shown != "{}" {
             output::print(&format!("{key:<width$}  {shown}"))?;
         }
     }

@@ -29,6 +29,7 @@ enum Shape {
     Text,
     Number,
     When,
+    Local,
     Duration,
     Bytes,
     Percent,
@@ -58,6 +59,11 @@ impl Column {
         Self { key, heading: key, shape: Shape::When }
     }
 
+    /// A time on the clocks of a zone, to the second.
+    pub const fn local(key: &'static str) -> Self {
+        Self { key, heading: key, shape: Shape::Local }
+    }
+
     /// Seconds.
     pub const fn duration(key: &'static str) -> Self {
         Self { key, heading: key, shape: Shape::Duration }
@@ -82,7 +88,7 @@ impl Column {
 
     fn alignment(self) -> CellAlignment {
         match self.shape {
-            Shape::Text | Shape::When => CellAlignment::Left,
+            Shape::Text | Shape::When | Shape::Local => CellAlignment::Left,
             Shape::Number | Shape::Duration | Shape::Bytes | Shape::Percent => CellAlignment::Right,
         }
     }
@@ -92,6 +98,9 @@ impl Column {
         match (self.shape, value.as_f64(), value) {
             (_, _, Value::Null) => String::new(),
             (Shape::When, _, Value::String(text)) => when(text, now),
+            (Shape::Local, _, Value::String(text)) => {
+                text.split('.').next().unwrap_or_default().replacen('T', " ", 1)
+            }
             (Shape::Duration, Some(seconds), _) => duration(seconds),
             (Shape::Bytes, Some(bytes), _) => size(bytes),
             (Shape::Percent, Some(share), _) => format!("{:.0}%", share * 100.0),
@@ -170,12 +179,17 @@ pub fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
-        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
+        // Words are listed; what has blanks or commas in it keeps its quotes.
+        Value::Array(items) if items.iter().all(is_word) => {
             items.iter().map(plain).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn is_word(value: &Value) -> bool {
+    value.as_str().map_or(!value.is_array() && !value.is_object(), |text| !text.contains([' ', ',']))
 }
 
 /// `in 5 min`, `3 min ago`; the date when it is more than 60 days away.
@@ -264,6 +278,7 @@ mod tests {
     #[test]
     fn a_cell_is_one_line_without_escapes() {
         assert_eq!(plain(&Value::from("a\nb\u{1b}[31m")), "a b [31m");
-        assert_eq!(plain(&serde_json::json!(["a", "b"])), "a, b");
+        assert_eq!(plain(&serde_json::json!(["a", "b", 1])), "a, b, 1");
+        assert_eq!(plain(&serde_json::json!(["sh", "a b"])), r#"["sh","a b"]"#);
     }
 }

@@ -1,5 +1,7 @@
 //! `show` and `logs`: one job or run.
 
+use serde_json::{Map, Value};
+
 use super::{
     look::{RUN_COLUMNS, print_properties},
     output::{self, Column, Format, print_rows},
@@ -82,23 +84,26 @@ pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
 
 async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
     let rows = session.job(name).await?;
-    let Some(text) = rows.objects.first() else {
-        // The function knows the nearest name and says it.
-        let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "1");
-        session.call_rows(&call).await?;
-        return Err(Error::new(ErrorKind::Failed, format!("job \"{name}\" cannot be seen by this role")));
-    };
-    if format == Format::Json {
-        return output::print(text);
+    if rows.objects.is_empty() {
+        return Err(unknown_job(name, session).await?);
     }
-    print_properties(text, rows.now)?;
-    let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "3");
-    let next = session.call_rows(&call).await?;
+    // The definition repeats some of what the overview says.
+    let mut job = Map::new();
+    for text in &rows.objects {
+        for (key, value) in output::object(text)? {
+            job.entry(key).or_insert(value);
+        }
+    }
+    if format == Format::Json {
+        return output::print(&Value::Object(job).to_string());
+    }
+    print_properties(&job, rows.now)?;
+    let next = session.call_rows(&preview(name, "3")).await?;
     if !next.objects.is_empty() {
-        output::print("\nnext")?;
+        output::print("")?;
         let columns = [
-            Column::when("due_at").titled("due"),
-            Column::text("local_time"),
+            Column::when("due_at").titled("next"),
+            Column::local("local_time"),
             Column::text("host_or_pool").titled("where"),
         ];
         print_rows(&next, &columns, format, "")?;
@@ -106,7 +111,7 @@ async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
     let filter = RunFilter { job: Some(name), limit: 5, ..RunFilter::default() };
     let last = session.runs(&filter).await?;
     if !last.objects.is_empty() {
-        output::print("\nruns")?;
+        output::print("")?;
         print_rows(&last, &RUN_COLUMNS, format, "")?;
     }
     Ok(())
@@ -117,39 +122,42 @@ async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> 
     if format == Format::Json {
         return output::print(&format!("[{}]", rows.objects.join(",\n ")));
     }
-    if rows.objects.is_empty() {
-        return Err(unknown_run(run_id));
+    for sentence in session.call(&explain(run_id)).await?.iter().flatten() {
+        output::print(&format!("run {run_id} {sentence}"))?;
     }
-    for (at, text) in rows.objects.iter().enumerate() {
-        if at > 0 {
-            output::print("")?;
-        }
-        print_properties(text, rows.now)?;
+    for text in &rows.objects {
+        output::print("")?;
+        print_properties(&output::object(text)?, rows.now)?;
     }
     Ok(())
+}
+
+fn preview(name: &str, n: &str) -> Call {
+    Call::new("preview").arg("name", "text", name).arg("n", "int", n)
+}
+
+fn explain(run_id: i64) -> Call {
+    Call::new("explain_run").arg("run_id", "bigint", run_id.to_string())
 }
 
 fn run_id(what: &str, job: bool) -> Option<i64> {
     if job { None } else { what.parse().ok() }
 }
 
-fn unknown_run(run_id: i64) -> Error {
-    Error::new(ErrorKind::Failed, format!("run {run_id} does not exist"))
-        .hint("sisyphus runs lists runs; results are kept as long as the job's retention says")
+/// The database says it, with the nearest name.
+async fn unknown_job(name: &str, session: &Session) -> Result<Error> {
+    session.call_rows(&preview(name, "1")).await?;
+    Ok(Error::new(ErrorKind::Failed, format!("job \"{name}\" has just been made; ask again")))
 }
 
-/// Why there is nothing to print; an unknown job is the database's to name.
-async fn no_output(run_id: Option<i64>, what: &str, session: &Session) -> Result<Error> {
+/// Why there is nothing to print.
+async fn no_output(run_id: Option<i64>, name: &str, session: &Session) -> Result<Error> {
     let Some(run_id) = run_id else {
-        let call = Call::new("preview").arg("name", "text", what).arg("n", "int", "1");
-        session.call_rows(&call).await?;
-        return Ok(Error::new(ErrorKind::Failed, format!("job \"{what}\" has not run yet"))
-            .hint(format!("sisyphus run {what} --wait runs it now")));
+        session.call_rows(&preview(name, "1")).await?;
+        return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{name}\" has ended yet"))
+            .hint(format!("sisyphus run {name} --wait runs it now")));
     };
-    let rows = session.run(run_id).await?;
-    Ok(match rows.objects.first() {
-        None => unknown_run(run_id),
-        Some(_) => Error::new(ErrorKind::Failed, format!("run {run_id} has no output yet"))
-            .hint("output is stored when the attempt ends"),
-    })
+    let sentence = session.call(&explain(run_id)).await?.into_iter().flatten().collect::<String>();
+    Ok(Error::new(ErrorKind::Failed, format!("run {run_id} has no output: {sentence}"))
+        .hint("output is stored when an attempt ends"))
 }

@@ -16,6 +16,19 @@ pub struct Check {
 /// In the order in which a person would look.
 pub const CHECKS: &[Check] = &[
     Check {
+        name: "planner",
+        good: "ticks in time",
+        query: "
+            select true as bad,
+                   coalesce('the last tick was ' || round(m.value) || ' s ago', 'there was no tick yet') as found,
+                   'guardians tick: start one, or call select sisyphus.tick() for a look' as remedy
+              from sisyphus.metrics m
+             where m.name = 'sisyphus_tick_age_seconds'
+               and (m.value is null
+                    or m.value > 3 * extract(epoch from (select s.value from sisyphus.settings s
+                                                          where s.name = 'heartbeat')::interval))",
+    },
+    Check {
         name: "hosts",
         good: "guardians are alive and report no problem",
         query: "
@@ -43,8 +56,8 @@ pub const CHECKS: &[Check] = &[
         name: "jobs",
         good: "none is broken or without a host",
         query: "
-            select true as bad, format('job %s is broken', o.job) as found,
-                   format('`sisyphus show %s` says why; alter it', o.job) as remedy
+            select true as bad, format('job %s is broken: %s', o.job, o.problem) as found,
+                   format('mend it with `sisyphus alter %s`', o.job) as remedy
               from sisyphus.overview o where o.state = 'broken'
             union all
             select true, format('pool %s has no active host, so %s does not run', o.pool,

@@ -14,6 +14,12 @@ const RUNS: &str = "(select r.run_id, r.attempt, r.job, r.host, r.state, r.due_a
         and ($3::text is null or r.state = $3) and not $4::boolean \
       order by r.due_at desc) \
      union all \
+     (select o.run_id, 0, o.job, null, 'pending', o.due_at, null, null, null, null, null, o.why \
+       from sisyphus.overdue o \
+      where ($1::text is null or o.job = $1) and $2::text is null and coalesce($3::text, 'pending') = 'pending' \
+        and not $4::boolean \
+      order by o.due_at desc limit $6) \
+     union all \
      (select h.run_id, h.attempt, h.job, h.host, h.state, h.due_at, h.started_at, h.finished_at, \
             h.duration_seconds, h.exit_code, h.signal, h.reason \
        from sisyphus.history h \
@@ -61,9 +67,12 @@ impl Session {
         self.rows(JOBS, &[&pool, &state]).await
     }
 
-    /// One row of the view `overview`.
+    /// A job: how it is, then how it is defined. No row when there is none.
     pub async fn job(&self, name: &str) -> Result<Rows> {
-        self.rows("select * from sisyphus.overview o where o.job = $1", &[&name]).await
+        let mut found = self.rows("select * from sisyphus.overview o where o.job = $1", &[&name]).await?;
+        let defined = self.rows("select * from sisyphus.definitions d where d.job = $1", &[&name]).await?;
+        found.objects.extend(defined.objects);
+        Ok(found)
     }
 
     /// Live attempts, then the newest ended ones.
