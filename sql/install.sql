@@ -16,12 +16,13 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '2499695501393074593');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '8025271399192220605');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
 \ir code/20_calendar_parse.sql
 \ir code/21_calendar_next.sql
+\ir code/22_calendar_describe.sql
 \ir code/24_calendar_errors.sql
 \ir code/30_job.sql
 \ir code/31_check.sql
