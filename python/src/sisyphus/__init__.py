@@ -6,10 +6,12 @@ A `Client` wraps a connection that you own and never commits: submitting a job j
         sisyphus.Client(connection).schedule("backup", "0 7 * * *", "pg_dump shop > /backup/shop.sql")
 """
 
+from sisyphus import errors
 from sisyphus.async_client import AsyncClient
 from sisyphus.client import Client
 from sisyphus.connection import connect, connect_async, database_url
 from sisyphus.errors import (
+    ClaimLost,
     ControlError,
     DefinitionError,
     GuardianError,
@@ -44,6 +46,7 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "AuditEntry",
+    "ClaimLost",
     "Client",
     "ControlError",
     "Definition",
@@ -77,4 +80,5 @@ __all__ = [
     "connect",
     "connect_async",
     "database_url",
+    "errors",
 ]

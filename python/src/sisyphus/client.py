@@ -107,7 +107,7 @@ class Client(Views):
         return self._scalars("backfill", name=name, since=since, until=until)
 
     def assert_current(self, run_id: int, claim_no: int) -> None:
-        """For a job's own transaction: raises `RunError` when its claim (environment variable SISYPHUS_CLAIM) has been
+        """For a job's own transaction: raises `ClaimLost` when its claim (environment variable SISYPHUS_CLAIM) has been
         lost, and keeps it from being lost until the transaction ends."""
         self._scalar("assert_current", run_id=run_id, claim_no=claim_no)
 

@@ -53,10 +53,106 @@ class ScheduleError(SisyphusError):
     sqlstates = ("SY1",)
 
 
+class UnknownSchedule(ScheduleError):
+    """The schedule is neither a cron expression nor a macro, every or at."""
+
+    sqlstates = ("SY100",)
+
+
+class WrongFieldCount(ScheduleError):
+    """The cron expression has neither five nor six fields."""
+
+    sqlstates = ("SY101",)
+
+
+class StrangeCharacter(ScheduleError):
+    """The schedule has a character that no schedule has."""
+
+    sqlstates = ("SY102",)
+
+
+class ValueOutOfRange(ScheduleError):
+    """A number is out of the range of its field."""
+
+    sqlstates = ("SY103",)
+
+
+class UnknownWord(ScheduleError):
+    """A field of the cron expression holds a word that is no value of it."""
+
+    sqlstates = ("SY104",)
+
+
+class WrongRange(ScheduleError):
+    """A range is reversed or incomplete."""
+
+    sqlstates = ("SY105",)
+
+
+class WrongStep(ScheduleError):
+    """A step is zero or no number, or has nothing in front."""
+
+    sqlstates = ("SY106",)
+
+
+class EmptyItem(ScheduleError):
+    """A list of the cron expression has an empty item."""
+
+    sqlstates = ("SY107",)
+
+
+class MisplacedSpecialDay(ScheduleError):
+    """L, W or # stands where it has no meaning."""
+
+    sqlstates = ("SY108",)
+
+
+class UnknownMacro(ScheduleError):
+    """There is no macro of that name."""
+
+    sqlstates = ("SY109",)
+
+
+class WrongInterval(ScheduleError):
+    """This is no interval that every takes."""
+
+    sqlstates = ("SY110",)
+
+
+class WrongInstant(ScheduleError):
+    """This is no timestamp that at takes, or one that the zone's clocks skip."""
+
+    sqlstates = ("SY111",)
+
+
+class NeverFires(ScheduleError):
+    """The schedule can never fire."""
+
+    sqlstates = ("SY112",)
+
+
 class DefinitionError(SisyphusError):
     """The job is not well defined."""
 
     sqlstates = ("SY2",)
+
+
+class NeverDue(DefinitionError):
+    """The schedule of the job is never due from here on."""
+
+    sqlstates = ("SY201",)
+
+
+class CommandOrArgv(DefinitionError):
+    """Both command and argv are given, or neither."""
+
+    sqlstates = ("SY202",)
+
+
+class Contradiction(DefinitionError):
+    """Two properties of the job contradict each other."""
+
+    sqlstates = ("SY203",)
 
 
 class RunError(SisyphusError):
@@ -65,10 +161,28 @@ class RunError(SisyphusError):
     sqlstates = ("SY3",)
 
 
+class ClaimLost(RunError):
+    """The claim has been lost: the run is another's, or has ended."""
+
+    sqlstates = ("SY301",)
+
+
 class GuardianError(SisyphusError):
     """The guardian or its claim is not the current one."""
 
     sqlstates = ("SY4",)
+
+
+class GuardianUnknown(GuardianError):
+    """The guardian is unknown, has ended, or was followed by another."""
+
+    sqlstates = ("SY401",)
+
+
+class HostTaken(GuardianError):
+    """A guardian with another state directory is alive under this host name."""
+
+    sqlstates = ("SY402",)
 
 
 class ControlError(SisyphusError):
@@ -90,9 +204,9 @@ class NotFound(SisyphusError):
 
 
 class WrongState(SisyphusError):
-    """The object is not in a state that allows it."""
+    """The object is in a state, or in use, that does not allow it."""
 
-    sqlstates = ("55000",)
+    sqlstates = ("55000", "55006", "2BP01")
 
 
 class NotAllowed(SisyphusError):
@@ -107,11 +221,12 @@ class NotSupported(SisyphusError):
     sqlstates = ("0A000",)
 
 
-_CLASSES: dict[str, type[SisyphusError]] = {}
+CLASSES: dict[str, type[SisyphusError]] = {}
+"""The classes by SQLSTATE, or by its beginning."""
 
 
 def _register(cls: type[SisyphusError]) -> None:
-    _CLASSES.update(dict.fromkeys(cls.sqlstates, cls))
+    CLASSES.update(dict.fromkeys(cls.sqlstates, cls))
     for child in cls.__subclasses__():
         _register(child)
 
@@ -122,7 +237,7 @@ _register(SisyphusError)
 def class_of(sqlstate: str | None) -> type[SisyphusError] | None:
     """The class of an SQLSTATE, by its longest known beginning; None when it is not the scheduler's to explain."""
     code = sqlstate or ""
-    return next((_CLASSES[code[:n]] for n in range(len(code), 1, -1) if code[:n] in _CLASSES), None)
+    return next((CLASSES[code[:n]] for n in range(len(code), 1, -1) if code[:n] in CLASSES), None)
 
 
 def from_database(error: psycopg.Error) -> SisyphusError | None:
