@@ -12,6 +12,7 @@ pub const HOST_TAKEN: &str = "SY402";
 pub const OURS: &[&str] = &[
     "SY100", "SY101", "SY102", "SY103", "SY104", "SY105", "SY106", "SY107", "SY108", "SY109", "SY110", "SY111", "SY112",
     "SY201", "SY202", "SY203",
+    "SY301",
     GUARDIAN_UNKNOWN, HOST_TAKEN,
 ];
 
