@@ -1,1 +1,335 @@
+//! The logic alone: a scripted world, and time as a number.
 
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::keeper::protocol::{Leftovers, RunSpec};
+
+const SECOND: i64 = 1_000_000;
+const GUARDIAN: Connection = 1;
+
+/// A state with a world that does nothing but note what is asked of it.
+struct World {
+    state: State,
+    now: Moment,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Moment { boottime_us: 1_000 * SECOND, realtime_us: 0 };
+        let keeper = KeeperHello { protocol: PROTOCOL, keeper_id: Uuid::nil(), pid: 9, boot_id: "b".into() };
+        Self { state: State::new(now, keeper, Some(60 * SECOND), []), now }
+    }
+
+    fn greeted() -> Self {
+        let mut world = Self::new();
+        world.hello(GUARDIAN, 1);
+        world
+    }
+
+    fn hello(&mut self, connection: Connection, epoch: u64) -> Vec<Effect> {
+        self.request(connection, Request::Hello(GuardianHello { protocol: PROTOCOL, epoch }))
+    }
+
+    fn request(&mut self, connection: Connection, request: Request) -> Vec<Effect> {
+        self.input(Input::Request(connection, request))
+    }
+
+    fn input(&mut self, input: Input) -> Vec<Effect> {
+        self.state.handle(self.now, input);
+        std::iter::from_fn(|| self.state.next_effect()).collect()
+    }
+
+    fn pass(&mut self, time_us: i64) -> Vec<Effect> {
+        self.now.boottime_us += time_us;
+        self.input(Input::Tick)
+    }
+
+    /// A run whose program is executing.
+    fn running(&mut self, start: Start) -> RunKey {
+        let key = start.key();
+        let effects = self.request(GUARDIAN, Request::Start(Box::new(start)));
+        assert!(matches!(effects[..], [Effect::Spawn(_)]), "{effects:?}");
+        self.input(Input::Forked(key, 100));
+        let effects = self.input(Input::Executing(key));
+        assert!(matches!(&effects[..], [Effect::Send(GUARDIAN, Event::Started(it))] if it.pid == 100));
+        key
+    }
+
+    /// Ends a run in the order of events that is the usual one.
+    fn ended(&mut self, key: RunKey, exit: Exit) -> RunResult {
+        self.input(Input::Closed(key));
+        let effects = self.input(Input::Exited(key, exit));
+        assert!(matches!(effects[..], [Effect::Sweep(it)] if it == key), "{effects:?}");
+        let effects = self.input(Input::Swept(key));
+        assert!(matches!(effects[..], [Effect::Collect(it)] if it == key), "{effects:?}");
+        let mut effects = self.input(Input::Collected(key, Box::default()));
+        match effects.pop() {
+            Some(Effect::Record(result)) if effects.is_empty() => *result,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn start(run_id: i64) -> Start {
+    let spec = format!(
+        r#"{{"job":"j","run_id":{run_id},"attempt":1,"claim_no":{run_id},"command":"true","due_us":0,"grace":10}}"#
+    );
+    let spec: RunSpec = serde_json::from_str(&spec).unwrap();
+    Start { installation: Uuid::nil(), host: "web1".into(), spec, deadline_boottime_us: None }
+}
+
+fn terminate(key: RunKey) -> Request {
+    Request::Signal(Signal { key, action: Action::Terminate, reason: "by hand".into() })
+}
+
+#[test]
+fn a_run_that_ends_by_itself_is_offered_and_forgotten_when_acknowledged() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    let result = world.ended(key, Exit::Code(3));
+    assert_eq!((result.exit_code, result.signal, result.ended_by), (Some(3), None, None));
+    assert!(result.started.is_some());
+    assert!(matches!(world.request(GUARDIAN, Request::Ack(key))[..], [Effect::Forget(it)] if it == key));
+    assert!(world.request(GUARDIAN, Request::Ack(key)).is_empty(), "a second ack says nothing new");
+}
+
+#[test]
+fn terminate_is_term_then_grace_then_kill_again_and_again() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    let effects = world.request(GUARDIAN, terminate(key));
+    assert!(matches!(effects[..], [Effect::Kill(_, Force::Term)]), "{effects:?}");
+    assert!(world.request(GUARDIAN, terminate(key)).is_empty(), "asking twice does not prolong the grace");
+    assert!(world.pass(10 * SECOND - 1).is_empty());
+    assert!(matches!(world.pass(1)[..], [Effect::Kill(_, Force::Kill)]));
+    assert!(matches!(world.pass(SECOND)[..], [Effect::Kill(_, Force::Kill)]));
+    let result = world.ended(key, Exit::Signal(9));
+    assert_eq!((result.ended_by, result.signal), (Some(EndedBy::Terminate), Some(9)));
+    assert_eq!(result.reason.as_deref(), Some("by hand"));
+}
+
+#[test]
+fn no_grace_is_kill_at_once() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.spec.grace = 0.0;
+    let key = world.running(order);
+    assert!(matches!(world.request(GUARDIAN, terminate(key))[..], [Effect::Kill(_, Force::Kill)]));
+}
+
+#[test]
+fn the_time_limit_needs_no_guardian() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.spec.max_runtime = Some(2.5);
+    let key = world.running(order);
+    world.input(Input::Disconnected(GUARDIAN));
+    assert_eq!(world.state.next_tick_us(), Some(world.now.boottime_us + 2_500_000));
+    assert!(matches!(world.pass(2_500_000)[..], [Effect::Kill(_, Force::Term)]));
+    let result = world.ended(key, Exit::Code(0));
+    assert_eq!((result.ended_by, result.exit_code), (Some(EndedBy::Timeout), Some(0)));
+    assert_eq!(result.reason.as_deref(), Some("ran longer than max_runtime (2.5 s)"));
+}
+
+#[test]
+fn a_fence_kills_before_the_deadline_unless_it_moves() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.deadline_boottime_us = Some(world.now.boottime_us + 20 * SECOND);
+    let key = world.running(order);
+    let boottime_us = world.now.boottime_us + 30 * SECOND;
+    world.request(GUARDIAN, Request::Deadline(Deadline { key, boottime_us }));
+    assert!(world.pass(15 * SECOND).is_empty(), "the first deadline has been moved");
+    assert!(matches!(world.pass(5 * SECOND)[..], [Effect::Kill(_, Force::Term)]));
+    assert!(matches!(world.pass(10 * SECOND)[..], [Effect::Kill(_, Force::Kill)]));
+    assert_eq!(world.ended(key, Exit::Signal(9)).ended_by, Some(EndedBy::Fence));
+}
+
+#[test]
+fn a_terminated_run_is_killed_at_its_fence_even_within_the_grace() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.deadline_boottime_us = Some(world.now.boottime_us + 12 * SECOND);
+    let key = world.running(order);
+    world.pass(SECOND);
+    world.request(GUARDIAN, terminate(key));
+    world.request(GUARDIAN, Request::Deadline(Deadline { key, boottime_us: world.now.boottime_us + SECOND }));
+    assert!(matches!(world.pass(SECOND)[..], [Effect::Kill(_, Force::Kill)]));
+}
+
+#[test]
+fn a_second_start_is_not_executed() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    assert!(matches!(effects[..], [Effect::Send(GUARDIAN, Event::Started(_))]), "{effects:?}");
+    world.ended(key, Exit::Code(0));
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    assert!(matches!(effects[..], [Effect::Offer(GUARDIAN, it)] if it == key), "{effects:?}");
+    world.request(GUARDIAN, Request::Ack(key));
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    assert!(matches!(effects[..], [Effect::Send(GUARDIAN, Event::Refused(_))]), "{effects:?}");
+}
+
+#[test]
+fn a_newer_guardian_silences_the_older_one() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    let effects = world.hello(2, 2);
+    assert!(matches!(effects[..], [Effect::Close(GUARDIAN), Effect::Send(2, Event::Hello(_))]), "{effects:?}");
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(7))));
+    assert!(matches!(effects[..], [Effect::Close(GUARDIAN)]), "a stale start was obeyed: {effects:?}");
+    let effects = world.hello(3, 1);
+    assert!(matches!(effects[..], [Effect::Close(3)]), "an older epoch came back: {effects:?}");
+    let effects = world.request(2, Request::List {});
+    let [Effect::Send(2, Event::Listed { runs })] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(runs.iter().map(|run| (run.key, run.ended)).collect::<Vec<_>>(), [(key, false)]);
+}
+
+#[test]
+fn who_does_not_greet_is_not_heard() {
+    let mut world = World::new();
+    assert!(matches!(world.request(5, Request::List {})[..], [Effect::Close(5)]));
+    let other = GuardianHello { protocol: PROTOCOL + 1, epoch: 1 };
+    let effects = world.request(5, Request::Hello(other));
+    assert!(matches!(effects[..], [Effect::Send(5, Event::Hello(_)), Effect::Close(5)]), "{effects:?}");
+}
+
+#[test]
+fn unacknowledged_results_are_offered_after_each_hello() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    world.ended(key, Exit::Code(0));
+    for connection in [2, 3] {
+        let effects = world.hello(connection, 1);
+        assert!(matches!(effects.last(), Some(Effect::Offer(to, it)) if *to == connection && *it == key));
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_a_result_with_a_reason() {
+    let mut world = World::greeted();
+    let key = start(1).key();
+    world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    world.input(Input::Forked(key, 100));
+    world.input(Input::NotExecuted(key, "cannot start \"/no\": No such file or directory".into()));
+    let result = world.ended(key, Exit::Code(127));
+    assert_eq!((result.ended_by, result.exit_code, result.pid), (Some(EndedBy::Spawn), None, None));
+    assert!(result.started.is_none());
+    assert_eq!(result.reason.as_deref(), Some("cannot start \"/no\": No such file or directory"));
+}
+
+#[test]
+fn the_hosts_trouble_is_no_result() {
+    let mut world = World::greeted();
+    world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    let effects = world.input(Input::NotForked(start(1).key(), Fault::Host("no process to be had".into())));
+    assert!(matches!(effects[..], [Effect::Send(GUARDIAN, Event::Refused(_))]), "{effects:?}");
+    // It may come again: nothing of it was started.
+    world.running(start(1));
+}
+
+#[test]
+fn what_the_host_does_not_do_is_a_final_refusal() {
+    let mut world = World::greeted();
+    world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    let effects = world.input(Input::NotForked(start(1).key(), Fault::Policy("not supported yet".into())));
+    assert!(matches!(&effects[..], [Effect::Record(it)] if it.ended_by == Some(EndedBy::Policy)), "{effects:?}");
+}
+
+#[test]
+fn leftovers_that_are_left_hold_the_pipes_for_a_moment_only() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.spec.leftovers = Leftovers::Leave;
+    let key = world.running(order);
+    assert!(world.input(Input::Exited(key, Exit::Code(0))).is_empty());
+    assert!(world.pass(249_999).is_empty());
+    assert!(matches!(world.pass(1)[..], [Effect::Collect(it)] if it == key));
+    assert!(world.pass(SECOND).is_empty());
+}
+
+#[test]
+fn leftovers_that_cannot_be_killed_do_not_hold_the_result_for_ever() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    assert!(matches!(world.input(Input::Exited(key, Exit::Code(0)))[..], [Effect::Sweep(_)]));
+    assert!(world.pass(2 * SECOND).is_empty());
+    assert!(matches!(world.pass(250_000)[..], [Effect::Collect(it)] if it == key));
+}
+
+#[test]
+fn stopping_ends_what_runs_takes_nothing_new_and_waits_for_the_last() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    assert!(matches!(world.input(Input::Stop)[..], [Effect::Kill(_, Force::Term)]));
+    assert!(!world.state.is_finished(world.now));
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(2))));
+    assert!(matches!(effects[..], [Effect::Send(GUARDIAN, Event::Refused(_))]), "{effects:?}");
+    assert_eq!(world.ended(key, Exit::Signal(15)).ended_by, Some(EndedBy::Keeper));
+    assert!(world.state.is_finished(world.now));
+}
+
+#[test]
+fn an_idle_keeper_ends_after_a_minute_without_guardian_jobs_and_results() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    world.ended(key, Exit::Code(0));
+    world.input(Input::Disconnected(GUARDIAN));
+    world.pass(100 * SECOND);
+    assert!(!world.state.is_finished(world.now), "a result is not delivered");
+    world.hello(2, 2);
+    world.request(2, Request::Ack(key));
+    world.pass(100 * SECOND);
+    assert!(!world.state.is_finished(world.now), "a guardian is connected");
+    world.input(Input::Disconnected(2));
+    world.pass(60 * SECOND - 1);
+    assert!(!world.state.is_finished(world.now));
+    world.pass(1);
+    assert!(world.state.is_finished(world.now));
+}
+
+proptest! {
+    /// Whatever comes in whatever order: no run gets a second process, a collected one has a result at
+    /// once, and time never gets stuck.
+    #[test]
+    fn no_order_of_inputs_makes_a_second_process(script in prop::collection::vec((0..10_u8, 1..4_i64, 0..4_000_000_i64), 1..200)) {
+        let mut world = World::greeted();
+        let mut spawned = HashSet::new();
+        for (what, run_id, wait_us) in script {
+            let mut order = start(run_id);
+            order.spec.max_runtime = Some(3.0);
+            let key = order.key();
+            let effects = match what {
+                0 | 1 => world.request(GUARDIAN, Request::Start(Box::new(order))),
+                2 => world.request(GUARDIAN, terminate(key)),
+                3 => world.input(Input::Executing(key)),
+                4 => world.input(Input::Exited(key, Exit::Code(0))),
+                5 => world.input(Input::Swept(key)),
+                6 => world.input(Input::Closed(key)),
+                7 => world.request(GUARDIAN, Request::Ack(key)),
+                8 => world.hello(GUARDIAN, 1),
+                _ => world.pass(wait_us),
+            };
+            let mut effects = VecDeque::from(effects);
+            while let Some(effect) = effects.pop_front() {
+                match effect {
+                    Effect::Spawn(start) => {
+                        prop_assert!(spawned.insert(start.key()), "{:?} was spawned twice", start.key());
+                        effects.extend(world.input(Input::Forked(start.key(), 7)));
+                    }
+                    Effect::Collect(key) => {
+                        let recorded = world.input(Input::Collected(key, Box::default()));
+                        prop_assert!(matches!(recorded[..], [Effect::Record(_)]), "{:?}", recorded);
+                    }
+                    Effect::Kill(key, _) => prop_assert!(world.state.live.contains_key(&key)),
+                    _ => {}
+                }
+            }
+            prop_assert!(world.state.next_tick_us().is_none_or(|at| at > world.now.boottime_us));
+            prop_assert!(world.state.timers.len() <= world.state.live.len());
+        }
+    }
+}
