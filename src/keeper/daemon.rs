@@ -10,7 +10,7 @@ use std::{
 
 use nix::{
     fcntl::OFlag,
-    unistd::{dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid},
+    unistd::{pipe2, setsid},
 };
 use uuid::Uuid;
 
@@ -59,10 +59,7 @@ fn background(directory: &StateDirectory, say_ready: std::os::fd::BorrowedFd<'_>
     let shell = open(directory, Some(IDLE_LIMIT_US))?;
     let leave = || {
         std::env::set_current_dir("/")?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        dup2_stdin(&null)?;
-        dup2_stdout(&null)?;
-        dup2_stderr(&null)?;
+        sys::silence()?;
         File::from(say_ready.try_clone_to_owned()?).write_all(&[READY])
     };
     leave().map_err(fault)?;

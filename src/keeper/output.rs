@@ -1,7 +1,6 @@
 //! What is kept of an output stream: its head and its tail.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     io::{ErrorKind, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -24,7 +23,8 @@ pub(super) struct Stream {
 struct Kept {
     limit: usize,
     head: Vec<u8>,
-    tail: VecDeque<u8>,
+    /// Up to twice what is kept.
+    tail: Vec<u8>,
     cut: u64,
 }
 
@@ -34,7 +34,7 @@ impl Stream {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Self {
             pipe: Some(File::from(pipe)),
-            kept: Kept { limit, head: Vec::new(), tail: VecDeque::new(), cut: 0 },
+            kept: Kept { limit, head: Vec::new(), tail: Vec::new(), cut: 0 },
         }
     }
 
@@ -79,19 +79,22 @@ impl Kept {
             bytes = &bytes[taken..];
         }
         let room = self.limit - half;
-        if let Some(surplus) = bytes.len().checked_sub(room) {
-            self.cut += (self.tail.len() + surplus) as u64;
-            self.tail.clear();
-            self.tail.extend(&bytes[surplus..]);
-            return;
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(room)..]);
+        self.cut += bytes.len().saturating_sub(room) as u64;
+        // Moved once in a while, not with each line.
+        if self.tail.len() > 2 * room {
+            self.trim(room);
         }
-        let surplus = (self.tail.len() + bytes.len()).saturating_sub(room);
-        self.cut += surplus as u64;
+    }
+
+    fn trim(&mut self, room: usize) {
+        let surplus = self.tail.len().saturating_sub(room);
         self.tail.drain(..surplus);
-        self.tail.extend(bytes);
+        self.cut += surplus as u64;
     }
 
     fn into_text(mut self) -> String {
+        self.trim(self.limit - self.limit / 2);
         if self.cut == 0 {
             self.head.extend(&self.tail);
             self.tail.clear();
@@ -111,9 +114,8 @@ impl Kept {
                 _ => 0,
             });
         let head = printable(&self.head[..self.head.len() - torn]);
-        let tail = self.tail.make_contiguous();
-        let orphaned = tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
-        let tail = printable(&tail[orphaned..]);
+        let orphaned = self.tail.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count();
+        let tail = printable(&self.tail[orphaned..]);
         let head = &head[..head.floor_char_boundary(room)];
         let dropped = tail.ceil_char_boundary(tail.len().saturating_sub(room));
         let shown = head.len() + tail.len() - dropped;
@@ -134,9 +136,9 @@ mod tests {
     use super::*;
 
     fn kept(limit: usize, writes: &[&[u8]]) -> String {
-        let mut kept = Kept { limit, head: Vec::new(), tail: VecDeque::new(), cut: 0 };
+        let mut kept = Kept { limit, head: Vec::new(), tail: Vec::new(), cut: 0 };
         writes.iter().for_each(|bytes| kept.add(bytes));
-        assert!(kept.head.len() + kept.tail.len() <= limit);
+        assert!(kept.head.len() + kept.tail.len() <= 2 * limit);
         kept.into_text()
     }
 

@@ -1,7 +1,7 @@
 //! The connections of guardians.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     fmt,
     io::{self, ErrorKind, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
@@ -26,7 +26,7 @@ const CHUNK: usize = 64 << 10;
 /// All connections.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    table: HashMap<Connection, Peer>,
+    table: BTreeMap<Connection, Peer>,
     last: Connection,
 }
 
@@ -56,35 +56,18 @@ impl fmt::Debug for Retained {
 }
 
 impl Peers {
-    /// Takes a new connection, if it is of the same user or of root.
+    /// Takes the new connections of the same user or of root, and what they have written already.
     pub(super) fn accept(&mut self, poll: &mut Poll, listener: &UnixListener) -> io::Result<()> {
-        let (stream, _) = match listener.accept() {
-            Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
-                return Ok(());
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => self.admit(poll, stream)?,
+                Err(err) => match err.kind() {
+                    ErrorKind::WouldBlock => return Ok(()),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
+                    _ => return Err(err),
+                },
             }
-            other => other?,
-        };
-        let uid = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
-        if uid != geteuid() && !uid.is_root() {
-            tracing::warn!(%uid, "connection of another user turned away");
-            return Ok(());
         }
-        stream.set_nonblocking(true)?;
-        self.last += 1;
-        let token = poll.add(&stream, Watched::Peer(self.last))?;
-        let peer = Peer {
-            stream,
-            token,
-            incoming: Vec::new(),
-            begin: 0,
-            searched: 0,
-            outgoing: Vec::new(),
-            blocked: false,
-            offers: VecDeque::new(),
-            retained: None,
-        };
-        self.table.insert(self.last, peer);
-        Ok(())
     }
 
     /// Ends a connection; what stands unread or unsent in it is dropped.
@@ -99,14 +82,41 @@ impl Peers {
         self.table.get_mut(&connection)
     }
 
-    /// The connections that there are.
+    /// The connections that there are, newest first: a greeting must silence an older guardian before what
+    /// that one wrote is obeyed.
     pub(super) fn connections(&self) -> Vec<Connection> {
-        self.table.keys().copied().collect()
+        self.table.keys().rev().copied().collect()
     }
 
     /// Whether a request was read and not taken yet.
     pub(super) fn have_requests(&mut self) -> bool {
         self.table.values_mut().any(|peer| peer.line_end().is_some())
+    }
+
+    fn admit(&mut self, poll: &mut Poll, stream: UnixStream) -> io::Result<()> {
+        let uid = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
+        if uid != geteuid() && !uid.is_root() {
+            tracing::warn!(%uid, "connection of another user turned away");
+            return Ok(());
+        }
+        stream.set_nonblocking(true)?;
+        self.last += 1;
+        let token = poll.add(&stream, Watched::Peer(self.last))?;
+        let mut peer = Peer {
+            stream,
+            token,
+            incoming: Vec::new(),
+            begin: 0,
+            searched: 0,
+            outgoing: Vec::new(),
+            blocked: false,
+            offers: VecDeque::new(),
+            retained: None,
+        };
+        // If it has ended already, the next turn finds that out.
+        peer.read();
+        self.table.insert(self.last, peer);
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fs::File,
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -11,7 +12,7 @@ use nix::{
     errno::Errno,
     libc,
     sys::signal::{SigHandler, Signal},
-    unistd::{ForkResult, Pid},
+    unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout},
 };
 
 /// How a process ended.
@@ -126,4 +127,13 @@ pub(super) fn fork_into(body: impl FnOnce() -> i32) -> io::Result<Pid> {
 pub(super) fn ignore(signal: Signal) -> Result<(), Errno> {
     // SAFETY: SIG_IGN runs no code.
     unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map(drop)
+}
+
+/// Points the three standard files to nowhere.
+pub(super) fn silence() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
 }

@@ -178,7 +178,10 @@ fn a_newer_guardian_silences_the_older_one() {
     let mut world = World::greeted();
     let key = world.running(start(1));
     let effects = world.hello(2, 2);
-    assert!(matches!(effects[..], [Effect::Close(GUARDIAN), Effect::Send(2, Event::Hello(_))]), "{effects:?}");
+    assert!(
+        matches!(effects[..], [Effect::Close(GUARDIAN), Effect::Send(2, Event::Hello(_))]),
+        "{effects:?}"
+    );
     let effects = world.request(GUARDIAN, Request::Start(Box::new(start(7))));
     assert!(matches!(effects[..], [Effect::Close(GUARDIAN)]), "a stale start was obeyed: {effects:?}");
     let effects = world.hello(3, 1);
@@ -236,7 +239,10 @@ fn what_the_host_does_not_do_is_a_final_refusal() {
     let mut world = World::greeted();
     world.request(GUARDIAN, Request::Start(Box::new(start(1))));
     let effects = world.input(Input::NotForked(start(1).key(), Fault::Policy("not supported yet".into())));
-    assert!(matches!(&effects[..], [Effect::Record(it)] if it.ended_by == Some(EndedBy::Policy)), "{effects:?}");
+    assert!(
+        matches!(&effects[..], [Effect::Record(it)] if it.ended_by == Some(EndedBy::Policy)),
+        "{effects:?}"
+    );
 }
 
 #[test]

@@ -105,6 +105,8 @@ fn isolate(socket: &UnixStream, lock: &OwnedFd) -> io::Result<()> {
     }
     SigSet::empty().thread_set_mask()?;
     prctl::set_name(c"sisyphus-writer")?;
+    // The keeper of a detached start still has the standard error of whoever waits for it.
+    sys::silence()?;
     sys::close_all_but(&[socket.as_fd(), lock.as_fd()])?;
     Ok(())
 }
