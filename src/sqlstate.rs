@@ -36,8 +36,6 @@ pub const TOO_MANY_CONNECTIONS: &str = "53300";
 pub const READ_ONLY_TRANSACTION: &str = "25006";
 /// The server is stopping (57P01, 57P02), starting (57P03), or has ended an idle session (57P05).
 pub const SERVER_AWAY: [&str; 4] = ["57P01", "57P02", "57P03", "57P05"];
-/// The guardian is not known, or another one of its host has registered since.
-pub const GUARDIAN_UNKNOWN: &str = "SY401";
 
 /// Whether the schema lacks something that this program needs.
 pub fn is_missing_object(code: &str) -> bool {

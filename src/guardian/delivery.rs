@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::clock::Clock;
+use super::{clock::Clock, told};
 use crate::{
     db::{
         Api,
@@ -43,7 +43,6 @@ pub(super) fn finish(end: &RunResult, clock: &Clock, boot_id: &str) -> Option<Fi
         cpu_user: end.cpu_user,
         cpu_system: end.cpu_system,
         peak_memory: end.peak_memory,
-        pid: end.pid,
     })
 }
 
@@ -63,7 +62,7 @@ pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> R
             }
             Err(err) => match plainer(batch.remove(0), &err) {
                 Some(end) => batches.push(vec![end]),
-                None => tracing::error!(error = %err, "a result cannot be stored in any form"),
+                None => tracing::error!(error = told(&err), "a result cannot be stored in any form"),
             },
         }
     }

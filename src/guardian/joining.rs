@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{
     actor::{Guardian, Keeper, Member, Membership},
     clock::Boot,
@@ -12,6 +10,7 @@ use super::{
     pace::Pace,
     reporter::Command as ReporterCommand,
     ticker::{Command as TickerCommand, TickerEvent},
+    told,
 };
 use crate::{
     db::messages::{Registered, Registration},
@@ -31,7 +30,10 @@ impl Guardian {
             LinkEvent::Up { session, other_server } => self.connected(session, other_server),
             LinkEvent::Down(err) => return self.disconnected(err),
             LinkEvent::Woken { tick } => self.woken(tick),
-            LinkEvent::Registered(registered) => self.registered(*registered)?,
+            LinkEvent::Registered { registered, sent, received } => {
+                self.clock.sample(sent, received, registered.settings.now_us);
+                self.registered(*registered)?;
+            }
             LinkEvent::Claimed { claimed, sent, received } => self.claimed(*claimed, sent, received),
             LinkEvent::Superseded => self.superseded(),
             LinkEvent::Refused(err) => return self.refused(err),
@@ -60,9 +62,9 @@ impl Guardian {
 
     fn disconnected(&mut self, err: Error) -> Result<()> {
         if self.session.take().is_some() {
-            tracing::warn!(error = %err, "the database is away");
+            tracing::warn!(error = told(&err), "the database is away");
         } else {
-            tracing::debug!(error = %err, "the database is still away");
+            tracing::debug!(error = told(&err), "the database is still away");
         }
         self.handles.pool.drop_idle();
         match &mut self.membership {
@@ -92,7 +94,7 @@ impl Guardian {
         if self.options.once || never_right && !self.was_member {
             return Err(err);
         }
-        tracing::warn!(error = %err, hint = err.hint_text(), "the database refused");
+        tracing::warn!(error = told(&err), hint = err.hint_text(), "the database refused");
         if let Membership::Member(member) = &mut self.membership {
             member.pace.failed(now, CLAIM_AGAIN);
         } else {
@@ -149,7 +151,7 @@ impl Guardian {
         if self.options.once && self.leaving.is_none() {
             return Err(err);
         }
-        tracing::error!(error = %err, "the keeper is gone");
+        tracing::error!(error = told(&err), "the keeper is gone");
         self.keeper = Keeper::Away;
         self.problem = Some(format!("the keeper is gone: {err}"));
         self.release_waiting("the keeper of the host is gone");
@@ -252,7 +254,7 @@ impl Guardian {
 
     /// A pooled session found the database away: the link must not sit on a server that is.
     pub(super) fn pool_lost(&mut self, err: &Error) {
-        tracing::debug!(error = %err, at = ?Instant::now(), "a pooled session lost the database");
+        tracing::debug!(error = told(err), "a pooled session lost the database");
         self.handles.pool.drop_idle();
         let gone = err.code().is_some_and(|code| code == sqlstate::READ_ONLY_TRANSACTION);
         if gone {

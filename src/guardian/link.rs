@@ -37,7 +37,11 @@ pub(super) enum LinkEvent {
     Woken {
         tick: bool,
     },
-    Registered(Box<Registered>),
+    Registered {
+        registered: Box<Registered>,
+        sent: Boot,
+        received: Boot,
+    },
     Claimed {
         claimed: Box<Claimed>,
         sent: Boot,
@@ -164,11 +168,13 @@ impl Link {
     }
 
     async fn register(&mut self, session: &ControlSession, this: &Registration) -> Result<LinkEvent> {
+        let sent = Boot::now();
         let registered = session.api().register_guardian(this).await?;
+        let received = Boot::now();
         // Before the first claim, so that nothing falls between the two.
         session.api().listen(registered.host_id).await?;
         self.host_id = Some(registered.host_id);
-        Ok(LinkEvent::Registered(Box::new(registered)))
+        Ok(LinkEvent::Registered { registered: Box::new(registered), sent, received })
     }
 
     async fn claim(&self, session: &ControlSession, claim: &Claim) -> Result<LinkEvent> {

@@ -138,6 +138,11 @@ async fn tick_only(options: &Options, config: &tokio_postgres::Config) -> Result
     pool.get().await?.api().tick().await.map(drop)
 }
 
+/// An error with its causes, for the log.
+fn told(err: &Error) -> &(dyn std::error::Error + 'static) {
+    err
+}
+
 /// The tasks run for ever; one that ends has panicked.
 fn ended_early(ended: Result<(), JoinError>) -> Error {
     let error = Error::new(ErrorKind::Failed, "a part of the guardian has ended");

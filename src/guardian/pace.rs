@@ -7,6 +7,9 @@ use crate::db::messages::Settings;
 
 /// Slots that free one after the other are offered together, at the latest after this.
 const GATHER: Duration = Duration::from_millis(10);
+/// The successor of a run that has ended becomes claimable with the report of that end. It is claimed
+/// this much later, ahead of its time, even when it is due before the next heartbeat.
+const FOLLOW_UP: Duration = Duration::from_millis(250);
 /// A wake-up later than this means that the machine slept: what it knows is old.
 const OVERSLEPT: Duration = Duration::from_secs(1);
 
@@ -55,6 +58,11 @@ impl Pace {
     /// A claim is wanted as soon as the one in flight is answered.
     pub(super) fn want(&mut self) {
         self.wanted = true;
+    }
+
+    /// The database has heard of the end of runs.
+    pub(super) fn reported(&mut self, now: Boot) {
+        self.next_at = self.next_at.min(now + FOLLOW_UP);
     }
 
     pub(super) fn slot_freed(&mut self, now: Boot) {
@@ -137,7 +145,10 @@ mod tests {
     }
 
     fn pace() -> Pace {
-        Pace::new(&Settings { heartbeat: 5.0, lease_timeout: 30.0, claim_ahead: 10.0 }, second(100))
+        Pace::new(
+            &Settings { heartbeat: 5.0, lease_timeout: 30.0, claim_ahead: 10.0, now_us: 0 },
+            second(100),
+        )
     }
 
     #[test]

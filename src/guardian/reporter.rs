@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Input, backoff::Backoff, clock::Clock, delivery, outbox::Queue};
+use super::{Input, backoff::Backoff, clock::Clock, delivery, outbox::Queue, told};
 use crate::{
     db::{
         Pool,
@@ -200,7 +200,7 @@ impl Reporter {
             self.pool.drop_idle();
             self.tell(ReporterEvent::Away(err));
         } else {
-            tracing::warn!(error = %err, "a report was refused and is sent again");
+            tracing::warn!(error = told(&err), "a report was refused and is sent again");
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Input, backoff::Backoff};
+use super::{Input, backoff::Backoff, told};
 use crate::{
     db::Pool,
     error::{Error, ErrorKind},
@@ -99,7 +99,7 @@ impl Ticker {
                 if err.kind() == ErrorKind::Unreachable {
                     self.tell(TickerEvent::Away(err));
                 } else {
-                    tracing::warn!(error = %err, "tick failed");
+                    tracing::warn!(error = told(&err), "tick failed");
                 }
             }
         }
@@ -116,7 +116,7 @@ impl Ticker {
             self.maintain_at = Instant::now() + MAINTAIN_EVERY;
             // Another one may be at it, or a report holds what it would drop: there is always a next time.
             if let Err(err) = session.api().maintain().await {
-                tracing::debug!(error = %err, "maintain failed");
+                tracing::debug!(error = told(&err), "maintain failed");
             }
         }
         ticked

@@ -83,7 +83,9 @@ impl Guardian {
         self.clock.sample(sent, received, claimed.next.now_us);
         let now = DbTime(claimed.next.now_us);
         self.draining = claimed.next.state == "draining";
-        self.slots = claimed.next.slots.map_or(usize::from(self.options.slots), |n| n.max(0) as usize);
+        if let Some(slots) = claimed.next.slots {
+            self.slots = usize::try_from(slots).unwrap_or(0);
+        }
         let tick_in = Duration::try_from_secs_f64(claimed.next.tick_in).unwrap_or(Duration::ZERO);
         self.handles.ticker.send(TickerCommand::Within(tick_in));
         let due = claimed.runs.iter().filter(|run| run.starts_in <= 0.0).count();
@@ -288,6 +290,9 @@ impl Guardian {
 
     /// Only now, after the commit, may the keeper let go of the results.
     fn finished(&mut self, answers: &[(i64, Answer)]) {
+        if let Some(member) = self.member_mut() {
+            member.pace.reported(Boot::now());
+        }
         for (claim_no, answer) in answers {
             let Some(run) = self.runs.forget(*claim_no) else { continue };
             if matches!(answer, Answer::Refused | Answer::Superseded) {
