@@ -99,7 +99,7 @@ begin
                         where r.job_id = (t.j).job_id and r.target = t.target and r.nominal_at = t.fire
                           and r.origin = 'schedule')
        and not exists (select from sisyphus.attempt a
-                        where a.job_id = (t.j).job_id and a.nominal_at = t.fire and a.origin = 'schedule'
+                        where a.job = (t.j).name and a.nominal_at = t.fire and a.origin = 'schedule'
                           and a.recorded_at >= t.fire - s.plan_ahead - interval '1 min'
                           and a.state not in ('cancelled', 'skipped'))
      order by t.due_at, (t.j).job_id, t.target;

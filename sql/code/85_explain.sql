@@ -89,11 +89,6 @@ declare
     v_other record;
     v_last_tick_at timestamptz;
 begin
-    if p_run.attempt > 0 and p_run.wake_at > p_now then
-        return format('attempt %s follows %s', p_run.attempt + 1, sisyphus._ago(p_run.wake_at, p_now));
-    elsif p_run.wake_at > p_now then
-        return format('is looked at again %s', sisyphus._ago(p_run.wake_at, p_now));
-    end if;
     if p_run.exclusive then
         select r.run_id, r.state, h.name as host into v_other
           from sisyphus.run r
@@ -107,6 +102,11 @@ begin
             return format('blocked by run %s of the same job, which is %s%s', v_other.run_id, v_other.state,
                           coalesce(' on ' || v_other.host, ''));
         end if;
+    end if;
+    if p_run.attempt > 0 and p_run.wake_at > p_now then
+        return format('attempt %s follows %s', p_run.attempt + 1, sisyphus._ago(p_run.wake_at, p_now));
+    elsif p_run.wake_at > p_now and isfinite(p_run.wake_at) then
+        return format('is looked at again %s', sisyphus._ago(p_run.wake_at, p_now));
     end if;
     select p.last_tick_at into v_last_tick_at from sisyphus.planner p;
     if v_last_tick_at is null or v_last_tick_at < p_now - 2 * (select s.heartbeat from sisyphus.setting s) then

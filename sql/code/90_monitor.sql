@@ -227,9 +227,9 @@ select r.run_id,
   from sisyphus.run r
        left join sisyphus.job j on j.job_id = r.job_id
  where r.due_at < (select sisyphus._clock())
-   and (r.state = 'pending' or r.state = 'waiting' and r.wake_at < (select sisyphus._clock()))
+   and (r.state = 'pending' or r.state = 'waiting' and r.attempt = 0 and not r.in_order)
  order by r.due_at, r.run_id;
-comment on view sisyphus.overdue is 'Runs that are past their due time and that no host has claimed';
+comment on view sisyphus.overdue is 'Runs that are past their due time and that no host has claimed; without retries and runs that wait their turn';
 comment on column sisyphus.overdue.run_id is 'Run';
 comment on column sisyphus.overdue.job is 'Job; null: submitted without one';
 comment on column sisyphus.overdue.due_at is 'When it was due';
