@@ -61,8 +61,8 @@ def _as_server(program: str, *arguments: object) -> None:
 
 
 def _find(program: str) -> str:
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = shutil.which(program) or shutil.which(program, path=os.pathsep.join(map(str, places)))
+    places = [str(place) for pattern in ("lib/postgresql/*/bin", "pgsql-*/bin") for place in Path("/usr").glob(pattern)]
+    found = shutil.which(program) or shutil.which(program, path=os.pathsep.join(sorted(places, reverse=True)))
     if found is None:
         raise RuntimeError(f"{program} not found: install a PostgreSQL server, or name one in SISYPHUS_TEST_URL")
     return found
