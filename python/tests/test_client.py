@@ -161,6 +161,18 @@ def test_a_submitted_run_needs_no_job(client: Client, guardian: Guardian) -> Non
     assert (claim.run_id, claim.spec["argv"], claim.spec["max_runtime"]) == (run_id, ["/bin/echo", "hi"], 30)
 
 
+def test_a_submitted_run_belongs_to_who_submitted_it(client: Client, guardian: Guardian) -> None:
+    client.connection.execute("set role sisyphus_author")
+    ended, cancelled = client.submit("true"), client.submit("true", at=datetime(2100, 1, 1, tzinfo=UTC))
+    client.cancel(cancelled)
+    (claim,) = guardian.claim()
+    guardian.finish(claim, stdout="mine")
+    owners = {row.run_id: (row.owner, row.stdout) for row in client.history()}
+    assert owners == {ended: ("sisyphus_author", "mine"), cancelled: ("sisyphus_author", None)}
+    with pytest.raises(sisyphus.NotSupported):
+        client.rerun(ended)
+
+
 def test_what_is_submitted_in_a_rolled_back_transaction_never_runs(
     url: str, client: Client, guardian: Guardian
 ) -> None:

@@ -218,7 +218,8 @@ begin
                case when v.end_state = 'succeeded'
                     then coalesce(v.retain_success, v_retain_success)
                     else coalesce(v.retain_failure, v_retain_failure) end,
-               v.again is null, v.end_state, v.origin, v.job_name, v.owner, p.name, p_host,
+               v.again is null, v.end_state, v.origin, v.job_name,
+               coalesce(v.owner, (v.spec ->> 'owner')::name), p.name, p_host,
                sisyphus._end_reason(v.end_state, v.exit_code, v.signal,
                                     case when v.end_state = 'terminated' then coalesce(v.reason, v.why) else v.why end,
                                     v.max_runtime)
