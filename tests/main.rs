@@ -4,12 +4,15 @@
 
 mod support;
 
+mod claim;
 mod cli;
 mod cli_errors;
 mod config;
 mod dev_cluster;
 mod dev_house;
+mod finish;
 mod house;
 mod migrate;
 mod migrate_install;
+mod overlap;
 mod plan;

@@ -364,7 +364,8 @@ async fn jitter_is_the_same_each_time_and_within_its_bound() {
 #[tokio::test]
 async fn a_clock_that_jumped_back_loses_nothing_and_floods_nothing() {
     let play = Play::at("09:59:00").await;
-    play.exec("select sisyphus.schedule('hourly', '0 * * * *', 'true', timezone => 'UTC', ttl => '30 min')").await;
+    play.exec("select sisyphus.schedule('hourly', '0 * * * *', 'true', timezone => 'UTC', ttl => '30 min')")
+        .await;
     play.tick_at("09:59:50").await;
     // Three hours back: the occurrence that the wrong clock planned stands, the others follow in their time.
     play.set_time("06:59:00").await;

@@ -53,21 +53,44 @@ begin
             perform sisyphus._ask_holder(v_loser.live_id, 'replace', format('replaced by run %s', v_loser.run_id), p_now);
         end if;
     end loop;
-    -- A waiting retry gives way to the next occurrence.
-    perform sisyphus._end_unstarted(array_agg(o.run_id), 'cancelled',
-                                    array_agg('superseded by run ' || o.next_id), p_now)
-       from (select r.run_id, min(n.run_id) as next_id
-               from sisyphus.run r
-               join sisyphus.run n on n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id
-                and n.state in ('waiting', 'pending', 'claimed', 'running') and n.attempt = 0 and not n.in_order
-                and n.due_at <= p_now and n.due_at > r.due_at
-              where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and r.attempt > 0
-                and not r.in_order
-              group by r.run_id) o;
 end
 $$;
 comment on function sisyphus._settle_overlaps(bigint[], timestamptz) is
-    'Decides skip, queue and replace for due runs of exclusive jobs, and drops retries that the next occurrence supersedes';
+    'Decides skip, queue and replace for due runs of exclusive jobs';
+
+-- A waiting retry gives way to the next occurrence, though that one may have come and gone since the last pass.
+create or replace function sisyphus._supersede_retries(p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_late record;
+begin
+    for v_late in
+        select r.run_id, coalesce(
+                   (select min(n.run_id) from sisyphus.run n
+                     where n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id and n.attempt
+                           <= (n.state in ('claimed', 'running'))::integer
+                       and not n.in_order and n.due_at > r.due_at and n.due_at <= p_now),
+                   (select min(a.run_id) from sisyphus.attempt a
+                     where a.job_id = r.job_id and a.recorded_at >= r.due_at and a.attempt > 0 and a.run_id <> r.run_id
+                       and a.origin = 'schedule' and a.due_at > r.due_at and a.due_at <= p_now
+                       and (r.target = 0 or a.host = (select h.name from sisyphus.host h where h.host_id = r.target)))) as next_id
+          from sisyphus.run r
+         where r.state = 'waiting' and r.attempt > 0 and r.exclusive and not r.in_order
+    loop
+        if v_late.next_id is not null then
+            perform sisyphus._end_unstarted(array[v_late.run_id], 'cancelled',
+                                            array[format('superseded by run %s', v_late.next_id)], p_now);
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._supersede_retries(timestamptz) is
+    'Ends waiting retries whose job''s next occurrence is due: the row of their last attempt becomes final';
 
 -- What is claimed ahead and not yet due gives way to a run that is due (run_now, a late retry).
 create or replace function sisyphus._recall_early(p_job_ids bigint[], p_now timestamptz)
@@ -114,6 +137,13 @@ declare
     v_run_ids bigint[];
     v_ripe constant timestamptz := p_now + (sisyphus._setting()).claim_ahead;
 begin
+    -- A job that no tick has met yet: its row is made as the lock, the tick fills it in.
+    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
+    select j.job_id, 0, p_now, 'infinity'
+      from unnest(p_job_ids) j (job_id)
+     where not exists (select from sisyphus.job_state s where s.job_id = j.job_id)
+     order by j.job_id
+        on conflict do nothing;
     select array_agg(l.job_id) into v_job_ids
       from (select s.job_id from sisyphus.job_state s
              where s.job_id = any(p_job_ids) order by s.job_id for update skip locked) l;
@@ -121,6 +151,9 @@ begin
         return null;
     end if;
     -- Each statement from here on sees what was committed before the lock was had.
+    if exists (select from sisyphus.run r where r.state = 'waiting' and r.attempt > 0) then
+        perform sisyphus._supersede_retries(p_now);
+    end if;
     perform sisyphus._settle_overlaps(v_job_ids, p_now);
     perform sisyphus._recall_early(v_job_ids, p_now);
     with head as (

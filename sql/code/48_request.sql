@@ -104,8 +104,10 @@ begin
              where q.request_id = v_request.request_id
                and not exists (select from sisyphus.run r where r.run_id = v_request.run_id);
         elsif v_run.state in ('waiting', 'pending') then
-            perform sisyphus._end_unstarted(array[v_run.run_id], 'cancelled', array[v_request.reason], p_now);
-            delete from sisyphus.request q where q.request_id = v_request.request_id;
+            -- A KEY SHARE lock (assert_current) lets the look through and not the end.
+            if sisyphus._end_unstarted(array[v_run.run_id], 'cancelled', array[v_request.reason], p_now) = 1 then
+                delete from sisyphus.request q where q.request_id = v_request.request_id;
+            end if;
         else
             if v_request.action = 'terminate' then
                 perform sisyphus._ask_holder(v_run.run_id, 'terminate', v_request.reason, p_now);

@@ -56,11 +56,13 @@ comment on function sisyphus._heartbeat(bigint, integer, jsonb, interval, timest
 create or replace function sisyphus._share_ahead(
     p_lane_id bigint, p_guardian_id bigint, p_until timestamptz, p_now timestamptz)
 returns integer
-language sql
+language plpgsql
 stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return (
     with ahead as (
         select r.guardian_id
           from sisyphus.run r
@@ -73,7 +75,8 @@ as $$
                  join sisyphus.host h on h.host_id = g.host_id
                 where g.ended_at is null and g.lease_until > p_now and not g.periodic
                   and h.state = 'active' and p_lane_id = any(h.lanes))))
-           - (select count(*) from ahead where guardian_id = p_guardian_id))::integer;
+           - (select count(*) from ahead where guardian_id = p_guardian_id))::integer);
+end
 $$;
 comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamptz) is
     'How many runs of a lane that are not yet due a guardian may take now';

@@ -32,14 +32,16 @@ end
 $$;
 comment on function sisyphus._raise_floors() is 'Moves the floors of all lanes up to where every pending run has been claimed';
 
+-- plpgsql for its kept plan: the same in SQL is planned at each call.
 create or replace function sisyphus._next_tick(p_more boolean, p_now timestamptz)
 returns timestamptz
-language sql
+language plpgsql
 stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    select case when p_more then p_now else greatest(p_now + interval '5 ms', least(
+begin
+    return (select case when p_more then p_now else greatest(p_now + interval '5 ms', least(
         p_now + s.heartbeat,
         (select min(j.next_due_at) from sisyphus.job_state j) - s.claim_ahead,
         -- A run that is looked at when or after it is due: an overlap to decide, a retry. Others meet a claim in time.
@@ -49,7 +51,8 @@ as $$
         (select r.expires_at from sisyphus.run r
           where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at > p_now
           order by r.expires_at limit 1))) end
-      from sisyphus.setting s;
+      from sisyphus.setting s);
+end
 $$;
 comment on function sisyphus._next_tick(boolean, timestamptz) is 'When the next tick has something to do; at most a heartbeat away';
 
@@ -96,6 +99,7 @@ begin
     v_more := sisyphus._reap(v_planner.last_tick_at, v_now) >= 100 or v_more;
     v_more := sisyphus._plan(v_now - v_planner.last_tick_at > v_setting.lease_timeout, v_now) >= 1000 or v_more;
     v_more := sisyphus._expire(v_now, 1000) >= 1000 or v_more;
+    perform sisyphus._supersede_retries(v_now);
     v_more := sisyphus._promote(v_now) >= 1000 or v_more;
     for v_lane in
         select f.lane_id from sisyphus.lane_floor f

@@ -477,6 +477,8 @@ create index run_guardian_id_idx on sisyphus.run (guardian_id) where guardian_id
 comment on index sisyphus.run_guardian_id_idx is 'claim_job(), register_guardian(), _reap(): runs that a guardian holds';
 create index run_job_id_idx on sisyphus.run (job_id, run_id);
 comment on index sisyphus.run_job_id_idx is '_apply_requests(), finish_job(): live runs of a job';
+create index run_retry_idx on sisyphus.run (job_id) where state = 'waiting' and attempt > 0;
+comment on index sisyphus.run_retry_idx is '_supersede_retries(): retries that wait';
 create unique index run_dedup_key on sisyphus.run (job_id, dedup_key) where dedup_key is not null;
 comment on index sisyphus.run_dedup_key is 'run_now(dedup_key): one unfinished run a key';
 comment on table sisyphus.run is 'Live runs, one row each; ended attempts stand in table attempt';

@@ -1,0 +1,277 @@
+//! Results: each reaches the history once, and says what happened.
+
+use crate::support::{Play, assert_error};
+
+async fn job(more: &str) -> (Play, i64) {
+    let play = Play::at("07:00:00").await;
+    play.exec(&format!("select sisyphus.schedule('job', null, 'true' {more})")).await;
+    let guardian = play.guardian("web1", 5).await;
+    play.run_now("job").await;
+    (play, guardian)
+}
+
+#[tokio::test]
+async fn a_repeated_result_is_already_there() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+    assert_eq!(play.finish(guardian, &claim, 0).await, "already");
+    assert_eq!(play.told().await, ["job 07:00:00 #1 succeeded: exit code 0"]);
+}
+
+#[tokio::test]
+async fn an_unknown_run_and_a_lost_claim_are_refused() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    let mut other = claim.clone();
+    other.claim_no += 100;
+    assert_eq!(play.finish(guardian, &other, 0).await, "refused");
+    other.run_id += 100;
+    assert_eq!(play.finish(guardian, &other, 0).await, "refused");
+    assert_eq!(play.live().await, ["job 07:00:00 claimed"]);
+}
+
+#[tokio::test]
+async fn a_locked_run_is_busy_and_delays_no_other() {
+    let (play, guardian) = job(", overlap => 'allow'").await;
+    play.run_now("job").await;
+    let claims = play.claim(guardian, 5).await;
+    let mut holder = play.db.client().await;
+    let open = holder.transaction().await.unwrap();
+    open.execute("select from sisyphus.run where run_id = $1 for key share", &[&claims[0].run_id])
+        .await
+        .unwrap();
+    play.exec("set lock_timeout = '2 s'").await;
+    let runs: Vec<i64> = claims.iter().map(|claim| claim.run_id).collect();
+    let numbers: Vec<i64> = claims.iter().map(|claim| claim.claim_no).collect();
+    let rows = play
+        .client
+        .query(
+            "select answer from sisyphus.finish_job($1, $2, $3, exit_codes => '{0,0}')",
+            &[&guardian, &runs, &numbers],
+        )
+        .await
+        .unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(), ["busy", "accepted"]);
+    open.rollback().await.unwrap();
+    assert_eq!(play.finish(guardian, &claims[0], 0).await, "accepted");
+}
+
+#[tokio::test]
+async fn a_failure_is_retried_with_growing_delays_and_the_last_attempt_is_final() {
+    let (play, guardian) =
+        job(", retries => 3, retry_delay => '10 s', retry_backoff => 3, retry_max_delay => '40 s'").await;
+    for (time, next) in [
+        ("07:00:00", "07:00:09"),
+        ("07:00:10", "07:00:39"),
+        ("07:00:40", "07:01:19"),
+        ("07:01:20", "07:10:00"),
+    ] {
+        play.pass_until(time).await;
+        let claim = play.claim_one(guardian).await;
+        play.finish(guardian, &claim, 7).await;
+        play.pass_until(next).await;
+        assert!(play.claim(guardian, 1).await.is_empty(), "not before its time");
+    }
+    assert_eq!(
+        play.told().await,
+        [
+            "job 07:00:00 #1+ failed: exit code 7; attempt 2 of 4 follows in 10 s",
+            "job 07:00:00 #2+ failed: exit code 7; attempt 3 of 4 follows in 30 s",
+            "job 07:00:00 #3+ failed: exit code 7; attempt 4 of 4 follows in 40 s",
+            "job 07:00:00 #4 failed: exit code 7; attempt 4 of 4",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn exit_codes_mean_what_the_job_says() {
+    let (play, guardian) =
+        job(", success_exit_codes => '{0,3}', no_retry_exit_codes => '{4}', retries => 1").await;
+    for (exit_code, expected) in [(3, "succeeded: exit code 3"), (4, "failed: exit code 4")] {
+        let claim = play.claim_one(guardian).await;
+        play.finish(guardian, &claim, exit_code).await;
+        assert!(play.live().await.is_empty());
+        let last = play.told().await.pop().unwrap();
+        assert!(last.ends_with(expected), "{last}");
+        play.run_now("job").await;
+    }
+}
+
+#[tokio::test]
+async fn what_ended_a_process_decides_its_state() {
+    let (play, guardian) = job(", max_runtime => '10 min', overlap => 'allow'").await;
+    for (ended_by, expected) in [
+        ("timeout", "timed_out: ran longer than max_runtime (10 min)"),
+        ("terminate", "terminated: because"),
+        ("spawn", "failed: because"),
+        ("policy", "refused: because"),
+        ("fence", "lost: because"),
+        ("keeper", "lost: because"),
+    ] {
+        let claim = play.claim_one(guardian).await;
+        assert_eq!(play.finish_by(guardian, &claim, ended_by, "because").await, "accepted");
+        let last = play.told().await.pop().unwrap();
+        assert!(last.ends_with(expected), "{last}");
+        play.run_now("job").await;
+    }
+    let started: i64 = play
+        .value("select count(started_at) from sisyphus.attempt where state in ('refused', 'failed')", &[])
+        .await;
+    assert_eq!(started, 0, "what could not be started has no start");
+}
+
+#[tokio::test]
+async fn a_signal_has_its_name() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    play.client
+        .execute(
+            "select sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], signals => '{9}')",
+            &[&guardian, &claim.run_id, &claim.claim_no],
+        )
+        .await
+        .unwrap();
+    assert_eq!(play.told().await, ["job 07:00:00 #1 failed: killed by signal KILL"]);
+}
+
+#[tokio::test]
+async fn times_are_kept_in_order_and_out_of_the_future() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    play.set_time("07:00:10").await;
+    play.client
+        .execute(
+            "select sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], exit_codes => '{0}',
+                 started_at => '{1999-01-01 00:00+00}', finished_at => '{2099-01-01 00:00+00}')",
+            &[&guardian, &claim.run_id, &claim.claim_no],
+        )
+        .await
+        .unwrap();
+    let told: String = play
+        .value(
+            "select format('%s %s %s', claimed_at = started_at, finished_at = sisyphus._clock(), finished_at >= started_at)
+               from sisyphus.attempt",
+            &[],
+        )
+        .await;
+    assert_eq!(told, "t t t");
+}
+
+#[tokio::test]
+async fn a_silent_host_loses_its_runs_and_a_late_result_corrects_the_row() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+    }
+    assert_eq!(play.told().await, ["job 07:00:00 #1 lost: host \"web1\" was not heard of for 30 s"]);
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 0).await, "accepted");
+    assert_eq!(play.finish(back, &claim, 0).await, "already");
+    assert_eq!(
+        play.told().await,
+        ["job 07:00:00 #1 succeeded: exit code 0 (reported late: host \"web1\" was not heard of for 30 s)"]
+    );
+}
+
+#[tokio::test]
+async fn a_lost_run_is_retried_when_asked_for_and_the_late_result_is_kept_beside() {
+    let (play, guardian) = job(", retries => 1, retry_on_lost => true, retry_delay => '0 s'").await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    let other = play.guardian("web2", 5).await;
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+        play.claim(other, 0).await;
+    }
+    let again = play.claim_one(other).await;
+    assert_eq!((again.run_id, again.attempt), (claim.run_id, 2));
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 0).await, "superseded");
+    assert_eq!(play.finish(other, &again, 0).await, "accepted");
+    let kept: String = play
+        .value("select format('%s %s %s', state, late_state, late_exit_code) from sisyphus.attempt where attempt = 1", &[])
+        .await;
+    assert_eq!(kept, "lost succeeded 0");
+}
+
+#[tokio::test]
+async fn nobody_is_lost_because_the_database_was_away() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    play.tick_at("07:00:04").await;
+    play.tick_at("08:00:00").await;
+    assert_eq!(play.live().await, ["job 07:00:00 running"]);
+    assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+}
+
+#[tokio::test]
+async fn a_new_guardian_takes_over_what_the_keeper_holds() {
+    let (play, first) = job(", overlap => 'allow'").await;
+    play.run_now("job").await;
+    let claims = play.claim(first, 5).await;
+    play.start(first, &claims[0]).await;
+    let held =
+        serde_json::json!([{"run_id": claims[0].run_id, "claim_no": claims[0].claim_no, "ended": false}]);
+    let row = play
+        .client
+        .query_one(
+            "select guardian_id, owned from sisyphus.register_guardian('web1', 5, host_key => md5('web1')::uuid,
+                 keepers => array[md5('keeperweb1')::uuid], held => $1)",
+            &[&held],
+        )
+        .await
+        .unwrap();
+    let second: i64 = row.get(0);
+    assert_eq!(row.get::<_, serde_json::Value>(1), held);
+    // The keeper lives and never had the other one: it goes back and is claimed anew.
+    let again = play.claim_one(second).await;
+    assert_eq!((again.run_id, again.attempt), (claims[1].run_id, 1));
+    assert_eq!(play.finish(second, &claims[0], 0).await, "accepted");
+    assert_error(
+        play.client.query("select * from sisyphus.finish_job($1, '{1}', '{1}')", &[&first]).await,
+        "SY401",
+        "has ended: superseded",
+        "register_guardian()",
+    );
+}
+
+#[tokio::test]
+async fn what_a_dead_keeper_had_is_lost_at_once() {
+    let (play, first) = job("").await;
+    let claim = play.claim_one(first).await;
+    play.start(first, &claim).await;
+    play.client
+        .execute("select sisyphus.register_guardian('web1', 5, host_key => md5('web1')::uuid, keepers => array[md5('new')::uuid])", &[])
+        .await
+        .unwrap();
+    assert_eq!(play.told().await, ["job 07:00:00 #1 lost: the keeper of host \"web1\" no longer has it"]);
+}
+
+#[tokio::test]
+async fn a_due_claim_of_a_dead_keeper_may_have_started() {
+    let (play, first) = job("").await;
+    play.claim_one(first).await;
+    play.client
+        .execute("select sisyphus.register_guardian('web1', 5, host_key => md5('web1')::uuid, keepers => array[md5('new')::uuid])", &[])
+        .await
+        .unwrap();
+    assert_eq!(
+        play.told().await,
+        ["job 07:00:00 #1 lost: the keeper of host \"web1\" no longer has it (may have started)"]
+    );
+}
+
+#[tokio::test]
+async fn results_without_their_claims_are_refused_whole() {
+    let (play, guardian) = job("").await;
+    assert_error(
+        play.client.query("select * from sisyphus.finish_job($1, '{1,2}', '{1}')", &[&guardian]).await,
+        "22023",
+        "differ in length",
+        "one claim_no for each run_id",
+    );
+}
