@@ -8,6 +8,7 @@ mod claim;
 mod cli;
 mod cli_errors;
 mod config;
+mod dev;
 mod dev_cluster;
 mod dev_house;
 mod finish;

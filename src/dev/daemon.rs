@@ -64,8 +64,10 @@ impl Daemon {
             command.env(LOG_VARIABLE, filter);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        let path = state.with_extension("log");
+        // That of an earlier start would be taken for this one's.
+        fs::remove_file(&path).ok();
         if log == Log::File {
-            let path = cluster.dir().join(format!("{host}.log"));
             command.stderr(File::create(path).map_err(|err| cannot_start(host, err))?);
         }
         // A Ctrl-C in the terminal is for this process alone: it ends the guardian when the jobs have ended.
@@ -88,8 +90,15 @@ impl Daemon {
             Ok(status) => status.to_string(),
             Err(err) => err.to_string(),
         };
-        Error::new(ErrorKind::Failed, format!("the guardian of {} ended by itself ({status})", self.host))
-            .hint("its log says why: on stderr, or <host>.log in the data directory")
+        let error = Error::new(
+            ErrorKind::Failed,
+            format!("the guardian of {} ended by itself ({status})", self.host),
+        );
+        let log = self.state.with_extension("log");
+        match fs::read_to_string(&log) {
+            Ok(text) => error.source(tail(&text)).hint(format!("all of its log is in {}", log.display())),
+            Err(_) => error.hint("its log is above"),
+        }
     }
 
     /// Ends the guardian, then waits until its keeper has left.
@@ -152,6 +161,11 @@ fn end_stray(state: &Path) -> Result<()> {
         std::thread::sleep(GLANCE);
     }
     Ok(())
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(3)..].join("\n")
 }
 
 fn cannot_start(host: &str, err: std::io::Error) -> Error {
