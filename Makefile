@@ -7,19 +7,19 @@ VENV    := $(TARGET)/venv
 PYTEST  := $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-install test-python bench-smoke \
+.PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-python bench-smoke \
         test-matrix bench bench-calendar stop-test-server build need-server
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: need-server build ## shows eight jobs on two hosts, on a private PostgreSQL, in half a minute
+demo: need-server build ## shows nine jobs on two hosts, on a private PostgreSQL, in half a minute
 	@$(BINARY) dev --demo
 
 # One at a time and in this order, whatever -j says: the cheap checks fail first.
 test: ## everything that CI runs
 	@scripts/need postgres pgbench plpgsql_check venv
-	@for step in fmt-check clippy doc python-lint test-install test-rust test-python bench-smoke; do \
+	@for step in fmt-check clippy doc python-lint test-rust test-python bench-smoke; do \
 	    echo "== $$step"; $(MAKE) --no-print-directory $$step || { scripts/stop-test-server; exit 1; }; \
 	done; scripts/stop-test-server; echo "== all passed"
 
@@ -40,9 +40,6 @@ doc:
 
 test-rust: need-server ## the Rust tests alone, on a server of their own
 	scripts/run-tests
-
-test-install: need-server build ## the schema by psql alone, compared with what migrate makes
-	scripts/test-install
 
 python-lint: $(PYTEST)
 	$(VENV)/bin/ruff check python
