@@ -1,4 +1,5 @@
--- What the history must say when the demo is over, a row a job.
+-- What the history must say when the demo is over, a row a job. On a machine that is busy otherwise an occurrence
+-- may come too late (expired) or meet the one before it (skipped): that is as it should be, a failure is not.
 with seen as materialized (
     select h.job, h.run_id, h.attempt, h.state, h.is_final, h.host, h.exit_code, h.signal, h.stdout, h.result, h.reason
       from sisyphus.history h
@@ -9,16 +10,18 @@ select e.job, e.wanted, coalesce(e.ok, false) as ok,
                 'nothing') as seen
   from (values
       ('backup', 'two dumps or more, none failed',
-          (select count(*) >= 2 and bool_and(s.state = 'succeeded') and bool_and(s.stdout like '%demo.dump%')
+          (select count(*) filter (where s.state = 'succeeded' and s.stdout like '%demo.dump%') >= 2
+                  and bool_and(s.state in ('succeeded', 'expired', 'skipped'))
              from seen s where s.job = 'backup')),
-      ('disk-space', 'on each host three times or more, with a result',
-          (select count(*) filter (where s.host = 'web1') >= 3 and count(*) filter (where s.host = 'web2') >= 3
-                  and bool_and(s.state = 'succeeded') and bool_and((s.result ->> 'used_kb')::bigint > 0)
+      ('disk-space', 'on each host three times or more, with a result, none failed',
+          (select count(*) filter (where s.host = 'web1' and s.result ->> 'used_kb' > '0') >= 3
+                  and count(*) filter (where s.host = 'web2' and s.result ->> 'used_kb' > '0') >= 3
+                  and bool_and(s.state in ('succeeded', 'expired', 'skipped'))
              from seen s where s.job = 'disk-space')),
       ('rotate-logs', 'five runs or more, the log rotated once or more, none failed',
           (select count(*) filter (where s.state = 'succeeded') >= 5
                   and count(*) filter (where s.stdout like 'rotated by web%') >= 1
-                  and bool_and(s.state in ('succeeded', 'skipped'))
+                  and bool_and(s.state in ('succeeded', 'expired', 'skipped'))
              from seen s where s.job = 'rotate-logs')),
       ('upload', 'two failed attempts, then success',
           (select pg_catalog.array_agg(s.state order by s.attempt) = '{failed,failed,succeeded}'
@@ -31,7 +34,7 @@ select e.job, e.wanted, coalesce(e.ok, false) as ok,
              from seen s where s.job = 'runaway')),
       ('mirror', 'two runs or more, the occurrences in between skipped',
           (select count(*) filter (where s.state = 'succeeded') >= 2 and count(*) filter (where s.state = 'skipped') >= 2
-                  and bool_and(s.state in ('succeeded', 'skipped'))
+                  and bool_and(s.state in ('succeeded', 'expired', 'skipped'))
              from seen s where s.job = 'mirror')),
       ('training', 'expired, never started',
           (select count(*) >= 1 and bool_and(s.state = 'expired' and s.attempt = 0 and s.host is null)

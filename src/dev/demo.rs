@@ -37,14 +37,13 @@ const OVERVIEW_COLUMNS: [Column; 9] = [
     Column::duration("p95_seconds").titled("p95"),
     Column::when("next_due_at").titled("next"),
 ];
-const HISTORY_COLUMNS: [Column; 9] = [
+const HISTORY_COLUMNS: [Column; 8] = [
     Column::number("run_id").titled("run"),
-    Column::number("attempt"),
+    Column::number("attempt").titled("try"),
     Column::text("job"),
     Column::text("host"),
     Column::text("state"),
     Column::duration("lateness_seconds").titled("late"),
-    Column::duration("duration_seconds").titled("took"),
     Column::text("reason"),
     Column::text("output"),
 ];

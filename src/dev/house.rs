@@ -209,10 +209,11 @@ async fn open(cluster: &Cluster, database: &str) -> Result<Session> {
 async fn make_database(cluster: &Cluster, database: &'static str, fresh: bool) -> Result<()> {
     let session = open(cluster, "postgres").await?;
     let named = |text: &str| text.replace("{database}", database);
-    if fresh {
+    let there = !session.rows(DATABASE_EXISTS, &[&database]).await?.objects.is_empty();
+    if there && fresh {
         session.run_script(&named(DROP_DATABASE)).await?;
     }
-    if session.rows(DATABASE_EXISTS, &[&database]).await?.objects.is_empty() {
+    if !there || fresh {
         session.run_script(&named(CREATE_DATABASE)).await?;
     }
     Ok(())

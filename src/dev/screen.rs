@@ -18,7 +18,7 @@ const COLUMNS: [Column; 7] = [
     Column::text("job"),
     Column::text("schedule"),
     Column::text("running_on"),
-    Column::number("attempts"),
+    Column::number("attempts").titled("ended"),
     Column::number("succeeded"),
     Column::text("otherwise"),
     Column::when("next_due_at").titled("next"),
