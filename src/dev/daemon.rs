@@ -13,6 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
+    net::UnixStream,
     process::{Child, Command},
     time::timeout,
 };
@@ -101,7 +102,7 @@ impl Daemon {
         }
     }
 
-    /// Ends the guardian, then waits until its keeper has left.
+    /// Ends the guardian, then its keeper.
     pub(super) async fn stop(mut self) -> Result<()> {
         if let Some(pid) = self.child.id() {
             // Ended since: then there is nobody to signal.
@@ -114,18 +115,7 @@ impl Daemon {
                 format!("the guardian of {} had to be killed", self.host),
             ));
         }
-        let state = StateDirectory::open(&self.state)?;
-        let begun = Instant::now();
-        while state.keeper_is_alive()? {
-            if begun.elapsed() > PATIENCE {
-                return Err(Error::new(
-                    ErrorKind::Drained,
-                    format!("the keeper of {} has not left", self.host),
-                )
-                .hint("its jobs still run; the next `sisyphus dev` takes them over"));
-            }
-            tokio::time::sleep(GLANCE).await;
-        }
+        end_keeper(&self.host, &StateDirectory::open(&self.state)?).await?;
         fs::remove_file(self.state.with_extension("pid")).ok();
         Ok(())
     }
@@ -135,6 +125,24 @@ impl Daemon {
         let path = cluster.dir().join(format!("{}.pid", self.host));
         fs::write(path, pid).map_err(|err| cannot_start(&self.host, err))
     }
+}
+
+/// Left alone, an idle keeper would wait a minute for another guardian.
+async fn end_keeper(host: &str, state: &StateDirectory) -> Result<()> {
+    if let Ok(socket) = UnixStream::connect(state.socket()).await
+        && let Ok(Some(pid)) = socket.peer_cred().map(|listener| listener.pid())
+    {
+        kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+    }
+    let begun = Instant::now();
+    while state.keeper_is_alive()? {
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::new(ErrorKind::Drained, format!("the keeper of {host} has not left"))
+                .hint("its jobs are ending; the next `sisyphus dev` takes it over"));
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+    Ok(())
 }
 
 /// Ends the guardian that a killed `sisyphus dev` left behind. Its keeper and jobs go on, as after any
