@@ -136,6 +136,18 @@ def test_a_failure_stands_among_the_failures_until_it_is_rerun(client: Client, g
     assert [claim.run_id for claim in guardian.claim()] == [again]
 
 
+def test_history_is_read_from_an_instant_on(client: Client, guardian: Guardian) -> None:
+    client.schedule("a", None, "true", overlap="allow")
+    runs = [client.run_now("a")[0], client.run_now("a")[0]]
+    for claim in guardian.claim():
+        guardian.finish(claim)
+    rows = client.history(job="a", limit=1)
+    assert [row.run_id for row in rows] == runs[1:]
+    assert [row.run_id for row in client.history(job="a", since=rows[0].recorded_at)] == runs[1:]
+    with pytest.raises(ValueError, match="since has no time zone"):
+        client.history(since=datetime(2030, 1, 1))
+
+
 def test_a_dedup_key_finds_the_unfinished_run(client: Client) -> None:
     client.schedule("a", None, "true")
     first = client.run_now("a", dedup_key="k")

@@ -24,6 +24,7 @@ from sisyphus.models import (
     Setting,
     Upcoming,
 )
+from sisyphus.options import Moment
 
 _POLL_FIRST, _POLL_LAST = 0.05, 1.0
 
@@ -59,11 +60,20 @@ class AsyncViews(AsyncSession):
         host: str | None = None,
         state: RunState | None = None,
         is_final: bool | None = None,
+        since: Moment | None = None,
         limit: int = 100,
     ) -> list[Attempt]:
-        """Finished attempts, the latest first."""
+        """Finished attempts, the latest first. Where the history is long, `run_id`, `job` or `since` makes it quick."""
         return await self._view(
-            Attempt, "history", run_id=run_id, job=job, host=host, state=state, is_final=is_final, limit=limit
+            Attempt,
+            "history",
+            run_id=run_id,
+            job=job,
+            host=host,
+            state=state,
+            is_final=is_final,
+            since=since,
+            limit=limit,
         )
 
     async def failures(

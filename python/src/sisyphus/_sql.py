@@ -83,8 +83,8 @@ _ORDER = {
     "running": "started_at nulls last, run_id",
     "upcoming": "due_at, job, host",
     "overdue": "due_at, run_id",
-    "history": "finished_at desc, run_id desc, attempt desc",
-    "failures": "finished_at desc, run_id desc, attempt desc",
+    "history": "recorded_at desc, run_id desc, attempt desc",
+    "failures": "recorded_at desc, run_id desc, attempt desc",
     "fleet": "host",
     "queue_depth": "pool",
     "settings": "name",
@@ -107,9 +107,12 @@ def call(function: str, arguments: Mapping[str, object], row: type[Any] | None =
 
 def view(name: str, row: type[Any], /, **equal: object) -> Statement:
     """The statement that reads a view into rows of the dataclass `row`, and its parameters: columns that must equal
-    a value, where None is any, and `limit`, how many rows at most."""
-    parameters = {n: v for n, v in equal.items() if v is not None}
-    where = " and ".join(f"{n} = %({n})s" for n in parameters if n != "limit")
+    a value, where None is any; `since`, when a row was recorded at the earliest; `limit`, how many rows at most."""
+    parameters = {n: _adapt(n, "", v) for n, v in equal.items() if v is not None}
+    conditions = {n: f"{n} = %({n})s" for n in parameters if n != "limit"}
+    if "since" in parameters:
+        conditions["since"] = "recorded_at >= %(since)s::timestamptz"
+    where = " and ".join(conditions.values())
     text = f"select {_columns(row)} from sisyphus.{name}{where and ' where ' + where} order by {_ORDER[name]}"
     return f"{text} limit %(limit)s" if "limit" in parameters else text, parameters
 
