@@ -13,6 +13,7 @@ mod dev_cluster;
 mod dev_house;
 mod finish;
 mod house;
+mod keeper;
 mod migrate;
 mod migrate_install;
 mod overlap;

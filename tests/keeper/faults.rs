@@ -1,0 +1,218 @@
+//! What is left when a guardian, a keeper or a disk fails.
+
+use std::{io::Write, os::unix::net::UnixStream, path::PathBuf};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::json;
+use sisyphus::keeper::protocol::{GuardianHello, PROTOCOL, Request};
+
+use super::{Host, SOON, gone, is_alive, number_in, order};
+use crate::support::wait_until;
+
+#[tokio::test]
+async fn a_run_outlives_its_guardian_and_is_taken_over() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let file = host.root().join("go");
+    let command = format!("echo before; until [ -e {} ]; do sleep 0.005; done; echo after", file.display());
+    let running = guardian.start(1, json!({"command": command})).await;
+    let ended = guardian.start(2, json!({"argv": ["true"]})).await;
+    let pid = guardian.started(running).await.pid;
+    guardian.event().await;
+    // Gone without a word, its result not acknowledged.
+    drop(guardian);
+
+    let mut guardian = host.guardian(2).await;
+    let mut held: Vec<_> =
+        guardian.list().await.into_iter().map(|run| (run.key, run.pid, run.ended)).collect();
+    held.sort_unstable();
+    assert_eq!(held, [(running, Some(pid), false), (ended, None, true)]);
+    std::fs::write(file, "").unwrap();
+    assert_eq!(guardian.result(running).await.stdout, "before\nafter\n");
+    assert_eq!(guardian.result(ended).await.exit_code, Some(0));
+    assert!(guardian.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_in_a_dead_guardians_socket_is_never_executed() {
+    let (host, guardian) = Host::with_guardian().await;
+    drop(guardian);
+    let witness = host.root().join("witness");
+    let start = order(17, json!({"command": format!("touch {}", witness.display())}));
+    let hello = |epoch| Request::Hello(GuardianHello { protocol: PROTOCOL, epoch });
+    let speak = |requests: &[Request]| {
+        let mut socket = UnixStream::connect(host.directory.socket()).unwrap();
+        for request in requests {
+            writeln!(socket, "{}", serde_json::to_string(request).unwrap()).unwrap();
+        }
+        socket
+    };
+    // The keeper is busy elsewhere while one guardian writes and dies and the next one comes.
+    host.signal(Signal::SIGSTOP);
+    drop(speak(&[hello(2), Request::Start(Box::new(start.clone()))]));
+    let _next = speak(&[hello(3)]);
+    host.signal(Signal::SIGCONT);
+
+    let mut guardian = host.guardian(4).await;
+    assert!(guardian.list().await.is_empty());
+    // A later one of the same age comes through, so the earlier one would have.
+    guardian.run(18, json!({"argv": ["true"]})).await;
+    assert!(!witness.exists());
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_request_ends_its_connection_only() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let mut socket = UnixStream::connect(host.directory.socket()).unwrap();
+    socket.write_all(b"GET / HTTP/1.1\n\n").unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut socket, &mut said).unwrap();
+    assert_eq!(said, "");
+    assert_eq!(guardian.run(1, json!({"argv": ["true"]})).await.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn a_killed_keeper_leaves_nothing_running_and_no_result_lost() {
+    let (mut host, mut guardian) = Host::with_guardian().await;
+    let files: Vec<PathBuf> =
+        ["group", "session", "left"].iter().map(|name| host.root().join(name)).collect();
+    let hidden = format!(
+        "(setsid sh -c 'echo $$ > {}; exec sleep 1000' &); echo $$ > {}; exec sleep 1000",
+        files[1].display(),
+        files[0].display()
+    );
+    let live = guardian.start(1, json!({"command": hidden})).await;
+    let live_pids = [number_in(files[0].clone()).await, number_in(files[1].clone()).await];
+    let leave = format!("setsid sleep 1000 & echo $! > {}", files[2].display());
+    let left = guardian.start(2, json!({"command": leave, "leftovers": "leave"})).await;
+    let left_pid = number_in(files[2].clone()).await;
+    while guardian.results.is_empty() {
+        guardian.event().await;
+    }
+    host.crash();
+    wait_until("the writer has let go of the lock", SOON, async || {
+        if host.directory.keeper_is_alive().unwrap() { Err("held".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    assert!(is_alive(live_pids[1]), "nobody has ended it yet");
+
+    host.start_keeper();
+    let mut guardian = host.guardian(2).await;
+    // The new keeper has swept before it listens.
+    assert!(live_pids.iter().all(|pid| !is_alive(*pid)));
+    assert!(is_alive(left_pid), "its run had ended, and it was to be left");
+    kill(Pid::from_raw(left_pid), Signal::SIGKILL).unwrap();
+    assert_eq!(
+        guardian.list().await.iter().map(|run| (run.key, run.ended)).collect::<Vec<_>>(),
+        [(left, true)]
+    );
+    assert_eq!(guardian.result(left).await.exit_code, Some(0));
+    assert_ne!(live, left);
+}
+
+#[tokio::test]
+async fn the_first_process_dies_with_its_keeper() {
+    let (mut host, mut guardian) = Host::with_guardian().await;
+    let key = guardian.start(1, json!({"argv": ["sleep", "1000"]})).await;
+    let pid = guardian.started(key).await.pid;
+    host.crash();
+    gone(pid).await;
+}
+
+#[tokio::test]
+async fn a_torn_log_loses_nothing_but_the_torn_line() {
+    let (mut host, mut guardian) = Host::with_guardian().await;
+    let mut keys = Vec::new();
+    for run_id in 1..=3 {
+        keys.push(guardian.start(run_id, json!({"command": format!("echo {run_id}")})).await);
+    }
+    while guardian.results.len() < 3 {
+        guardian.event().await;
+    }
+    guardian.send(Request::Ack(keys[1])).await;
+    guardian.list().await;
+    host.signal(Signal::SIGTERM);
+    host.keeper_ended();
+    let results = host.directory.path().join("results");
+    let segment = std::fs::read_dir(&results).unwrap().next().unwrap().unwrap().path();
+    let text = std::fs::read_to_string(&segment).unwrap();
+    let first = text.lines().next().unwrap();
+    let torn =
+        format!("{text}garbage\n{}\n{}", first.replace("echo", "ohce").replace('1', "9"), &first[..99]);
+    std::fs::write(&segment, torn).unwrap();
+
+    host.start_keeper();
+    let mut guardian = host.guardian(2).await;
+    assert_eq!(guardian.result(keys[0]).await.stdout, "1\n");
+    assert_eq!(guardian.result(keys[2]).await.stdout, "3\n");
+    assert!(guardian.list().await.is_empty(), "an acknowledged one, or a damaged one, came back");
+    // What was acknowledged a short time ago can be had again, after a failover that has lost it.
+    guardian.send(Request::Offer {}).await;
+    while guardian.results.len() < 3 {
+        guardian.event().await;
+    }
+    assert_eq!(guardian.results[&keys[1]].stdout, "2\n");
+}
+
+#[tokio::test]
+async fn a_writer_that_dies_is_replaced() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let pid = host.keeper_pid();
+    let first = guardian.start(1, json!({"argv": ["true"]})).await;
+    while guardian.results.is_empty() {
+        guardian.event().await;
+    }
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let writer: i32 = children.trim().parse().unwrap();
+    kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
+    gone(writer).await;
+    let second = guardian.start(2, json!({"argv": ["true"]})).await;
+    while guardian.results.len() < 2 {
+        guardian.event().await;
+    }
+    wait_until("both results are on disk", SOON, async || {
+        let files = std::fs::read_dir(host.directory.path().join("results")).unwrap();
+        let text: String =
+            files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect();
+        let stored = |run_id| text.contains(&format!("\"run_id\":{run_id}"));
+        if stored(1) && stored(2) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    for key in [first, second] {
+        assert_eq!(guardian.result(key).await.exit_code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_room_gives_the_run_back() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let runs = host.directory.path().join("runs");
+    std::fs::remove_dir(&runs).unwrap();
+    let key = guardian.start(1, json!({"argv": ["true"]})).await;
+    let refused = guardian.refused(key).await;
+    assert!(refused.reason.contains("cannot make the run's directory"), "{}", refused.reason);
+    std::fs::create_dir(&runs).unwrap();
+    assert_eq!(guardian.run(1, json!({"argv": ["true"]})).await.exit_code, Some(0));
+}
+
+#[tokio::test]
+async fn a_guardian_that_does_not_read_loses_nothing() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let mut keys = Vec::new();
+    for run_id in 1..=60 {
+        keys.push(guardian.start(run_id, json!({"command": "head -c 60000 /dev/zero | tr '\\0' x"})).await);
+    }
+    // More than socket and window hold is waiting before the first is read.
+    wait_until("all are stored", SOON, async || {
+        let files = std::fs::read_dir(host.directory.path().join("results")).unwrap();
+        let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        if bytes > 60 * 60_000 { Ok(()) } else { Err(format!("{bytes} bytes")) }
+    })
+    .await;
+    for key in keys {
+        assert_eq!(guardian.result(key).await.stdout.len(), 60_000);
+    }
+    assert!(guardian.list().await.is_empty());
+}
