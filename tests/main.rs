@@ -4,6 +4,9 @@
 
 mod support;
 
+mod catalogue;
+mod catalogue_plans;
+mod catalogue_snapshot;
 mod claim;
 mod cli;
 mod cli_errors;
@@ -11,6 +14,7 @@ mod config;
 mod dev;
 mod dev_cluster;
 mod dev_house;
+mod explain;
 mod finish;
 mod house;
 mod keeper;
@@ -18,3 +22,7 @@ mod migrate;
 mod migrate_install;
 mod overlap;
 mod plan;
+mod reference;
+mod retention;
+mod roles;
+mod views;

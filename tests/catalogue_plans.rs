@@ -1,0 +1,121 @@
+//! Plans of the hot statements, as the functions themselves run them, on tables of a realistic shape.
+
+use crate::support::{self, TestClient};
+
+/// 20,000 runs of 1,000 jobs in each state that waits, three hosts, a history of 50,000 rows.
+const REALISTIC: &str = "
+    set role sisyphus_owner;
+    select sisyphus._ensure_partitions(clock_timestamp());
+    insert into sisyphus.host (name, slots, lanes, registered_at)
+    select 'web' || n, 8, array[p.pool_id], now() from generate_series(1, 3) n, sisyphus.pool p;
+    update sisyphus.host set lanes = lanes || host_id;
+    insert into sisyphus.guardian (host_id, role_name, registered_at, seen_at, lease_until)
+    select host_id, session_user, now(), now(), now() + '1 h' from sisyphus.host;
+    insert into sisyphus.job (name, owner, timezone, anchor_at, command, pool_id, overlap)
+    select 'job' || n, session_user, 'UTC', now(), 'true', p.pool_id, 'allow'
+      from generate_series(1, 1000) n, sisyphus.pool p;
+    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
+    select job_id, 1, now(), now() + '1 h' from sisyphus.job;
+    insert into sisyphus.run (job_id, lane_id, ready_no, due_at, nominal_at, job_version, exclusive, state, origin)
+    select j.job_id, j.pool_id, nextval('sisyphus.ready_no_seq'), now() - '1 min'::interval, now(), 1, false, 'pending', 'run_many'
+      from sisyphus.job j, generate_series(1, 20);
+    insert into sisyphus.run (job_id, lane_id, wake_at, due_at, nominal_at, job_version, exclusive, state, origin)
+    select j.job_id, j.pool_id, now() + '1 h', now() + '1 h', now(), 1, false, 'waiting', 'run_many'
+      from sisyphus.job j, generate_series(1, 20);
+    insert into sisyphus.lane_floor (lane_id, priority)
+    select pool_id, 0 from sisyphus.pool on conflict do nothing;
+    insert into sisyphus.attempt (run_id, job_id, due_at, nominal_at, started_at, finished_at, recorded_at, attempt,
+                                  job_version, retention_days, is_final, state, origin, job, owner, pool, host, reason)
+    select nextval('sisyphus.run_id_seq'), j.job_id, now(), now(), now(), now(), now(), 1,
+           1, 30, true, case n when 7 then 'failed' else 'succeeded' end, 'schedule', j.name, j.owner, 'default', 'web1', 'exit code 0'
+      from sisyphus.job j, generate_series(1, 50) n;
+    reset role;
+    analyze sisyphus.run, sisyphus.job, sisyphus.job_state, sisyphus.attempt, sisyphus.guardian, sisyphus.host;";
+
+/// The plan of every statement that a query runs, inside functions too; none when the server lacks auto_explain.
+async fn plans_of(client: &mut TestClient, query: &str) -> Option<String> {
+    if let Err(err) = client.batch_execute("load 'auto_explain'").await {
+        eprintln!("SKIPPED: auto_explain is not installed: {err}");
+        return None;
+    }
+    client.notices();
+    let armed = "set enable_seqscan = off; set auto_explain.log_min_duration = 0;
+                 set auto_explain.log_nested_statements = on; set auto_explain.log_level = notice;";
+    client.batch_execute(armed).await.unwrap();
+    client.batch_execute(query).await.unwrap_or_else(|err| panic!("{query}: {err:?}"));
+    client.batch_execute("reset auto_explain.log_min_duration").await.unwrap();
+    Some(client.notices().join("\n"))
+}
+
+#[track_caller]
+fn assert_no_seq_scan(plans: &str, tables: &[&str]) {
+    for table in tables {
+        let scan = format!("Seq Scan on {table} ");
+        let found = plans.split("Query Text:").find(|plan| plan.contains(&scan));
+        assert!(found.is_none(), "a sequential scan of {table}:\n{}", found.unwrap_or_default());
+    }
+}
+
+#[tokio::test]
+async fn a_claim_reads_its_lane_by_the_claim_index() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    let claim =
+        "select count(*) from sisyphus.claim_job(1, max_runs => 20, slots_free => 8, holding => '{}')";
+    let Some(plans) = plans_of(&mut client, claim).await else { return };
+    assert!(plans.contains("Index Scan using run_claim_idx on run"), "{plans}");
+    assert!(plans.contains("ready_no > "), "the floor is no part of the index condition:\n{plans}");
+    assert_no_seq_scan(&plans, &["run", "job", "request", "attempt"]);
+}
+
+#[tokio::test]
+async fn a_result_finds_its_run_and_looks_at_no_history() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    let claim = "create temp table claimed as
+                 select run_id, claim_no from sisyphus.claim_job(1, max_runs => 20, slots_free => 20) where kind = 'run'";
+    client.batch_execute(claim).await.unwrap();
+    let finish =
+        "select count(*) from (select array_agg(run_id) as r, array_agg(claim_no) as c from claimed) x,
+                  lateral sisyphus.finish_job(1, x.r, x.c, array_fill(0, array[cardinality(x.r)]))";
+    let Some(plans) = plans_of(&mut client, finish).await else { return };
+    assert!(plans.contains("run_pkey on run"), "{plans}");
+    assert_no_seq_scan(&plans, &["run", "job"]);
+    assert!(
+        !plans.contains("Scan on attempt_"),
+        "results that are on time need no look at the history:\n{plans}"
+    );
+}
+
+#[tokio::test]
+async fn a_tick_with_nothing_to_do_reads_no_table_through() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    client.batch_execute("select sisyphus.tick()").await.unwrap();
+    client.batch_execute("update sisyphus.planner set next_tick_at = '-infinity'").await.unwrap();
+    let Some(plans) = plans_of(&mut client, "select sisyphus.tick()").await else { return };
+    assert_no_seq_scan(&plans, &["run", "job", "job_state", "attempt"]);
+}
+
+#[tokio::test]
+async fn the_views_read_the_history_by_index() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    for (query, index) in [
+        (
+            "select * from sisyphus.history where job = 'job7' order by recorded_at desc limit 5",
+            "job_recorded_at_idx",
+        ),
+        ("select * from sisyphus.history where run_id = 7", "run_id_idx"),
+        ("select * from sisyphus.history order by run_id desc limit 5", "run_id_idx"),
+        ("select * from sisyphus.failures", "recorded_at_idx"),
+        ("select * from sisyphus.overview where job = 'job7'", "job_recorded_at_idx"),
+    ] {
+        let Some(plans) = plans_of(&mut client, query).await else { return };
+        assert!(plans.contains(index), "{query} does not use {index}:\n{plans}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Why a run has not started and what became of an occurrence, in a sentence.
+
+use crate::support::{Play, assert_error};
+
+async fn explain_run(play: &Play, run_id: i64) -> String {
+    play.value("select sisyphus.explain_run($1)", &[&run_id]).await
+}
+
+async fn explain(play: &Play, job: &str, due_at: &str) -> String {
+    play.value(
+        "select sisyphus.explain($1, ('2026-03-02 ' || $2::text || '+00')::timestamptz)",
+        &[&job, &due_at],
+    )
+    .await
+}
+
+#[track_caller]
+fn assert_told(told: &str, part: &str) {
+    assert!(told.contains(part), "{told:?} should contain {part:?}");
+}
+
+/// A job on demand in pool `web`, one run of which is pending.
+async fn a_pending_run() -> (Play, i64) {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.create_pool('web', array['web1', 'web2'])").await;
+    play.exec("select sisyphus.schedule('report', null, 'true', pool => 'web', timezone => 'UTC')").await;
+    let run_id = play.run_now("report").await;
+    play.tick().await;
+    (play, run_id)
+}
+
+#[tokio::test]
+async fn no_active_host() {
+    let (play, run_id) = a_pending_run().await;
+    assert_told(&explain_run(&play, run_id).await, "no active host in pool \"web\"");
+    play.guardian("web1", 1).await;
+    play.guardian("web2", 1).await;
+    play.exec("select sisyphus.drain_host('web1'); update sisyphus.guardian set lease_until = seen_at where guardian_id = 2").await;
+    assert_told(
+        &explain_run(&play, run_id).await,
+        "no active host in pool \"web\": web1 is draining, web2 is lost",
+    );
+    play.exec("select sisyphus.activate_host('web1')").await;
+    assert_told(&explain_run(&play, run_id).await, "a host of pool \"web\" takes it at its next claim");
+    play.set_time("07:00:01").await;
+    let why: String = play.value("select why from sisyphus.overdue where run_id = $1", &[&run_id]).await;
+    assert_eq!(format!("pending: {why}"), explain_run(&play, run_id).await);
+}
+
+#[tokio::test]
+async fn every_slot_is_busy() {
+    let (play, first) = a_pending_run().await;
+    let guardian = play.guardian("web1", 1).await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    play.exec("select sisyphus.schedule('other', null, 'true', pool => 'web', timezone => 'UTC')").await;
+    let second = play.run_now("other").await;
+    play.tick().await;
+    assert_told(
+        &explain_run(&play, second).await,
+        &format!("every slot of pool \"web\" is busy: run {first} of report on web1"),
+    );
+    assert_told(&explain_run(&play, first).await, "running on web1; started 0 ms ago");
+}
+
+#[tokio::test]
+async fn blocked_by_another_run() {
+    let (play, first) = a_pending_run().await;
+    play.exec("select sisyphus.alter_job('report', overlap => 'queue')").await;
+    let guardian = play.guardian("web1", 1).await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    let second = play.run_now("report").await;
+    play.tick().await;
+    assert_told(
+        &explain_run(&play, second).await,
+        &format!("waiting: blocked by run {first} of the same job, which is running on web1"),
+    );
+}
+
+#[tokio::test]
+async fn not_yet_due_suspended_retried_and_ended() {
+    let (play, run_id) = a_pending_run().await;
+    let guardian = play.guardian("web1", 1).await;
+    play.exec("select sisyphus.alter_job('report', retries => 1, retry_delay => '10 min')").await;
+    let later: i64 = play.value("select sisyphus.run_now('report', at => '2026-03-02 08:00+00')", &[]).await;
+    assert_told(&explain_run(&play, later).await, "not yet due: due in 60 min, at 2026-03-02T08:00:00Z");
+    let claim = play.claim_one(guardian).await;
+    play.finish(guardian, &claim, 1).await;
+    assert_told(&explain_run(&play, run_id).await, "waiting: attempt 2 follows in 10 min");
+    play.exec("select sisyphus.suspend('report', reason => 'holidays')").await;
+    assert_told(&explain_run(&play, later).await, "job \"report\" was suspended 0 ms ago: holidays");
+    play.exec("select sisyphus.resume('report'); select sisyphus.unschedule('report')").await;
+    play.tick().await;
+    assert_told(&explain_run(&play, later).await, "cancelled at 2026-03-02T07:00:00Z: ");
+}
+
+#[tokio::test]
+async fn an_unknown_run_is_an_error() {
+    let play = Play::at("07:00:00").await;
+    let result = play.client.query("select sisyphus.explain_run(4711)", &[]).await;
+    assert_error(result, "42704", "run 4711 does not exist", "retention");
+}
+
+#[tokio::test]
+async fn what_became_of_an_occurrence() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 * * * *', 'true', timezone => 'UTC', starts_at => '2026-03-02 06:30+00',
+                                       ends_at => '2026-03-02 10:00+00')").await;
+    let guardian = play.guardian("web1", 1).await;
+    assert_told(&explain(&play, "report", "07:00:00").await, "not yet due: due in 60 s, planned 15 s before");
+    play.pass_until("07:00:00").await;
+    assert_told(
+        &explain(&play, "report", "07:00:00").await,
+        "run 1 pending: a host of pool \"default\" takes it",
+    );
+    let claim = play.claim_one(guardian).await;
+    play.finish(guardian, &claim, 0).await;
+    assert_told(
+        &explain(&play, "report", "07:00:00").await,
+        "run 1 succeeded on web1 at 2026-03-02T07:00:00Z: exit code 0",
+    );
+    assert_told(
+        &explain(&play, "report", "07:10:00").await,
+        "not an occurrence of \"0 * * * *\" in UTC; the next one after it is 2026-03-02T08:00:00Z",
+    );
+    assert_told(&explain(&play, "report", "06:00:00").await, "before the job starts");
+    assert_told(&explain(&play, "report", "10:00:00").await, "not before the job ends");
+    play.exec("select sisyphus.suspend('report', reason => 'holidays')").await;
+    assert_told(&explain(&play, "report", "08:00:00").await, "left out: job \"report\" was suspended");
+    play.pass_until("08:00:10").await;
+    play.exec("select sisyphus.resume('report')").await;
+    play.pass_until("08:00:20").await;
+    let told = explain(&play, "report", "08:00:00").await;
+    assert_told(&told, "skipped");
+    assert_told(&told, "suspended");
+}
+
+#[tokio::test]
+async fn an_unknown_or_deleted_job() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('report', '@daily', 'true', timezone => 'UTC')").await;
+    let result = play.client.query("select sisyphus.explain('repotr', now())", &[]).await;
+    assert_error(result, "42704", "job \"repotr\" does not exist", "Did you mean \"report\"?");
+    play.exec("select sisyphus.unschedule('report')").await;
+    play.tick().await;
+    assert_told(
+        &explain(&play, "report", "09:00:00").await,
+        "job \"report\" was unscheduled at 2026-03-02T07:00:00Z",
+    );
+}

@@ -1,0 +1,228 @@
+//! Partitions of the history: there before they are needed, dropped when they are old, never in the way.
+
+use std::time::Duration;
+
+use crate::support::{self, Play, TestDb, wait_until};
+
+/// Names of the partitions that hold rows, in order.
+const PARTITIONS: &str = "select c.relname::text from pg_class c
+     where c.relnamespace = 'sisyphus'::regnamespace and c.relispartition and c.relkind = 'r' order by 1";
+
+async fn ensure(play: &Play, moment: &str) -> i32 {
+    play.value("select sisyphus._ensure_partitions($1::text::timestamptz)", &[&moment]).await
+}
+
+/// A row of the history, recorded at a moment, in a class.
+async fn record(play: &Play, moment: &str, class: i32) {
+    let insert =
+        "insert into sisyphus.attempt (run_id, job_id, due_at, nominal_at, finished_at, recorded_at, attempt,
+                      job_version, retention_days, is_final, state, origin, reason)
+                  select 1, 0, at, at, at, at, 1, 1, $2, true, 'succeeded', 'submit', 'exit code 0'
+                    from (select $1::text::timestamptz as at) x";
+    play.client
+        .execute(insert, &[&moment, &class])
+        .await
+        .unwrap_or_else(|err| panic!("{moment} {class}: {err:?}"));
+}
+
+/// Calls `maintain()` and tells what came of it: `attempt_1_20260301 dropped`.
+async fn maintain(db: &TestDb) -> Vec<String> {
+    let client = db.client().await;
+    let rows = client.query("select relation, outcome from sisyphus.maintain()", &[]).await.unwrap();
+    rows.iter().map(|row| format!("{} {}", row.get::<_, &str>(0), row.get::<_, &str>(1))).collect()
+}
+
+#[tokio::test]
+async fn days_weeks_and_months_are_there_seven_days_ahead() {
+    let play = Play::at("07:00:00").await;
+    // A Tuesday, whose week and month both end within the seven days.
+    ensure(&play, "2026-12-29 23:59:59+00").await;
+    let names = play.lines(PARTITIONS).await;
+    assert_eq!(
+        names,
+        [
+            "attempt_0_202612",
+            "attempt_0_202701",
+            "attempt_1_20261229",
+            "attempt_1_20261230",
+            "attempt_1_20261231",
+            "attempt_1_20270101",
+            "attempt_1_20270102",
+            "attempt_1_20270103",
+            "attempt_1_20270104",
+            "attempt_1_20270105",
+            "attempt_30_2026w53",
+            "attempt_30_2027w01",
+            "attempt_400_202612",
+            "attempt_400_202701",
+            "attempt_7_20261229",
+            "attempt_7_20261230",
+            "attempt_7_20261231",
+            "attempt_7_20270101",
+            "attempt_7_20270102",
+            "attempt_7_20270103",
+            "attempt_7_20270104",
+            "attempt_7_20270105",
+            "attempt_90_2026w53",
+            "attempt_90_2027w01",
+        ]
+    );
+    for class in [1, 7, 30, 90, 400, 0] {
+        record(&play, "2026-12-29 00:00+00", class).await;
+        record(&play, "2027-01-05 23:59:59.999+00", class).await;
+    }
+    assert_eq!(ensure(&play, "2026-12-29 12:00+00").await, 0);
+}
+
+#[tokio::test]
+async fn bounds_are_utc_whatever_the_session_says() {
+    let play = Play::at("07:00:00").await;
+    play.exec("set timezone = 'Pacific/Apia'; set datestyle = 'German'; set intervalstyle = 'iso_8601'")
+        .await;
+    ensure(&play, "2026-03-02 23:30+00").await;
+    play.exec("reset timezone; reset datestyle").await;
+    let bounds = play
+        .lines("select pg_get_expr(relpartbound, oid) from pg_class where relname in ('attempt_1_20260302', 'attempt_30_2026w10')
+                 order by relname")
+        .await;
+    assert_eq!(
+        bounds,
+        [
+            "FOR VALUES FROM ('2026-03-02 00:00:00+00') TO ('2026-03-03 00:00:00+00')",
+            "FOR VALUES FROM ('2026-03-02 00:00:00+00') TO ('2026-03-09 00:00:00+00')",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_slept_for_a_year_records_at_once() {
+    let play = Play::at("07:00:00").await;
+    play.tick().await;
+    play.set_time("2027-03-02 07:00+00").await;
+    play.tick().await;
+    record(&play, "2027-03-02 07:00+00", 30).await;
+}
+
+#[tokio::test]
+async fn a_partition_is_attached_behind_no_reader() {
+    let play = Play::at("07:00:00").await;
+    ensure(&play, "2026-03-02 07:00+00").await;
+    let reader = play.db.client().await;
+    reader.batch_execute("begin; select count(*) from sisyphus.history").await.unwrap();
+    play.exec("set lock_timeout = '2 s'").await;
+    assert!(ensure(&play, "2026-05-04 07:00+00").await > 0);
+    record(&play, "2026-05-04 07:00+00", 30).await;
+}
+
+#[tokio::test]
+async fn two_sessions_that_miss_the_same_partitions_make_them_once() {
+    let play = Play::at("07:00:00").await;
+    play.exec("begin").await;
+    assert!(ensure(&play, "2026-03-02 07:00+00").await > 0);
+    let other = play.db.client().await;
+    let waiting = tokio::spawn(async move {
+        let made: i32 = other
+            .query_one("select sisyphus._ensure_partitions('2026-03-02 07:00+00')", &[])
+            .await
+            .unwrap()
+            .get(0);
+        made
+    });
+    wait_until("the other session waits", Duration::from_secs(10), async || {
+        let blocked: i64 = play
+            .value("select count(*) from pg_locks where not granted and relation = 'sisyphus.attempt_0'::regclass", &[])
+            .await;
+        if blocked > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+    })
+    .await;
+    play.exec("commit").await;
+    assert_eq!(waiting.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn maintain_drops_what_is_wholly_older_than_its_class() {
+    let play = Play::at("07:00:00").await;
+    for moment in ["2025-01-15 00:00+00", "2025-12-01 00:00+00", "2026-02-01 00:00+00", "2026-03-02 00:00+00"]
+    {
+        ensure(&play, moment).await;
+    }
+    maintain(&play.db).await;
+    let left = play.lines(PARTITIONS).await;
+    let oldest = |class: &str| {
+        let prefix = format!("attempt_{class}_");
+        left.iter().find(|name| name.starts_with(&prefix)).cloned().unwrap_or_default()
+    };
+    // It is Monday 2 March 2026: yesterday's rows of class 1 may be kept until tonight.
+    assert_eq!(oldest("1"), "attempt_1_20260302");
+    assert_eq!(oldest("7"), "attempt_7_20260302");
+    assert_eq!(oldest("30"), "attempt_30_2026w05");
+    assert_eq!(oldest("90"), "attempt_90_2025w49");
+    assert_eq!(oldest("400"), "attempt_400_202501");
+    assert_eq!(oldest("0"), "attempt_0_202501");
+    play.set_time("2036-03-02 07:00+00").await;
+    maintain(&play.db).await;
+    let old = play.lines(PARTITIONS).await;
+    assert!(old.contains(&"attempt_0_202501".to_owned()), "class 0 is for ever: {old:?}");
+    assert!(!old.iter().any(|name| name.starts_with("attempt_400_2026")), "{old:?}");
+}
+
+#[tokio::test]
+async fn maintain_leaves_a_busy_class_for_the_next_time() {
+    let play = Play::at("07:00:00").await;
+    ensure(&play, "2026-01-01 00:00+00").await;
+    let reader = play.db.client().await;
+    reader.batch_execute("begin; select count(*) from sisyphus.attempt_7").await.unwrap();
+    let told = maintain(&play.db).await;
+    assert!(told.contains(&"attempt_7_20260101 busy".to_owned()), "{told:?}");
+    assert!(told.contains(&"attempt_1_20260101 dropped".to_owned()), "{told:?}");
+    reader.batch_execute("commit").await.unwrap();
+    let told = maintain(&play.db).await;
+    assert!(told.contains(&"attempt_7_20260101 dropped".to_owned()), "{told:?}");
+}
+
+#[tokio::test]
+async fn maintain_forgets_guardians_of_last_week_that_were_followed() {
+    let play = Play::at("07:00:00").await;
+    for _ in 0..3 {
+        play.guardian("web1", 1).await;
+    }
+    play.guardian("web2", 1).await;
+    play.exec("update sisyphus.guardian set ended_at = '2026-02-20', ended_as = 'stopped'").await;
+    maintain(&play.db).await;
+    let left = play
+        .lines("select h.name from sisyphus.guardian g join sisyphus.host h using (host_id) order by 1")
+        .await;
+    assert_eq!(left, ["web1", "web2"], "the last one of each host stays");
+    assert_eq!(
+        play.lines("select host from sisyphus.fleet where state = 'stopped' order by 1").await,
+        ["web1", "web2"]
+    );
+}
+
+#[tokio::test]
+async fn a_retention_is_rounded_up_to_a_class() {
+    let db = support::db().await;
+    let client = db.client().await;
+    for (retention, class) in [
+        ("1 s", 1),
+        ("1 day", 1),
+        ("25 h", 7),
+        ("7 days", 7),
+        ("8 days", 30),
+        ("1 month", 30),
+        ("31 days", 90),
+        ("90 days", 90),
+        ("91 days", 400),
+        ("1 year", 400),
+        ("400 days", 400),
+        ("401 days", 0),
+        ("10 years", 0),
+    ] {
+        let found: i32 = client
+            .query_one("select sisyphus._retention_class($1::text::interval)", &[&retention])
+            .await
+            .unwrap()
+            .get(0);
+        assert_eq!(found, class, "{retention}");
+    }
+}
