@@ -186,12 +186,12 @@ begin
       from sisyphus.host h
            join sisyphus.fleet f on f.host = h.name
      where h.host_id = p_run.host_id;
-    return format('%s on %s', p_run.state, v_host)
+    return format(case p_run.state when 'claimed' then 'claimed by %s' else 'running on %s' end, v_host)
         || case when v_host_state in ('unreachable', 'lost', 'stopped') then format(', which is %s', v_host_state) else '' end
         || case when p_run.state = 'claimed' and p_run.due_at > p_now
                 then format('; starts %s', sisyphus._ago(p_run.due_at, p_now))
                 when p_run.state = 'claimed'
-                then format('; claimed %s, no start reported yet', sisyphus._ago(p_run.claimed_at, p_now))
+                then format(' %s; no start reported yet', sisyphus._ago(p_run.claimed_at, p_now))
                 else format('; started %s', sisyphus._ago(p_run.started_at, p_now)) end
         || case when p_run.attempt > 1 then format('; attempt %s', p_run.attempt) else '' end
         || case when p_run.paused_at is not null then format('; paused %s', sisyphus._ago(p_run.paused_at, p_now)) else '' end

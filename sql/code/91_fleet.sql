@@ -83,12 +83,12 @@ select v.name,
   from sisyphus.setting s
        cross join lateral (
            values ('default_timezone', s.default_timezone, 'time zone', 'UTC'),
-                  ('heartbeat', s.heartbeat::text, 'interval', '5 s'),
-                  ('lease_timeout', s.lease_timeout::text, 'interval', '30 s'),
-                  ('claim_ahead', s.claim_ahead::text, 'interval', '10 s'),
-                  ('plan_ahead', s.plan_ahead::text, 'interval', '15 s'),
-                  ('retention_success', s.retention_success::text, 'interval', '30 days'),
-                  ('retention_failure', s.retention_failure::text, 'interval', '90 days'),
+                  ('heartbeat', s.heartbeat::text, 'interval', (interval '5 s')::text),
+                  ('lease_timeout', s.lease_timeout::text, 'interval', (interval '30 s')::text),
+                  ('claim_ahead', s.claim_ahead::text, 'interval', (interval '10 s')::text),
+                  ('plan_ahead', s.plan_ahead::text, 'interval', (interval '15 s')::text),
+                  ('retention_success', s.retention_success::text, 'interval', (interval '30 days')::text),
+                  ('retention_failure', s.retention_failure::text, 'interval', (interval '90 days')::text),
                   ('output_limit', s.output_limit::text, 'bytes', '65536')) v (name, value, unit, standard)
        join pg_catalog.pg_attribute a
          on a.attrelid = 'sisyphus.setting'::pg_catalog.regclass and a.attname = v.name;
