@@ -1238,7 +1238,7 @@ CREATE VIEW sisyphus.settings AS
     v.standard AS "default",
     col_description(('sisyphus.setting'::regclass)::oid, (a.attnum)::integer) AS description
    FROM ((sisyphus.setting s
-     CROSS JOIN LATERAL ( VALUES ('default_timezone'::text,s.default_timezone,'time zone'::text,'UTC'::text), ('heartbeat'::text,(s.heartbeat)::text,'interval'::text,'5 s'::text), ('lease_timeout'::text,(s.lease_timeout)::text,'interval'::text,'30 s'::text), ('claim_ahead'::text,(s.claim_ahead)::text,'interval'::text,'10 s'::text), ('plan_ahead'::text,(s.plan_ahead)::text,'interval'::text,'15 s'::text), ('retention_success'::text,(s.retention_success)::text,'interval'::text,'30 days'::text), ('retention_failure'::text,(s.retention_failure)::text,'interval'::text,'90 days'::text), ('output_limit'::text,(s.output_limit)::text,'bytes'::text,'65536'::text)) v(name, value, unit, standard))
+     CROSS JOIN LATERAL ( VALUES ('default_timezone'::text,s.default_timezone,'time zone'::text,'UTC'::text), ('heartbeat'::text,(s.heartbeat)::text,'interval'::text,('00:00:05'::interval)::text), ('lease_timeout'::text,(s.lease_timeout)::text,'interval'::text,('00:00:30'::interval)::text), ('claim_ahead'::text,(s.claim_ahead)::text,'interval'::text,('00:00:10'::interval)::text), ('plan_ahead'::text,(s.plan_ahead)::text,'interval'::text,('00:00:15'::interval)::text), ('retention_success'::text,(s.retention_success)::text,'interval'::text,('30 days'::interval)::text), ('retention_failure'::text,(s.retention_failure)::text,'interval'::text,('90 days'::interval)::text), ('output_limit'::text,(s.output_limit)::text,'bytes'::text,'65536'::text)) v(name, value, unit, standard))
      JOIN pg_attribute a ON (((a.attrelid = ('sisyphus.setting'::regclass)::oid) AND (a.attname = v.name))));
 
 CREATE VIEW sisyphus.upcoming AS
@@ -1403,6 +1403,8 @@ CREATE INDEX run_expires_at_idx ON sisyphus.run USING btree (expires_at) WHERE (
 CREATE INDEX run_guardian_id_idx ON sisyphus.run USING btree (guardian_id) WHERE (guardian_id IS NOT NULL);
 
 CREATE INDEX run_job_id_idx ON sisyphus.run USING btree (job_id, run_id);
+
+CREATE INDEX run_retry_idx ON sisyphus.run USING btree (job_id) WHERE ((state = 'waiting'::text) AND (attempt > 0));
 
 CREATE INDEX run_wake_at_idx ON sisyphus.run USING btree (wake_at) WHERE (state = 'waiting'::text);
 
