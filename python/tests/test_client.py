@@ -105,9 +105,9 @@ def test_suspend_all_and_resume_all_take_a_pool(client: Client) -> None:
 
 def test_a_run_goes_from_the_call_to_its_result(client: Client, guardian: Guardian) -> None:
     client.schedule("a", None, "true")
-    (run_id,) = client.run_now("a", payload={"n": [1, 2]})
+    (run_id,) = client.run_now("a", payload={"n": [1, None], "m": None})
     (claim,) = guardian.claim()
-    assert (claim.run_id, claim.job, claim.spec["payload"]) == (run_id, "a", {"n": [1, 2]})
+    assert (claim.run_id, claim.job, claim.spec["payload"]) == (run_id, "a", {"n": [1, None], "m": None})
     assert guardian.start(claim) == "accepted"
     (running,) = client.running(job="a")
     assert (running.run_id, running.host, running.state, running.pid) == (run_id, "web1", "running", 4711)
@@ -121,7 +121,7 @@ def test_a_run_goes_from_the_call_to_its_result(client: Client, guardian: Guardi
         "hello\n",
         {"rows": 3},
     )
-    assert (attempt.origin, attempt.host, attempt.payload) == ("run_now", "web1", {"n": [1, 2]})
+    assert (attempt.origin, attempt.host, attempt.payload) == ("run_now", "web1", {"n": [1, None], "m": None})
     assert attempt.finished_at.tzinfo is not None
 
 

@@ -234,8 +234,9 @@ begin
                    coalesce(r.spec, j.spec) || jsonb_strip_nulls(jsonb_build_object(
                        'job', coalesce(j.name, 'submit'), 'run_id', r.run_id, 'attempt', r.attempt,
                        'claim_no', r.claim_no, 'due_us', sisyphus._epoch_us(r.due_at),
-                       'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end,
-                       'payload', coalesce(r.payload, j.payload)))
+                       'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end))
+                       -- Not above: jsonb_strip_nulls() would reach into it.
+                       || jsonb_build_object('payload', coalesce(r.payload, j.payload))
               from unnest(v_run_ids) c (run_id)
               join sisyphus.run r on r.run_id = c.run_id
               left join sisyphus.job j on j.job_id = r.job_id

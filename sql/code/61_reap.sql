@@ -102,7 +102,7 @@ begin
         if not exists (select from sisyphus.pool p where p.name = v_pool) then
             raise exception 'pool "%" does not exist', v_pool
                 using errcode = '42704',
-                      hint = coalesce(format('Did you mean "%s"?', sisyphus._nearest(v_pool, array(select p.name from sisyphus.pool p))),
+                      hint = coalesce('Did you mean "' || sisyphus._nearest(v_pool, array(select p.name from sisyphus.pool p)) || '"?',
                                       format('Make it first: select sisyphus.create_pool(%L).', v_pool));
         end if;
         insert into sisyphus.pool_member (pool_id, host_name)
