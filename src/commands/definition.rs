@@ -1,6 +1,7 @@
 //! `schedule`, `alter`, `unschedule`, `suspend`, `resume`: what jobs there are.
 
 use clap::ArgGroup;
+use serde_json::Value;
 
 use super::{job_options::JobOptions, output};
 use crate::{
@@ -181,7 +182,17 @@ async fn say_next(done: &str, name: &str, session: &Session) -> Result<()> {
     let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "1");
     let rows = session.call_rows(&call).await?;
     let Some(text) = rows.objects.first() else {
-        eprintln!("{done} {name}; it runs only on demand: sisyphus run {name}");
+        let job = session.job(name).await?;
+        let on_demand = match job.objects.first() {
+            Some(text) => output::object(text)?.get("schedule").is_none_or(Value::is_null),
+            None => false,
+        };
+        if on_demand {
+            eprintln!("{done} {name}; it runs on demand: sisyphus run {name}");
+        } else {
+            // On all hosts of a pool that has none, or past its end.
+            eprintln!("{done} {name}; no run is to come as things are");
+        }
         return Ok(());
     };
     let due = output::object(text)?.get("due_at").map(output::plain).unwrap_or_default();

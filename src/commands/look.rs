@@ -148,17 +148,24 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
     print_rows(&rows, &columns, args.format, "nothing is due")
 }
 
+/// Longer values are cut; `logs` and `--format json` have all of it.
+const LONGEST_VALUE: usize = 300;
+
 /// Prints all that is known of an object, a property a line; what has no value is left out.
 pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Result<()> {
     let width = properties.keys().map(String::len).max().unwrap_or(0);
     for (key, value) in properties {
-        let shown = match (value.as_str(), value.as_f64()) {
+        let mut shown = match (value.as_str(), value.as_f64()) {
             (Some(time), _) if key.ends_with("_at") => {
                 format!("{} ({})", output::instant(time), output::when(time, now))
             }
             (_, Some(seconds)) if key.ends_with("_seconds") => output::duration(seconds),
             _ => output::plain(value),
         };
+        if let Some((end, _)) = shown.char_indices().nth(LONGEST_VALUE) {
+            shown.truncate(end);
+            shown.push('…');
+        }
         if !shown.is_empty() && shown != "{}" {
             output::print(&format!("{key:<width$}  {shown}"))?;
         }

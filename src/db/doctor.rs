@@ -41,8 +41,9 @@ pub const CHECKS: &[Check] = &[
                and not exists (select from sisyphus.fleet f where f.state in ('active', 'periodic'))
             union all
             select f.state = 'active' and f.problem is not null,
-                   format('host %s: %s', f.host, coalesce(f.problem,
-                          format('%s, silent for %s s', f.state, round(f.seen_seconds_ago)))),
+                   format('host %s: %s', f.host,
+                          coalesce(f.problem, f.state || case when f.state in ('unreachable', 'lost')
+                              then ', silent for ' || round(f.seen_seconds_ago) || ' s' else '' end)),
                    case f.state
                        when 'active' then 'mend it; the guardian notices by itself'
                        when 'draining' then format('`sisyphus activate %s` when it may work again', f.host)

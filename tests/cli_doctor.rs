@@ -1,0 +1,164 @@
+//! `sisyphus doctor`: every finding has a remedy, and the exit code says whether something hinders runs.
+
+use crate::support::{self, Finished, Play, command, finish};
+
+async fn play() -> Play {
+    let db = support::db().await;
+    let client = db.client().await;
+    Play { db, client }
+}
+
+fn doctor(play: &Play, words: &[&str]) -> Finished {
+    let mut command = command(&[&["doctor"], words].concat());
+    command.env("DATABASE_URL", play.db.url());
+    finish(command)
+}
+
+/// Asserts exit code 1 and texts on stdout.
+#[track_caller]
+fn finds(play: &Play, texts: &[&str]) {
+    let found = doctor(play, &[]);
+    assert_eq!(found.code(), Some(1), "{}{}", found.stdout, found.stderr);
+    for text in texts {
+        assert!(found.stdout.contains(text), "{text:?} in\n{}", found.stdout);
+    }
+}
+
+#[tokio::test]
+async fn a_healthy_installation_has_no_findings() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.exec("select sisyphus.schedule('job', '@daily', 'true')").await;
+    play.tick().await;
+    let report = doctor(&play, &[]).success();
+    assert!(report.lines().all(|line| line.starts_with("ok  ")), "{report}");
+    for check in ["database", "schema", "planner", "hosts", "jobs", "runs"] {
+        assert!(report.contains(&format!("ok    {check}")), "{check} in\n{report}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_installation_is_told_what_it_lacks() {
+    let play = play().await;
+    play.exec("select sisyphus.schedule('job', '@daily', 'true')").await;
+    finds(
+        &play,
+        &[
+            "BAD   planner   there was no tick yet",
+            "BAD   hosts     no host has registered\n                → start `sisyphus guardian` on a host",
+            "BAD   jobs      pool default has no active host, so job does not run",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_planner_that_stands_still_is_found() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.tick().await;
+    play.exec("update sisyphus.planner set last_tick_at = last_tick_at - interval '10 min'").await;
+    finds(&play, &["BAD   planner   the last tick was 60", "→ guardians tick"]);
+}
+
+#[tokio::test]
+async fn hosts_that_are_lost_or_say_a_problem_are_found() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.guardian("web2", 4).await;
+    play.guardian("web3", 4).await;
+    play.tick().await;
+    play.exec(
+        "update sisyphus.guardian g set problem = 'disk full' from sisyphus.host h
+          where h.host_id = g.host_id and h.name = 'web1';
+         update sisyphus.guardian g set lease_until = now() - interval '1 h', seen_at = now() - interval '2 h'
+           from sisyphus.host h where h.host_id = g.host_id and h.name = 'web2';
+         select sisyphus.drain_host('web3')",
+    )
+    .await;
+    finds(
+        &play,
+        &[
+            "BAD   hosts     host web1: disk full\n                → mend it",
+            "note  hosts     host web2: lost, silent for 72",
+            "→ start its guardian, or select sisyphus.forget_host('web2')",
+            "note  hosts     host web3: draining\n                → `sisyphus activate web3`",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn jobs_that_are_broken_or_without_a_host_are_found() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.exec(
+        "select sisyphus.create_pool('empty');
+         select sisyphus.schedule('lonely', '@daily', 'true', pool => 'empty');
+         select sisyphus.schedule('bad', '@daily', 'true');
+         select sisyphus.schedule('resting', '@daily', 'true');
+         select sisyphus.suspend('resting')",
+    )
+    .await;
+    play.tick().await;
+    play.exec(
+        "update sisyphus.job_state s set broken = 'role gone' from sisyphus.job j
+          where j.job_id = s.job_id and j.name = 'bad'",
+    )
+    .await;
+    finds(
+        &play,
+        &[
+            "BAD   jobs      job bad is broken: role gone\n                → mend it with `sisyphus alter bad`",
+            "BAD   jobs      pool empty has no active host, so lonely does not run",
+            "note  jobs      suspended: resting\n                → `sisyphus resume JOB`",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn late_runs_are_found_with_their_reason() {
+    let play = play().await;
+    play.guardian("web1", 0).await;
+    play.exec("select sisyphus.schedule('job', null, 'true')").await;
+    let run_id = play.run_now("job").await;
+    play.tick().await;
+    play.exec("update sisyphus.run set due_at = due_at - interval '1 min', requested_at = requested_at - interval '1 min'")
+        .await;
+    finds(
+        &play,
+        &[&format!(
+            "BAD   runs      run {run_id} of job is 60 s late: no host in pool \"default\" has a slot"
+        )],
+    );
+}
+
+#[tokio::test]
+async fn programs_get_findings_as_json() {
+    let play = play().await;
+    let found = doctor(&play, &["--format", "json"]);
+    assert_eq!(found.code(), Some(1));
+    let findings: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(findings[0]["grade"], "ok");
+    let hosts = findings.as_array().unwrap().iter().find(|f| f["check"] == "hosts").unwrap();
+    assert_eq!(hosts["grade"], "problem");
+    assert_eq!(hosts["remedy"], "start `sisyphus guardian` on a host");
+}
+
+#[tokio::test]
+async fn an_older_schema_ends_with_5() {
+    let play = play().await;
+    play.exec("update sisyphus.schema_history set version = 0 where version = 1").await;
+    let found = doctor(&play, &[]);
+    found.failure(5, &["the schema is version 0, this program needs", "hint: run `sisyphus migrate`"]);
+}
+
+#[tokio::test]
+async fn whoever_may_use_the_views_may_ask_the_doctor() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.tick().await;
+    drop(play.db.login("test_viewer", &["sisyphus_viewer"]).await);
+    let mut command = command(&["doctor"]);
+    command.env("DATABASE_URL", play.db.url_as("test_viewer"));
+    let report = finish(command).success();
+    assert!(report.contains("ok    schema    installed"), "{report}");
+}

@@ -1,0 +1,314 @@
+//! The commands of people against a real schema; a guardian is played by calls.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{self, Finished, Play, command, finish, spawn, wait_until};
+
+/// A database whose clock goes as usual.
+async fn play() -> Play {
+    let db = support::db().await;
+    let client = db.client().await;
+    Play { db, client }
+}
+
+/// A command on this database, as the superuser.
+fn run(play: &Play, words: &[&str]) -> Finished {
+    let mut command = command(words);
+    command.env("DATABASE_URL", play.db.url());
+    finish(command)
+}
+
+fn json(play: &Play, words: &[&str]) -> Value {
+    let words = [words, &["--format", "json"]].concat();
+    serde_json::from_str(&run(play, &words).success()).unwrap()
+}
+
+/// The cells of a table's line.
+fn cells(line: &str) -> Vec<&str> {
+    line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+}
+
+/// Runs what is due, as a guardian would, and reports it.
+async fn work(play: &Play, guardian: i64, exit_code: i32) {
+    play.tick().await;
+    for claim in play.claim(guardian, 10).await {
+        let finish = "select answer from sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint],
+             exit_codes => array[$4::int], started_at => array[now() - interval '2 s'],
+             finished_at => array[now()], stdouts => array['one\ntwo\n'], stderrs => array['oh\n'])";
+        let answer: String =
+            play.value(finish, &[&guardian, &claim.run_id, &claim.claim_no, &exit_code]).await;
+        assert_eq!(answer, "accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_scheduled_seen_run_and_removed() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    let made = run(&play, &["schedule", "nightly", "30 2 * * *", "pg_dump jobs", "--ttl", "2h"]);
+    assert!(made.stderr.starts_with("scheduled nightly; next run in "), "{}", made.stderr);
+    assert_eq!(made.success(), "", "stdout is for data");
+
+    let listed = run(&play, &["jobs"]).success();
+    let line = listed.lines().nth(2).unwrap();
+    assert_eq!(cells(line)[..4], ["nightly", "active", "30 2 * * *", "default"], "{listed}");
+    assert!(cells(line)[4].starts_with("in "), "{listed}");
+
+    let run_id = run(&play, &["run", "nightly"]).success();
+    assert_eq!(run_id, "1\n");
+    let waiting = run(&play, &["runs"]).success();
+    assert_eq!(cells(waiting.lines().nth(2).unwrap())[..3], ["1", "0", "nightly"], "{waiting}");
+    work(&play, guardian, 0).await;
+
+    let runs = run(&play, &["runs", "nightly"]).success();
+    let ended = cells(runs.lines().nth(2).unwrap());
+    assert_eq!(ended[..5], ["1", "1", "nightly", "web1", "succeeded"], "{runs}");
+    assert!(ended[6].ends_with(" s"), "{runs}");
+    assert_eq!(ended[7..], ["0", "exit code 0"], "{runs}");
+    let logs = run(&play, &["logs", "nightly"]);
+    assert_eq!((logs.stderr.as_str(), logs.stdout.as_str()), ("oh\n", "one\ntwo\n"));
+    assert_eq!(run(&play, &["logs", "1", "--only", "stderr"]).success(), "oh\n");
+
+    let shown = run(&play, &["show", "nightly"]).success();
+    for text in ["command                pg_dump jobs", "ttl                    02:00:00", "succeeded"] {
+        assert!(shown.contains(text), "{text} in\n{shown}");
+    }
+    let shown = run(&play, &["show", "1"]).success();
+    assert!(shown.starts_with("run 1 succeeded on web1 at "), "{shown}");
+    assert!(shown.contains("exit_code           0\n"), "{shown}");
+
+    assert_eq!(run(&play, &["unschedule", "nightly"]).stderr, "unscheduled nightly\n");
+    assert_eq!(run(&play, &["unschedule", "nightly"]).stderr, "nightly was unscheduled before\n");
+    let none = run(&play, &["jobs"]);
+    assert!(none.stderr.starts_with("no jobs; "), "{}", none.stderr);
+    assert_eq!(none.success(), "");
+}
+
+#[tokio::test]
+async fn every_flag_of_a_job_reaches_the_definition() {
+    let play = play().await;
+    run(&play, &["pool", "create", "web", "web1"]).success();
+    let flags = "schedule full @daily --timezone Europe/Amsterdam --ttl 10min --missed all --jitter 5s \
+         --starts-at 2026-01-01T00:00Z --ends-at 2199-01-01T00:00Z --pool web --run-on all --priority -3 \
+         --overlap queue --max-runtime 1h --grace 3s --leftovers leave --cwd /tmp --limit nice=5 --retries 2 \
+         --retry-delay 1s --retry-backoff 1.5 --retry-max-delay 1min --retry-on-lost --success-exit-codes 0,3 \
+         --no-retry-exit-codes 4 --tag a --tag b";
+    let mut words: Vec<&str> = flags.split_whitespace().collect();
+    words.extend(["--payload", r#"{"n": 1}"#, "--env", "A=b=c", "--env", "B=", "--description", "all of it"]);
+    words.extend(["--retention", "success=7 days", "--", "prog", "an argument"]);
+    let made = run(&play, &words);
+    assert!(made.stderr.ends_with("scheduled full; no run is to come as things are\n"), "{}", made.stderr);
+    made.success();
+    let job = json(&play, &["show", "full"]);
+    for (key, value) in [
+        ("schedule", "@daily".into()),
+        ("timezone", "Europe/Amsterdam".into()),
+        ("argv", serde_json::json!(["prog", "an argument"])),
+        ("command", Value::Null),
+        ("pool", "web".into()),
+        ("run_on", "all".into()),
+        ("ttl", "00:10:00".into()),
+        ("missed", "all".into()),
+        ("overlap", "queue".into()),
+        ("max_runtime", "01:00:00".into()),
+        ("grace", "00:00:03".into()),
+        ("retries", 2.into()),
+        ("retry_delay", "00:00:01".into()),
+        ("retry_backoff", 1.5.into()),
+        ("retry_max_delay", "00:01:00".into()),
+        ("retry_on_lost", true.into()),
+        ("success_exit_codes", serde_json::json!([0, 3])),
+        ("no_retry_exit_codes", serde_json::json!([4])),
+        ("priority", (-3).into()),
+        ("jitter", "00:00:05".into()),
+        ("payload", serde_json::json!({"n": 1})),
+        ("env", serde_json::json!({"A": "b=c", "B": ""})),
+        ("cwd", "/tmp".into()),
+        ("limits", serde_json::json!({"nice": 5})),
+        ("leftovers", "leave".into()),
+        ("retention", serde_json::json!({"success": "7 days"})),
+        ("description", "all of it".into()),
+        ("tags", serde_json::json!(["a", "b"])),
+    ] {
+        assert_eq!(job[key], value, "{key}");
+    }
+
+    run(&play, &["alter", "full", "--ttl", "1h", "--reset", "ttl"])
+        .failure(1, &["reset", "hint: Give it a value"]);
+    run(
+        &play,
+        &[
+            "alter",
+            "full",
+            "--retries",
+            "5",
+            "--retry-on-lost=false",
+            "--reset",
+            "ttl,missed",
+            "--schedule",
+            "-",
+        ],
+    )
+    .success();
+    let job = json(&play, &["show", "full"]);
+    assert_eq!(job["retries"], 5);
+    assert_eq!(job["missed"], "latest");
+    assert_eq!(job["schedule"], Value::Null);
+    assert_eq!(job["retry_on_lost"], false);
+    assert_eq!(job["overlap"], "queue", "what is not given stays");
+}
+
+#[tokio::test]
+async fn run_wait_ends_as_the_run_does() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    run(&play, &["schedule", "job", "-", "true"]).success();
+    for (exit_code, code) in [(0, 0), (3, 1)] {
+        let mut command = command(&["run", "job", "--wait"]);
+        command.env("DATABASE_URL", play.db.url());
+        let waiting = spawn(command);
+        wait_until("the run is asked for", Duration::from_secs(10), async || {
+            let runs: i64 = play.value("select count(*) from sisyphus.run", &[]).await;
+            if runs == 1 { Ok(()) } else { Err(format!("{runs} runs")) }
+        })
+        .await;
+        work(&play, guardian, exit_code).await;
+        let ended = waiting.wait();
+        assert_eq!(ended.code(), Some(code), "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.trim().parse::<i64>().is_ok(), "{}", ended.stdout);
+        let told =
+            if code == 0 { "succeeded on web1: exit code 0" } else { "did not succeed\nhint: sisyphus logs" };
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_of_jobs_and_runs_is_told_in_a_word() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    run(&play, &["schedule", "job", "@daily", "true"]).success();
+    for (words, said) in [
+        (&["suspend", "job", "--reason", "moving"][..], "suspended job\n"),
+        (&["suspend", "job"], "job was suspended before\n"),
+        (&["resume", "job"], "resumed job\n"),
+        (&["resume", "job"], "job was not suspended\n"),
+        (&["suspend", "--all"], "suspended 1 job\n"),
+        (&["resume", "--all", "--pool", "default"], "resumed 1 job\n"),
+        (&["cancel", "1"], "asked to withdraw run 1\n"),
+        (&["drain", "web1"], "web1 finishes what it runs and takes nothing new\n"),
+        (&["activate", "web1"], "web1 takes runs\n"),
+        (&["slots", "web1", "8"], "web1 takes 8 runs at once\n"),
+        (&["pool", "create", "web", "web1"], "created pool web\n"),
+        (&["pool", "remove", "web", "web1"], "removed web1 from pool web\n"),
+        (&["pool", "drop", "web"], "dropped pool web\n"),
+    ] {
+        if words[0] == "cancel" {
+            play.run_now("job").await;
+        }
+        let done = run(&play, words);
+        assert_eq!(done.stderr, said, "{words:?}");
+        assert_eq!(done.success(), "", "{words:?}");
+    }
+    play.tick().await;
+    assert!(run(&play, &["cancel", "1"]).stderr.starts_with("run 1 had started"), "it has ended");
+    assert_eq!(run(&play, &["terminate", "1"]).stderr, "run 1 had ended before\n");
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_ends_with_1_and_its_hint() {
+    let play = play().await;
+    run(&play, &["schedule", "nightly", "@daily", "true"]).success();
+    for (words, texts) in [
+        (
+            &["run", "nigthly"][..],
+            ["error: job \"nigthly\" does not exist", "hint: Did you mean \"nightly\"?"],
+        ),
+        (&["show", "nigthly"], ["error: job \"nigthly\" does not exist", "hint: Did you mean \"nightly\"?"]),
+        (&["logs", "nigthly"], ["error: job \"nigthly\" does not exist", "hint: Did you mean \"nightly\"?"]),
+        (
+            &["logs", "nightly"],
+            ["error: no run of job \"nightly\" has ended yet", "hint: sisyphus run nightly"],
+        ),
+        (&["show", "4711"], ["error: run 4711 does not exist", "hint: "]),
+        (&["schedule", "x", "0-24 * * *", "true"], ["error: schedule \"0-24 * * *\" has 4 fields", "hint: "]),
+        (&["schedule", "x", "* 24 * * *", "true"], ["24 is out of range", "hint: Did you mean"]),
+        (
+            &["schedule", "x", "@daily", "true", "--timezone", "Europe/Amsterdm"],
+            ["time zone", "Europe/Amsterdam"],
+        ),
+        (
+            &["schedule", "x", "@daily", "true", "--pool", "wbe"],
+            ["error: pool \"wbe\" does not exist", "hint: "],
+        ),
+        (
+            &["schedule", "x", "@daily", "true", "--ttl", "soon"],
+            ["invalid input syntax for type interval", "soon"],
+        ),
+        (
+            &["schedule", "x", "@daily", "true", "--payload", "{"],
+            ["invalid input syntax for type json", "detail: "],
+        ),
+        (&["schedule", "x", "@daily", "true", "--fenced"], ["not supported yet", "hint: "]),
+        (&["drain", "web1"], ["error: host \"web1\" does not exist", "hint: "]),
+        (&["pool", "drop", "default"], ["error: pool \"default\" cannot be dropped", "hint: "]),
+    ] {
+        run(&play, words).failure(1, &texts);
+    }
+}
+
+#[tokio::test]
+async fn a_role_without_rights_is_told_so() {
+    let play = play().await;
+    run(&play, &["schedule", "nightly", "@daily", "true"]).success();
+    drop(play.db.login("test_viewer", &["sisyphus_viewer"]).await);
+    let mut viewer = command(&["suspend", "nightly"]);
+    viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
+    finish(viewer).failure(1, &["permission denied for function suspend"]);
+    let mut viewer = command(&["jobs"]);
+    viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
+    assert!(finish(viewer).success().contains("nightly"));
+}
+
+#[tokio::test]
+async fn tables_fit_a_hundred_columns_and_one_line_a_row() {
+    let play = play().await;
+    let guardian = play.guardian("a-host-with-a-rather-long-name.example.org", 4).await;
+    let name = "a job with a name that is much longer than any table has room for, and then some more words";
+    run(&play, &["schedule", name, "0,5,10,15,20,25,30,35,40,45,50,55 0-23 1-31 * *", "true"]).success();
+    run(&play, &["run", name]).success();
+    work(&play, guardian, 3).await;
+    for (words, rows) in [(&["jobs"][..], 1), (&["runs"], 1), (&["hosts"], 1), (&["next", "-n", "3"], 3)] {
+        let table = run(&play, words).success();
+        assert_eq!(table.lines().count(), rows + 2, "{table}");
+        for line in table.lines() {
+            assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+        }
+    }
+    assert_eq!(json(&play, &["jobs"])[0]["job"], name, "programs get all of it");
+}
+
+#[tokio::test]
+async fn programs_get_arrays_of_objects_even_of_nothing() {
+    let play = play().await;
+    for words in [&["jobs"][..], &["runs"], &["hosts"], &["next"]] {
+        assert_eq!(json(&play, words), serde_json::json!([]), "{words:?}");
+    }
+    play.guardian("web1", 4).await;
+    run(&play, &["schedule", "nightly", "@daily", "true"]).success();
+    assert_eq!(json(&play, &["jobs"])[0]["next_due_at"].as_str().unwrap().len(), 25);
+    assert_eq!(json(&play, &["hosts"])[0]["pools"], serde_json::json!(["default"]));
+    assert_eq!(json(&play, &["pool", "list"])[0]["pool"], "default");
+    assert_eq!(json(&play, &["next", "nightly", "-n", "2"]).as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_schedule_can_be_tried_without_a_job() {
+    let play = play().await;
+    let tried = run(&play, &["next", "--schedule", "0 9 * * MON#1", "--timezone", "Asia/Tokyo", "-n", "2"]);
+    assert!(tried.stderr.contains("first Monday"), "{}", tried.stderr);
+    let table = tried.success();
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.lines().skip(2).all(|line| line.ends_with(" 09:00:00")), "{table}");
+}
