@@ -40,7 +40,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Migrate(args) => block_on(commands::migrate::run(args, &connect()?)),
         Command::Ask(ask) => {
             let connection = connect()?;
-            block_on(async move { ask.run(&Session::open(&connection).await?).await })
+            block_on(async { ask.run(&Session::open(&connection).await?).await })
         }
         Command::Doctor(args) => block_on(commands::doctor::run(args, &connect()?)),
         Command::Config(args) => commands::config::run(&args, &connect()?),

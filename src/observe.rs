@@ -27,8 +27,6 @@ pub enum LogFormat {
 pub mod event {
     /// Another migrator holds the lock of this database.
     pub const MIGRATE_WAITING: &str = "migrate.waiting";
-    /// The database sent a notice to a command.
-    pub const NOTICE: &str = "database.notice";
     /// The password file was not used because others can read it.
     pub const PASSWORD_FILE_IGNORED: &str = "config.password_file_ignored";
 }

@@ -58,6 +58,10 @@ async fn a_job_is_scheduled_seen_run_and_removed() {
 
     let run_id = run(&play, &["run", "nightly"]).success();
     assert_eq!(run_id, "1\n");
+    let why = run(&play, &["explain", "1"]).success();
+    assert!(why.starts_with("waiting: "), "{why}");
+    let why = run(&play, &["explain", "nightly", "2030-01-01 02:31+00"]).success();
+    assert!(why.starts_with("not an occurrence of \"30 2 * * *\""), "{why}");
     let waiting = run(&play, &["runs"]).success();
     assert_eq!(cells(waiting.lines().nth(2).unwrap())[..3], ["1", "0", "nightly"], "{waiting}");
     work(&play, guardian, 0).await;
@@ -81,6 +85,7 @@ async fn a_job_is_scheduled_seen_run_and_removed() {
 
     assert_eq!(run(&play, &["unschedule", "nightly"]).stderr, "unscheduled nightly\n");
     assert_eq!(run(&play, &["unschedule", "nightly"]).stderr, "nightly was unscheduled before\n");
+    assert_eq!(run(&play, &["runs", "nightly"]).success().lines().count(), 3, "the history outlives the job");
     let none = run(&play, &["jobs"]);
     assert!(none.stderr.starts_with("no jobs; "), "{}", none.stderr);
     assert_eq!(none.success(), "");
@@ -231,6 +236,8 @@ async fn what_the_database_refuses_ends_with_1_and_its_hint() {
             &["logs", "nightly"],
             ["error: no run of job \"nightly\" has ended yet", "hint: sisyphus run nightly"],
         ),
+        (&["runs", "nigthly"], ["error: job \"nigthly\" does not exist", "hint: Did you mean \"nightly\"?"]),
+        (&["explain", "4711"], ["error: run 4711 does not exist", "hint: "]),
         (&["show", "4711"], ["error: run 4711 does not exist", "hint: "]),
         (&["schedule", "x", "0-24 * * *", "true"], ["error: schedule \"0-24 * * *\" has 4 fields", "hint: "]),
         (&["schedule", "x", "* 24 * * *", "true"], ["24 is out of range", "hint: Did you mean"]),

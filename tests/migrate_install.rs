@@ -1,6 +1,12 @@
 //! `sql/install.sql`: the same schema with psql alone.
 
-use std::{fmt::Write, fs, path::Path, process::Command};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use sisyphus::{dev::binaries::Search, migrate};
 
@@ -46,6 +52,25 @@ async fn migrate_goes_on_from_what_psql_installed() {
     assert!(report.migrations.is_empty(), "{:?}", report.migrations);
     // psql cannot compute the bundle's checksum, so the bundle is applied once more.
     assert!(report.code);
+}
+
+#[tokio::test]
+async fn every_word_of_the_psqlrc_is_a_question_that_is_answered() {
+    let db = support::db().await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/psqlrc");
+    let text = fs::read_to_string(&file).unwrap();
+    let words: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("\\set ")?.split(' ').next()).collect();
+    let told = text.lines().last().unwrap();
+    for word in words.into_iter().filter(|word| *word != "QUIET") {
+        assert!(told.contains(&format!(" :{word}")), "{word} is not in the last line");
+        let mut psql = tool("psql");
+        psql.env("PSQLRC", &file).args(["-d", &db.url(), "-v", "ON_ERROR_STOP=1"]);
+        let mut psql =
+            psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        writeln!(psql.stdin.take().unwrap(), ":{word}").unwrap();
+        let out = psql.wait_with_output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
 }
 
 /// What the file should be.

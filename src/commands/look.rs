@@ -119,7 +119,12 @@ pub(super) async fn runs(args: RunsArgs, session: &Session) -> Result<()> {
         live: args.live,
         limit: i64::from(args.limit),
     };
-    print_rows(&session.runs(&filter).await?, &RUN_COLUMNS, args.format, "no runs")
+    let rows = session.runs(&filter).await?;
+    if let (Some(job), true) = (&args.job, rows.objects.is_empty()) {
+        // Nothing of an unknown job is a typing error, and the database knows the nearest name.
+        session.call_rows(&Call::new("preview").arg("name", "text", job).arg("n", "int", "1")).await?;
+    }
+    print_rows(&rows, &RUN_COLUMNS, args.format, "no runs")
 }
 
 /// Lists what is to come.

@@ -18,7 +18,7 @@ use control::{CancelArgs, RerunArgs, RunArgs, TerminateArgs};
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
 use hosts::{ActivateArgs, DrainArgs, HostsArgs, PoolArgs, SlotsArgs};
 use look::{JobsArgs, NextArgs, RunsArgs};
-use show::{LogsArgs, ShowArgs};
+use show::{ExplainArgs, LogsArgs, ShowArgs};
 
 use crate::{db::client::Session, error::Result};
 
@@ -51,6 +51,8 @@ pub enum Ask {
     Next(NextArgs),
     /// Show all about a job or run
     Show(ShowArgs),
+    /// Say why a run has not started, or what became of an occurrence
+    Explain(ExplainArgs),
     /// Print what a run wrote
     Logs(LogsArgs),
     /// List hosts
@@ -82,6 +84,7 @@ impl Ask {
             Self::Runs(args) => look::runs(args, session).await,
             Self::Next(args) => look::next(args, session).await,
             Self::Show(args) => show::show(args, session).await,
+            Self::Explain(args) => show::explain(args, session).await,
             Self::Logs(args) => show::logs(args, session).await,
             Self::Hosts(args) => hosts::hosts(args, session).await,
             Self::Pool(args) => hosts::pool(args, session).await,

@@ -29,6 +29,20 @@ pub struct ShowArgs {
     format: Format,
 }
 
+/// Arguments of `sisyphus explain`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  sisyphus explain 4711\n  sisyphus explain nightly '2030-01-31 02:30'"
+)]
+pub struct ExplainArgs {
+    /// Number of a run, or with an instant the name of a job
+    #[arg(value_name = "RUN_ID|JOB")]
+    what: String,
+    /// The occurrence of the job; without an offset in the database's time zone
+    #[arg(value_name = "TIMESTAMP")]
+    at: Option<String>,
+}
+
 /// Arguments of `sisyphus logs`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -61,6 +75,28 @@ pub(super) async fn show(args: ShowArgs, session: &Session) -> Result<()> {
         Some(run_id) => show_run(run_id, args.format, session).await,
         None => show_job(&args.what, args.format, session).await,
     }
+}
+
+/// Says in a sentence why a run has not started, or what became of an occurrence.
+pub(super) async fn explain(args: ExplainArgs, session: &Session) -> Result<()> {
+    let call = match (&args.at, args.what.parse().ok()) {
+        (Some(at), _) => {
+            Call::new("explain").arg("name", "text", &args.what).arg("due_at", "timestamptz", at)
+        }
+        (None, Some(run_id)) => explain_run(run_id),
+        (None, None) => {
+            return Err(Error::new(ErrorKind::Usage, format!("{:?} is no number of a run", args.what)).hint(
+                format!(
+                    "sisyphus runs {0} lists the runs; explain {0} TIMESTAMP tells of an occurrence",
+                    args.what
+                ),
+            ));
+        }
+    };
+    for sentence in session.call(&call).await?.iter().flatten() {
+        output::print(sentence)?;
+    }
+    Ok(())
 }
 
 /// Prints what the last attempt wrote: its stdout to stdout, its stderr to stderr.
@@ -122,7 +158,7 @@ async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> 
     if format == Format::Json {
         return output::print(&format!("[{}]", rows.objects.join(",\n ")));
     }
-    for sentence in session.call(&explain(run_id)).await?.iter().flatten() {
+    for sentence in session.call(&explain_run(run_id)).await?.iter().flatten() {
         output::print(&format!("run {run_id} {sentence}"))?;
     }
     for text in &rows.objects {
@@ -136,7 +172,7 @@ fn preview(name: &str, n: &str) -> Call {
     Call::new("preview").arg("name", "text", name).arg("n", "int", n)
 }
 
-fn explain(run_id: i64) -> Call {
+fn explain_run(run_id: i64) -> Call {
     Call::new("explain_run").arg("run_id", "bigint", run_id.to_string())
 }
 
@@ -157,7 +193,7 @@ async fn no_output(run_id: Option<i64>, name: &str, session: &Session) -> Result
         return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{name}\" has ended yet"))
             .hint(format!("sisyphus run {name} --wait runs it now")));
     };
-    let sentence = session.call(&explain(run_id)).await?.into_iter().flatten().collect::<String>();
+    let sentence = session.call(&explain_run(run_id)).await?.into_iter().flatten().collect::<String>();
     Ok(Error::new(ErrorKind::Failed, format!("run {run_id} has no output: {sentence}"))
         .hint("output is stored when an attempt ends"))
 }
