@@ -14,7 +14,7 @@ use crate::{
     keeper::StateDirectory,
 };
 
-/// Arguments of `sisyphus guardian`.
+/// Run the jobs of this host
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example: sisyphus guardian --slots 8 --label gpu=yes --pool web\n\n\
     Stopped by SIGTERM or SIGINT it claims nothing more, gives back what it has not started, and leaves \
