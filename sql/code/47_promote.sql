@@ -29,7 +29,7 @@ begin
             select w.*, l.run_id as live_id, l.state as live_state, l.claim_no as live_claim_no
               from waiter w
               left join sisyphus.run l
-                on l.job_id = w.job_id and l.target = w.target and l.exclusive and not l.in_order
+                on l.job_id = w.job_id and l.target = w.target and not l.in_order
                and l.state in ('pending', 'claimed', 'running') and l.due_at <= p_now)
         select m.run_id, m.overlap,
                case m.overlap
@@ -125,7 +125,9 @@ $$;
 comment on function sisyphus._recall_early(bigint[], timestamptz) is
     'Takes back runs claimed ahead of time when a due run of the same target waits';
 
-create or replace function sisyphus._promote_exclusive(p_job_ids bigint[], p_now timestamptz)
+-- p_wait: a finish waits for a promoter of its job that began before it, or what waited for it would sit out a
+-- heartbeat. A tick never waits here: it holds such locks already.
+create or replace function sisyphus._promote_exclusive(p_job_ids bigint[], p_wait boolean, p_now timestamptz)
 returns bigint[]
 language plpgsql
 volatile
@@ -144,9 +146,15 @@ begin
      where not exists (select from sisyphus.job_state s where s.job_id = j.job_id)
      order by j.job_id
         on conflict do nothing;
-    select array_agg(l.job_id) into v_job_ids
-      from (select s.job_id from sisyphus.job_state s
-             where s.job_id = any(p_job_ids) order by s.job_id for update skip locked) l;
+    if p_wait then
+        select array_agg(l.job_id) into v_job_ids
+          from (select s.job_id from sisyphus.job_state s
+                 where s.job_id = any(p_job_ids) order by s.job_id for update) l;
+    else
+        select array_agg(l.job_id) into v_job_ids
+          from (select s.job_id from sisyphus.job_state s
+                 where s.job_id = any(p_job_ids) order by s.job_id for update skip locked) l;
+    end if;
     if v_job_ids is null then
         return null;
     end if;
@@ -162,7 +170,7 @@ begin
          where r.job_id = any(v_job_ids) and r.state = 'waiting' and r.exclusive and r.withdrawn is null
            and (r.wake_at <= p_now or r.wake_at = 'infinity' or (r.attempt = 0 and r.due_at <= v_ripe))
            and not exists (select from sisyphus.run l
-                            where l.job_id = r.job_id and l.target = r.target and l.exclusive
+                            where l.job_id = r.job_id and l.target = r.target
                               and l.state in ('pending', 'claimed', 'running'))
          -- An occurrence that is due goes before what waits its turn.
          order by r.job_id, r.target, r.in_order, r.due_at, r.run_id),
@@ -202,11 +210,12 @@ begin
     return v_run_ids;
 end
 $$;
-comment on function sisyphus._promote_exclusive(bigint[], timestamptz) is
+comment on function sisyphus._promote_exclusive(bigint[], boolean, timestamptz) is
     'For each free target of exclusive jobs makes the oldest waiting run pending; returns those';
 
 -- One pass over waiting runs whose time has come; p_job_ids narrows it to jobs that have just become free.
-create or replace function sisyphus._promote(p_now timestamptz, p_job_ids bigint[] default null, p_limit integer default 1000)
+create or replace function sisyphus._promote(
+    p_now timestamptz, p_job_ids bigint[] default null, p_wait boolean default false, p_limit integer default 1000)
 returns integer
 language plpgsql
 volatile
@@ -247,7 +256,7 @@ begin
         perform sisyphus._fit_runs(v_candidate.unfit_ids, p_now);
     end if;
     if v_candidate.exclusive_ids is not null then
-        v_promoted := sisyphus._promote_exclusive(v_candidate.exclusive_ids, p_now);
+        v_promoted := sisyphus._promote_exclusive(v_candidate.exclusive_ids, p_wait, p_now);
     end if;
     if v_candidate.free_ids is not null then
         with locked as materialized (
@@ -277,5 +286,5 @@ begin
     return coalesce(cardinality(v_promoted), 0);
 end
 $$;
-comment on function sisyphus._promote(timestamptz, bigint[], integer) is
+comment on function sisyphus._promote(timestamptz, bigint[], boolean, integer) is
     'Makes waiting runs claimable whose time has come and whose target is free; returns how many';

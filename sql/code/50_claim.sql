@@ -139,6 +139,30 @@ $$;
 comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
     'Claims pending runs of one lane and priority that are due in a window, oldest first; returns their run_ids';
 
+-- A claim that leaves due work behind passes the hint on.
+create or replace function sisyphus._pass_on(p_lanes bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane bigint;
+begin
+    for v_lane in
+        select distinct f.lane_id from sisyphus.lane_floor f
+         where f.lane_id = any(p_lanes)
+           and exists (select from sisyphus.run r
+                        where r.state = 'pending' and r.lane_id = f.lane_id and r.priority = f.priority
+                          and r.ready_no > f.floor and r.due_at <= p_now)
+    loop
+        perform sisyphus._wake_lane(v_lane, p_now);
+    end loop;
+end
+$$;
+comment on function sisyphus._pass_on(bigint[], timestamptz) is 'Wakes an idle guardian for each of these lanes that has due work left';
+
 create or replace function sisyphus.claim_job(
     guardian_id bigint,
     max_runs integer default 1,
@@ -164,6 +188,7 @@ declare
     v_host sisyphus.host;
     v_until timestamptz;
     v_wanted integer;
+    v_promoted integer;
     v_taken integer := 0;
     v_due_taken integer := 0;
     v_run_ids bigint[] := array[]::bigint[];
@@ -182,7 +207,7 @@ begin
     if exists (select from sisyphus.request q where q.guardian_id is null) then
         perform sisyphus._apply_run_requests(v_now);
     end if;
-    perform sisyphus._promote(v_now);
+    v_promoted := sisyphus._promote(v_now);
 
     -- A reply can be lost: what the guardian does not hold is told again.
     if holding is not null then
@@ -227,6 +252,12 @@ begin
         end loop;
     end if;
 
+    if v_due_taken > 0 then
+        update sisyphus.guardian g set slots_free = claim_job.slots_free - v_due_taken where g.guardian_id = v_me;
+    end if;
+    if v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0 then
+        perform sisyphus._pass_on(v_host.lanes, v_now);
+    end if;
     if cardinality(v_run_ids) > 0 then
         return query
             select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),

@@ -108,7 +108,7 @@ comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text
 -- late this is told; then the next one may go.
 create or replace function sisyphus._after_finish(
     p_run_ids bigint[], p_job_ids bigint[], p_targets bigint[], p_due_at timestamptz[], p_ended_at timestamptz[],
-    p_now timestamptz)
+    p_wait boolean, p_now timestamptz)
 returns void
 language plpgsql
 volatile
@@ -134,11 +134,11 @@ begin
       from waiter w;
     if v_job_ids is not null then
         perform sisyphus._end_unstarted(v_run_ids, 'skipped', v_reasons, p_now);
-        perform sisyphus._promote(p_now, v_job_ids);
+        perform sisyphus._promote(p_now, v_job_ids, p_wait);
     end if;
 end
 $$;
-comment on function sisyphus._after_finish(bigint[], bigint[], bigint[], timestamptz[], timestamptz[], timestamptz) is
+comment on function sisyphus._after_finish(bigint[], bigint[], bigint[], timestamptz[], timestamptz[], boolean, timestamptz) is
     'After runs of exclusive jobs ended: skips what fell due meanwhile, and promotes what waited for them';
 
 -- locks: run (SKIP LOCKED), then job_state in _promote(). One join of the arrays with the table and one pass to
@@ -148,7 +148,8 @@ create or replace function sisyphus._finish_runs(
     p_guardian_id bigint, p_host text, p_run_ids bigint[], p_claim_nos bigint[],
     p_exit_codes integer[], p_signals integer[], p_ended_by text[], p_reasons text[],
     p_started_at timestamptz[], p_finished_at timestamptz[], p_stdouts text[], p_stderrs text[], p_results jsonb[],
-    p_cpu_user double precision[], p_cpu_system double precision[], p_peak_memory bigint[], p_now timestamptz)
+    p_cpu_user double precision[], p_cpu_system double precision[], p_peak_memory bigint[], p_wait boolean,
+    p_now timestamptz)
 returns bigint[]
 language plpgsql
 volatile
@@ -243,12 +244,12 @@ begin
         delete from sisyphus.request q where q.run_id = any(v_asked);
     end if;
     if v_exclusive is not null then
-        perform sisyphus._after_finish(v_exclusive, v_jobs, v_targets, v_dues, v_ends, p_now);
+        perform sisyphus._after_finish(v_exclusive, v_jobs, v_targets, v_dues, v_ends, p_wait, p_now);
     end if;
     return v_done;
 end
 $$;
-comment on function sisyphus._finish_runs(bigint, text, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[], timestamptz) is
+comment on function sisyphus._finish_runs(bigint, text, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[], boolean, timestamptz) is
     'Moves ended runs of a guardian to the history, or back to waiting when they are retried; returns the run_ids it owned';
 
 create or replace function sisyphus.finish_job(
@@ -282,7 +283,7 @@ begin
     v_done := sisyphus._finish_runs(
         v_me, v_host.name, run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons,
         finish_job.started_at, finish_job.finished_at, stdouts, stderrs, results, cpu_user, cpu_system, peak_memory,
-        v_now);
+        true, v_now);
     if cardinality(v_done) is not distinct from cardinality(run_ids) then
         return query select i.run_id, i.claim_no, 'accepted'::text from unnest(run_ids, claim_nos) i (run_id, claim_no);
         return;

@@ -39,7 +39,7 @@ begin
     if v_lost is not null then
         v_lost := sisyphus._finish_runs(p_guardian_id, p_host, v_lost, v_claims, null, null,
                                         array_fill('keeper'::text, array[cardinality(v_lost)]), v_reasons,
-                                        null, null, null, null, null, null, null, null, p_now);
+                                        null, null, null, null, null, null, null, null, false, p_now);
     end if;
     return coalesce(cardinality(v_back), 0) + coalesce(cardinality(v_lost), 0);
 end

@@ -71,7 +71,6 @@ declare
     v_planner sisyphus.planner;
     v_setting sisyphus.setting;
     v_more boolean;
-    v_lane bigint;
     v_next timestamptz;
 begin
     -- A caller who leaves the transaction open would hold the lock: the server ends that session.
@@ -101,15 +100,7 @@ begin
     v_more := sisyphus._expire(v_now, 1000) >= 1000 or v_more;
     perform sisyphus._supersede_retries(v_now);
     v_more := sisyphus._promote(v_now) >= 1000 or v_more;
-    for v_lane in
-        select f.lane_id from sisyphus.lane_floor f
-         where exists (select from sisyphus.run r
-                        where r.state = 'pending' and r.lane_id = f.lane_id and r.priority = f.priority
-                          and r.ready_no > f.floor and r.due_at <= v_now)
-         group by f.lane_id
-    loop
-        perform sisyphus._wake_lane(v_lane, v_now);
-    end loop;
+    perform sisyphus._pass_on(array(select distinct f.lane_id from sisyphus.lane_floor f), v_now);
     perform sisyphus._raise_floors();
     v_next := sisyphus._next_tick(v_more, v_now);
     update sisyphus.planner p set last_tick_at = v_now, next_tick_at = v_next where p.only_row;
