@@ -120,23 +120,22 @@ async fn two_sessions_that_miss_the_same_partitions_make_them_once() {
     play.exec("begin").await;
     assert!(ensure(&play, "2026-03-02 07:00+00").await > 0);
     let other = play.db.client().await;
-    let waiting = tokio::spawn(async move {
-        let made: i32 = other
-            .query_one("select sisyphus._ensure_partitions('2026-03-02 07:00+00')", &[])
-            .await
-            .unwrap()
-            .get(0);
-        made
-    });
-    wait_until("the other session waits", Duration::from_secs(10), async || {
-        let blocked: i64 = play
-            .value("select count(*) from pg_locks where not granted and relation = 'sisyphus.attempt_0'::regclass", &[])
-            .await;
-        if blocked > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
-    })
-    .await;
-    play.exec("commit").await;
-    assert_eq!(waiting.await.unwrap(), 0);
+    let waiting = other.query_one("select sisyphus._ensure_partitions('2026-03-02 07:00+00')", &[]);
+    let committing = async {
+        wait_until("the other session waits", Duration::from_secs(10), async || {
+            let blocked: i64 = play
+                .value(
+                    "select count(*) from pg_locks where not granted and relation = 'sisyphus.attempt_0'::regclass",
+                    &[],
+                )
+                .await;
+            if blocked > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+        })
+        .await;
+        play.exec("commit").await;
+    };
+    let (made, ()) = tokio::join!(waiting, committing);
+    assert_eq!(made.unwrap().get::<_, i32>(0), 0);
 }
 
 #[tokio::test]
