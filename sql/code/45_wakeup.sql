@@ -12,37 +12,50 @@ end;
 comment on function sisyphus._wake_host(bigint, text) is
     'Tells the guardian of a host to claim, or with payload tick to plan and claim';
 
--- Reads guardian rows without locking them: a stale answer costs one heartbeat at most.
+-- Reads guardian rows without locking them: a stale answer costs one heartbeat at most. plpgsql for its kept plan:
+-- claims call it.
 create or replace function sisyphus._wake_lane(p_lane_id bigint, p_now timestamptz)
 returns void
-language sql
+language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-    select sisyphus._wake_host(idle.host_id)
-      from (select h.host_id
-              from sisyphus.host h
-              join sisyphus.guardian g on g.host_id = h.host_id
-             where p_lane_id = any(h.lanes) and h.state = 'active'
-               and g.ended_at is null and not g.periodic and g.lease_until > p_now and g.slots_free > 0
-             order by g.slots_free desc, random()
-             limit 1) idle;
+declare
+    v_host_id bigint;
+begin
+    select h.host_id into v_host_id
+      from sisyphus.guardian g
+      join sisyphus.host h on h.host_id = g.host_id
+     where g.ended_at is null and not g.periodic and g.lease_until > p_now and g.slots_free > 0
+       and h.state = 'active' and p_lane_id = any(h.lanes)
+     order by g.slots_free desc, random()
+     limit 1;
+    if found then
+        perform pg_notify('sisyphus_host_' || v_host_id, '');
+    end if;
+end
 $$;
 comment on function sisyphus._wake_lane(bigint, timestamptz) is 'Tells one idle guardian of a lane to claim; none when all are busy';
 
 create or replace function sisyphus._wake_planner(p_now timestamptz)
 returns void
-language sql
+language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-    select sisyphus._wake_host(alive.host_id, 'tick')
-      from (select g.host_id
-              from sisyphus.guardian g
-             where g.ended_at is null and not g.periodic and g.lease_until > p_now
-             order by g.slots_free desc, random()
-             limit 1) alive;
+declare
+    v_host_id bigint;
+begin
+    select g.host_id into v_host_id
+      from sisyphus.guardian g
+     where g.ended_at is null and not g.periodic and g.lease_until > p_now
+     order by g.slots_free desc, random()
+     limit 1;
+    if found then
+        perform pg_notify('sisyphus_host_' || v_host_id, 'tick');
+    end if;
+end
 $$;
 comment on function sisyphus._wake_planner(timestamptz) is 'Tells one guardian to tick and then claim';
