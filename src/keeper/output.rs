@@ -125,6 +125,13 @@ impl Kept {
     }
 }
 
+/// Head and tail of a text that is to be kept shorter.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    let mut kept = Kept { limit, head: Vec::new(), tail: Vec::new(), cut: 0 };
+    kept.add(text.as_bytes());
+    kept.into_text()
+}
+
 /// Text without NUL, what is not UTF-8 replaced.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);

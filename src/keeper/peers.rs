@@ -2,30 +2,42 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
-    io::{self, ErrorKind, Read, Write},
+    fmt, fs,
+    io::{self, Read, Write},
     os::unix::net::{UnixListener, UnixStream},
 };
 
 use nix::{
-    sys::socket::{getsockopt, sockopt::PeerCredentials},
+    sys::{
+        socket::{getsockopt, sockopt::PeerCredentials},
+        stat::{Mode, umask},
+    },
     unistd::{Uid, geteuid},
 };
 
 use super::{
+    clock::Moment,
+    directory::StateDirectory,
     poll::{Poll, Token, Watched},
     protocol::{MAX_LINE, Request, RunKey},
     state::Connection,
 };
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that may wait in a connection before more results are taken from the store.
 const WINDOW: usize = 256 << 10;
 /// Read at once of a connection.
 const CHUNK: usize = 64 << 10;
+/// How long no connection is taken when descriptors have run out.
+const DEAF_US: i64 = 100_000;
 
-/// All connections.
-#[derive(Debug, Default)]
+/// The keeper's socket and all its connections.
+#[derive(Debug)]
 pub(super) struct Peers {
+    listener: UnixListener,
+    /// None while descriptors have run out, until then.
+    listening: Option<Token>,
+    deaf_until_us: Option<i64>,
     table: BTreeMap<Connection, Peer>,
     last: Connection,
 }
@@ -56,17 +68,49 @@ impl fmt::Debug for Retained {
 }
 
 impl Peers {
-    /// Takes the new connections of the same user or of root, and what they have written already.
-    pub(super) fn accept(&mut self, poll: &mut Poll, listener: &UnixListener) -> io::Result<()> {
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => self.admit(poll, stream)?,
-                Err(err) => match err.kind() {
-                    ErrorKind::WouldBlock => return Ok(()),
-                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                    _ => return Err(err),
-                },
+    /// Listens on the keeper's socket, which its own user alone may use.
+    pub(super) fn listen(poll: &mut Poll, directory: &StateDirectory) -> Result<Self> {
+        let path = directory.socket();
+        let fault =
+            |err: io::Error| Error::new(ErrorKind::Config, format!("cannot listen on {path:?}")).source(err);
+        let bind = || {
+            match fs::remove_file(&path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+                _ => {}
             }
+            let before = umask(Mode::from_bits_truncate(0o177));
+            let listener = UnixListener::bind(&path);
+            umask(before);
+            let listener = listener?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let listener = bind().map_err(fault)?;
+        let listening = Some(poll.add(&listener, Watched::Listener).map_err(|errno| fault(errno.into()))?);
+        Ok(Self { listener, listening, deaf_until_us: None, table: BTreeMap::new(), last: 0 })
+    }
+
+    /// Takes the new connections of the same user or of root, and what they have written already.
+    pub(super) fn accept(&mut self, poll: &mut Poll, now: Moment) {
+        if let Err(err) = self.accept_all(poll) {
+            tracing::warn!(error = %err, "a connection cannot be taken");
+            // It stays in the queue and would wake the loop without end.
+            if let Some(token) = self.listening.take() {
+                poll.remove(&self.listener, token);
+            }
+            self.deaf_until_us = Some(now.boottime_us + DEAF_US);
+        }
+    }
+
+    /// When [`Self::tend`] has something to do, on the boot clock.
+    pub(super) fn next_us(&self) -> Option<i64> {
+        self.deaf_until_us
+    }
+
+    /// Listens again after descriptors had run out.
+    pub(super) fn tend(&mut self, poll: &mut Poll, now: Moment) {
+        if self.deaf_until_us.take_if(|at| *at <= now.boottime_us).is_some() {
+            self.listening = poll.add(&self.listener, Watched::Listener).ok();
         }
     }
 
@@ -91,6 +135,19 @@ impl Peers {
     /// Whether a request was read and not taken yet.
     pub(super) fn have_requests(&mut self) -> bool {
         self.table.values_mut().any(|peer| peer.line_end().is_some())
+    }
+
+    fn accept_all(&mut self, poll: &mut Poll) -> io::Result<()> {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(poll, stream)?,
+                Err(err) => match err.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(()),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return Err(err),
+                },
+            }
+        }
     }
 
     fn admit(&mut self, poll: &mut Poll, stream: UnixStream) -> io::Result<()> {
@@ -136,7 +193,7 @@ impl Peer {
         match read {
             Ok(0) => false,
             Ok(_) => self.incoming.len() <= MAX_LINE + CHUNK,
-            Err(err) => matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
+            Err(err) => matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
     }
 
@@ -195,8 +252,8 @@ impl Peer {
         while sent < self.outgoing.len() {
             match self.stream.write(&self.outgoing[sent..]) {
                 Ok(length) => sent += length,
-                Err(err) if err.kind() == ErrorKind::WouldBlock => break,
-                Err(err) if err.kind() == ErrorKind::Interrupted => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => break,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return false,
             }
         }

@@ -3,10 +3,7 @@
 
 use std::{
     fs,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -16,7 +13,6 @@ use nix::{
         prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        stat::{Mode, umask},
         time::TimeSpec,
         timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
@@ -31,7 +27,7 @@ use super::{
     poll::{Poll, Token, Watched},
     protocol::{Event, KeeperHello, PROTOCOL, RunResult},
     state::{Connection, Effect, Input, State},
-    store::Store,
+    store::{self, Store},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,8 +37,6 @@ const REQUESTS_A_TURN: usize = 32;
 const LOOK_US: i64 = 20_000;
 /// How long a keeper that is done waits for a disk that does not take its results.
 const PARTING_US: i64 = 10_000_000;
-/// How long no connection is taken when descriptors have run out.
-const DEAF_US: i64 = 100_000;
 
 /// The keeper at work.
 #[derive(Debug)]
@@ -51,9 +45,6 @@ pub(super) struct Shell {
     timer: TimerFd,
     armed_us: Option<i64>,
     signals: SignalFd,
-    listener: UnixListener,
-    listening: Option<Token>,
-    deaf_until_us: Option<i64>,
     socket: PathBuf,
     peers: Peers,
     children: Children,
@@ -91,14 +82,13 @@ impl Shell {
         let now = clock::now();
         let store = Store::open(directory.results(), lock, now)
             .map_err(|err| Error::new(ErrorKind::Config, "cannot open the result log").source(err))?;
-        let listener = listen(directory)?;
         let mut poll = Poll::new().map_err(fault("make an epoll set"))?;
         let watch = |poll: &mut Poll, file: BorrowedFd<'_>, watched| {
             poll.add(file, watched).map_err(fault("watch a file"))
         };
         watch(&mut poll, timer.as_fd(), Watched::Timer)?;
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
-        let listening = watch(&mut poll, listener.as_fd(), Watched::Listener)?;
+        let peers = Peers::listen(&mut poll, directory)?;
         let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
         let children = Children::new(keeper_id, directory.runs()).map_err(fault("prepare for children"))?;
         let pid = std::process::id() as i32;
@@ -109,11 +99,8 @@ impl Shell {
             timer,
             armed_us: None,
             signals,
-            listener,
-            listening: Some(listening),
-            deaf_until_us: None,
             socket: directory.socket(),
-            peers: Peers::default(),
+            peers,
             children,
             look_us: None,
             looked_us: 0,
@@ -152,7 +139,7 @@ impl Shell {
 
     fn dispatch(&mut self, watched: Watched) {
         match watched {
-            Watched::Listener => self.accept(),
+            Watched::Listener => self.peers.accept(&mut self.poll, clock::now()),
             Watched::Timer => {
                 // Not waiting again resets it; what is due is done by `tend`.
                 let _ = self.timer.wait();
@@ -215,7 +202,7 @@ impl Shell {
                 return self.children.sweep(key, writer);
             }
             Effect::Collect(key) => return self.children.collect(&mut self.poll, key).into_iter().collect(),
-            Effect::Record(result) => self.record(result),
+            Effect::Record(result) => self.record(*result),
             Effect::Offer(connection, key) => {
                 if let Some(peer) = self.peers.get(connection) {
                     peer.offer(key, None);
@@ -239,23 +226,14 @@ impl Shell {
         }
     }
 
-    fn record(&mut self, result: Box<RunResult>) {
+    fn record(&mut self, result: RunResult) {
         let key = result.key;
-        let line = serde_json::to_vec(&Event::Result(result)).expect("results are plain data");
+        let short = self.store.is_pressed().then(|| store::line(result.clone().shortened()));
+        let line = store::line(result);
         if let Some(peer) = self.state.guardian().and_then(|guardian| self.peers.get(guardian)) {
             peer.offer(key, Some(&line));
         }
-        self.store.append(key, line);
-    }
-
-    fn accept(&mut self) {
-        let Err(err) = self.peers.accept(&mut self.poll, &self.listener) else { return };
-        tracing::warn!(error = %err, "a connection cannot be taken");
-        // The connection stays in the queue and would wake the loop without end.
-        if let Some(token) = self.listening.take() {
-            self.poll.remove(&self.listener, token);
-        }
-        self.deaf_until_us = Some(clock::now().boottime_us + DEAF_US);
+        self.store.append(key, short.unwrap_or(line));
     }
 
     fn signalled(&mut self) {
@@ -306,9 +284,7 @@ impl Shell {
         if self.children.is_sweeping() {
             self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US));
         }
-        if self.deaf_until_us.take_if(|at| due(at)).is_some() {
-            self.listening = self.poll.add(&self.listener, Watched::Listener).ok();
-        }
+        self.peers.tend(&mut self.poll, now);
         self.store.tend(now);
     }
 
@@ -359,7 +335,7 @@ impl Shell {
             self.state.next_tick_us(),
             self.store.next_us(),
             self.look_us,
-            self.deaf_until_us,
+            self.peers.next_us(),
             self.done_us.map(|since| since + PARTING_US),
         ];
         let next = wakeups.into_iter().flatten().min();
@@ -386,24 +362,4 @@ impl Shell {
         let since = *self.done_us.get_or_insert(now.boottime_us);
         self.store.is_durable() || since + PARTING_US <= now.boottime_us
     }
-}
-
-/// Listens on the keeper's socket, which its own user alone may use.
-fn listen(directory: &StateDirectory) -> Result<UnixListener> {
-    let path = directory.socket();
-    let bind = || {
-        match fs::remove_file(&path) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
-            _ => {}
-        }
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(&path);
-        umask(before);
-        let listener = listener?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    };
-    bind().map_err(|err: std::io::Error| {
-        Error::new(ErrorKind::Config, format!("cannot listen on {path:?}")).source(err)
-    })
 }

@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use self::{segment::Record, writer::Writer};
 use super::{
     clock::Moment,
-    protocol::{Request, RunKey},
+    protocol::{Event, Request, RunKey, RunResult},
 };
 
 /// A segment is closed at this size.
@@ -31,6 +31,10 @@ const SEGMENT_LIMIT: u64 = 16 << 20;
 const RETENTION_US: i64 = 600_000_000;
 /// Between two tries to write to a disk that refuses.
 const RETRY_US: i64 = 1_000_000;
+/// Bytes told to the writer ahead of its answers, at most; what waits behind them can still be dropped.
+const OUTGOING_LIMIT: usize = 1 << 20;
+/// More than one turn of the loop brings.
+const QUEUE_LIMIT: usize = 256;
 
 /// The result log.
 #[derive(Debug)]
@@ -40,10 +44,13 @@ pub(super) struct Store {
     writer: Writer,
     /// Where each stored, unacknowledged result stands.
     stored: HashMap<RunKey, Place>,
+    /// What the writer was not told yet, or refused, in order.
+    queue: BTreeMap<u64, Work>,
     /// What the writer has not answered for, in the order it was told.
-    pending: VecDeque<Pending>,
-    /// Not told yet, or to be told again.
-    queue: VecDeque<Pending>,
+    told: VecDeque<Told>,
+    /// The number of each unacknowledged result in `queue` or `told`.
+    unstored: HashMap<RunKey, u64>,
+    last: u64,
     retry_us: Option<i64>,
     current: u64,
     segments: BTreeMap<u64, Segment>,
@@ -59,16 +66,17 @@ struct Place {
 }
 
 #[derive(Debug)]
-struct Pending {
-    work: Work,
+struct Told {
+    number: u64,
     segment: u64,
+    work: Work,
 }
 
 #[derive(Debug)]
 enum Work {
     Result(RunKey, Vec<u8>),
-    /// Of a result that was acknowledged before it was stored, or of an acknowledgement.
-    Other(Vec<u8>),
+    /// An acknowledgement, or a result that was acknowledged while the writer was at it.
+    Note(Vec<u8>),
     Remove,
 }
 
@@ -110,8 +118,10 @@ impl Store {
             lock,
             writer,
             stored,
-            pending: VecDeque::new(),
-            queue: VecDeque::new(),
+            queue: BTreeMap::new(),
+            told: VecDeque::new(),
+            unstored: HashMap::new(),
+            last: 0,
             retry_us: None,
             current,
             segments,
@@ -142,7 +152,7 @@ impl Store {
 
     /// Whether everything is on disk.
     pub(super) fn is_durable(&self) -> bool {
-        self.pending.is_empty() && self.queue.is_empty()
+        self.told.is_empty() && self.queue.is_empty()
     }
 
     /// When [`Self::tend`] has something to do, on the boot clock.
@@ -152,9 +162,15 @@ impl Store {
         [self.retry_us, removal].into_iter().flatten().min()
     }
 
+    /// Whether the disk does not keep up, so that outputs should be cut to keep memory flat.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.retry_us.is_some() || self.queue.len() > QUEUE_LIMIT
+    }
+
     /// Stores a result, as the line that is offered.
     pub(super) fn append(&mut self, key: RunKey, json: Vec<u8>) {
-        self.tell(Work::Result(key, json));
+        let number = self.enqueue(Work::Result(key, json));
+        self.unstored.insert(key, number);
     }
 
     /// Notes that a result need not be offered any more.
@@ -164,16 +180,19 @@ impl Store {
         {
             segment.unacknowledged -= 1;
             segment.touched_us = now.boottime_us;
-        }
-        for pending in self.pending.iter_mut().chain(&mut self.queue) {
-            if let Work::Result(of, json) = &mut pending.work
-                && *of == key
-            {
-                pending.work = Work::Other(std::mem::take(json));
+        } else if let Some(number) = self.unstored.remove(&key) {
+            if self.queue.remove(&number).is_some() {
+                // It never came to the disk, and need not.
+                return;
+            }
+            for told in self.told.iter_mut().filter(|told| told.number == number) {
+                if let Work::Result(_, json) = &mut told.work {
+                    told.work = Work::Note(std::mem::take(json));
+                }
             }
         }
         let json = serde_json::to_vec(&Request::Ack(key)).expect("a key is plain data");
-        self.tell(Work::Other(json));
+        self.enqueue(Work::Note(json));
     }
 
     /// The line of an unacknowledged result; none when it is not here or cannot be read.
@@ -183,10 +202,12 @@ impl Store {
             let read = segment::read_at(&path, place.offset, place.length);
             return read.inspect_err(|err| tracing::error!(error = %err, ?key, "result cannot be read")).ok();
         }
-        self.pending.iter().chain(&self.queue).find_map(|pending| match &pending.work {
-            Work::Result(of, json) if *of == key => Some(json.clone()),
-            _ => None,
-        })
+        let number = *self.unstored.get(&key)?;
+        let told = || self.told.iter().find(|told| told.number == number).map(|told| &told.work);
+        match self.queue.get(&number).or_else(told)? {
+            Work::Result(_, json) => Some(json.clone()),
+            Work::Note(_) | Work::Remove => None,
+        }
     }
 
     /// The lines of the acknowledged results that are still here, oldest first.
@@ -213,24 +234,20 @@ impl Store {
         self.writer = Writer::fork(&self.directory, &self.lock)?;
         (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
         self.current += 1;
-        let untold = std::mem::take(&mut self.queue);
-        let told = std::mem::take(&mut self.pending);
-        told.into_iter().chain(untold).for_each(|pending| self.tell(pending.work));
+        self.queue.extend(self.told.drain(..).map(|told| (told.number, told.work)));
         Ok(true)
     }
 
     /// Tries again what the disk refused, and removes segments that nobody needs.
     pub(super) fn tend(&mut self, now: Moment) {
-        if self.retry_us.take_if(|at| *at <= now.boottime_us).is_some() {
-            let again = std::mem::take(&mut self.queue);
-            again.into_iter().for_each(|pending| self.tell(pending.work));
-        }
+        self.retry_us.take_if(|at| *at <= now.boottime_us);
         let old = |segment: &Segment| segment.touched_us + RETENTION_US <= now.boottime_us;
         let settled = self.segments.iter().filter(|(number, segment)| self.is_settled(**number, segment));
         for number in settled.filter(|(_, it)| old(it)).map(|(number, _)| *number).collect::<Vec<_>>() {
             self.segments.remove(&number);
             writer::remove_frame(number, &mut self.outgoing);
-            self.pending.push_back(Pending { work: Work::Remove, segment: number });
+            self.last += 1;
+            self.told.push_back(Told { number: self.last, segment: number, work: Work::Remove });
         }
     }
 
@@ -238,23 +255,32 @@ impl Store {
         number < self.current && segment.unacknowledged == 0
     }
 
-    fn tell(&mut self, work: Work) {
-        if let Work::Result(_, json) | Work::Other(json) = &work {
-            // The disk refuses: what comes now waits behind what came before.
-            if self.retry_us.is_some() {
-                return self.queue.push_back(Pending { work, segment: self.current });
-            }
+    fn enqueue(&mut self, work: Work) -> u64 {
+        self.last += 1;
+        self.queue.insert(self.last, work);
+        self.last
+    }
+
+    /// Tells the writer what it can take.
+    fn tell(&mut self) {
+        while self.outgoing.len() < OUTGOING_LIMIT
+            && self.retry_us.is_none()
+            && let Some((number, work)) = self.queue.pop_first()
+        {
             if self.segments.get(&self.current).is_some_and(|segment| segment.bytes > SEGMENT_LIMIT) {
                 self.current += 1;
             }
-            writer::append_frame(self.current, json, &mut self.outgoing);
-            let fresh = Segment { bytes: 0, unacknowledged: 0, touched_us: 0 };
-            self.segments.entry(self.current).or_insert(fresh).bytes += json.len() as u64;
+            if let Work::Result(_, json) | Work::Note(json) = &work {
+                writer::append_frame(self.current, json, &mut self.outgoing);
+                let fresh = Segment { bytes: 0, unacknowledged: 0, touched_us: 0 };
+                self.segments.entry(self.current).or_insert(fresh).bytes += json.len() as u64;
+            }
+            self.told.push_back(Told { number, segment: self.current, work });
         }
-        self.pending.push_back(Pending { work, segment: self.current });
     }
 
     fn send(&mut self) -> io::Result<()> {
+        self.tell();
         let mut sent = 0;
         while sent < self.outgoing.len() {
             match self.writer.socket.write(&self.outgoing[sent..]) {
@@ -290,20 +316,38 @@ impl Store {
     }
 
     fn answered(&mut self, now: Moment, errno: i32, offset: u64) {
-        let Some(pending) = self.pending.pop_front() else { return };
+        let Some(Told { number, segment, work }) = self.told.pop_front() else { return };
         if errno != 0 {
             if self.retry_us.is_none() {
                 tracing::error!(error = %io::Error::from_raw_os_error(errno), "results cannot be stored");
             }
             self.retry_us.get_or_insert(now.boottime_us + RETRY_US);
-            return self.queue.push_back(pending);
+            return drop(self.queue.insert(number, work.shortened()));
         }
-        let Some(segment) = self.segments.get_mut(&pending.segment) else { return };
-        segment.touched_us = now.boottime_us;
-        if let Work::Result(key, json) = pending.work {
-            segment.unacknowledged += 1;
-            let place = Place { segment: pending.segment, offset, length: json.len() };
-            self.stored.insert(key, place);
+        let Some(state) = self.segments.get_mut(&segment) else { return };
+        state.touched_us = now.boottime_us;
+        if let Work::Result(key, json) = work {
+            state.unacknowledged += 1;
+            self.unstored.remove(&key);
+            self.stored.insert(key, Place { segment, offset, length: json.len() });
         }
     }
+}
+
+impl Work {
+    /// For a disk that is full: the outcome, and what fits of the output.
+    fn shortened(self) -> Self {
+        match self {
+            Self::Result(key, json) => match serde_json::from_slice(&json) {
+                Ok(Event::Result(result)) => Self::Result(key, line(result.shortened())),
+                _ => Self::Result(key, json),
+            },
+            other => other,
+        }
+    }
+}
+
+/// The line that offers a result, on a socket as in the log.
+pub(super) fn line(result: RunResult) -> Vec<u8> {
+    serde_json::to_vec(&Event::Result(Box::new(result))).expect("results are plain data")
 }

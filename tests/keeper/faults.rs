@@ -216,3 +216,46 @@ async fn a_guardian_that_does_not_read_loses_nothing() {
     }
     assert!(guardian.list().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_full_disk_keeps_every_outcome_and_cuts_outputs() {
+    let Some((mut host, _disk)) = Host::on_a_disk_of("4m") else { return };
+    let mut guardian = host.guardian(1).await;
+    let go = host.root().join("go");
+    let command =
+        format!("until [ -e {} ]; do sleep 0.01; done; head -c 60000 /dev/zero | tr '\\0' x", go.display());
+    let mut keys = Vec::new();
+    for run_id in 1..=40 {
+        keys.push(guardian.start(run_id, json!({"command": command})).await);
+    }
+    for key in &keys {
+        guardian.started(*key).await;
+    }
+    let filler = host.directory.path().join("filler");
+    let full = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&filler).unwrap());
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    std::fs::write(&go, "").unwrap();
+    while guardian.results.len() < keys.len() {
+        guardian.event().await;
+    }
+    assert_eq!(guardian.results[&keys[0]].stdout.len(), 60_000, "a guardian that is there gets all of it");
+    wait_until("the outcomes are on disk", SOON, async || {
+        let files = std::fs::read_dir(host.directory.path().join("results")).unwrap();
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let text: String = files.map(|file| read(file.unwrap().path())).collect();
+        let stored = keys.iter().filter(|key| text.contains(&format!("\"run_id\":{},", key.run_id)));
+        let stored = stored.count();
+        if stored == keys.len() { Ok(()) } else { Err(format!("{stored} are")) }
+    })
+    .await;
+    host.crash();
+    std::fs::remove_file(filler).unwrap();
+
+    host.start_keeper();
+    let mut guardian = host.guardian(2).await;
+    for key in keys {
+        let result = guardian.result(key).await;
+        assert_eq!(result.exit_code, Some(0));
+        assert!(result.stdout.len() == 60_000 || result.stdout.contains("bytes cut"), "{}", result.stdout);
+    }
+}

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use serde_json::{Value, json};
 use sisyphus::keeper::{
     KeeperClient, StateDirectory,
@@ -34,6 +37,16 @@ struct Host {
     keeper: Option<Spawned>,
 }
 
+/// A mounted disk, unmounted when this is dropped.
+struct Disk(PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The host may still use it.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
 /// A guardian that is nothing but its connection.
 struct Guardian {
     client: KeeperClient,
@@ -49,6 +62,23 @@ impl Host {
         let mut host = Self { root, directory, keeper: None };
         host.start_keeper();
         host
+    }
+
+    /// With its state directory on a disk of so many bytes; none, said loudly, where nothing may be mounted.
+    fn on_a_disk_of(size: &str) -> Option<(Self, Disk)> {
+        let root = tempfile::Builder::new().prefix("keeper").tempdir().unwrap();
+        let path = root.path().join("state");
+        std::fs::create_dir(&path).unwrap();
+        let options = format!("size={size}");
+        let mounted = mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()));
+        if let Err(errno) = mounted {
+            eprintln!("SKIPPED: a small disk cannot be mounted here: {errno}");
+            return None;
+        }
+        let disk = Disk(path.clone());
+        let mut host = Self { root, directory: StateDirectory::open(path).unwrap(), keeper: None };
+        host.start_keeper();
+        Some((host, disk))
     }
 
     fn start_keeper(&mut self) {

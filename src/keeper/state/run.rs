@@ -3,6 +3,7 @@
 use super::{
     super::{
         clock::Moment,
+        output,
         protocol::{EndedBy, Leftovers, RunKey, RunResult, Start, Time},
         sys::Exit,
     },
@@ -15,6 +16,8 @@ const DRAIN_US: i64 = 250_000;
 const KILL_PATIENCE_US: i64 = 2_000_000;
 /// Between two KILLs of a run that will not go.
 const KILL_AGAIN_US: i64 = 1_000_000;
+/// Bytes of a stream that are kept when there is no room for more.
+const SHORT_OUTPUT: usize = 1024;
 
 /// A run from its start to the collection of its result.
 #[derive(Debug)]
@@ -224,6 +227,22 @@ pub(super) fn not_started(
         cpu_user: 0.0,
         cpu_system: 0.0,
         peak_memory: 0,
+    }
+}
+
+impl RunResult {
+    /// The same outcome with little output, for a disk that is full or slow.
+    pub(in crate::keeper) fn shortened(mut self) -> Self {
+        for text in [&mut self.stdout, &mut self.stderr] {
+            if text.len() > SHORT_OUTPUT {
+                *text = output::shortened(text, SHORT_OUTPUT);
+            }
+        }
+        if self.result.as_ref().is_some_and(|result| result.get().len() > SHORT_OUTPUT) {
+            self.result = None;
+            self.reason.get_or_insert_with(|| "result dropped: the disk of the host was full".to_owned());
+        }
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{fs::OpenOptionsExt, net::UnixStream},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::posix_fallocate,
     sys::{
         prctl,
         signal::{SigSet, Signal},
@@ -24,6 +25,10 @@ use super::{super::sys, segment};
 const HEAD: usize = 12;
 /// A length that means: remove this segment.
 const REMOVE: u32 = u32::MAX;
+/// Bytes held back: some hundred outcomes without their outputs.
+const RESERVE: i64 = 1 << 20;
+/// A record without its outputs is at most so long. Longer ones come again, cut, when the disk is full.
+const SHORT: usize = 8 << 10;
 /// One answer a frame, in order: errno, and the offset of the JSON in its segment.
 pub(super) const ANSWER: usize = 12;
 
@@ -39,6 +44,15 @@ struct Log {
     directory: PathBuf,
     current: Option<Segment>,
     batch: Vec<u8>,
+    /// The longest record of the batch.
+    longest: usize,
+    reserve: Reserve,
+}
+
+/// Room on the disk held back, so that outcomes still fit when it is full.
+struct Reserve {
+    path: PathBuf,
+    taken: bool,
 }
 
 struct Segment {
@@ -78,14 +92,17 @@ impl Writer {
 /// The writer's life: read what there is, write it, make it durable, answer.
 fn serve(directory: &Path, mut socket: UnixStream, lock: OwnedFd) -> io::Result<()> {
     isolate(&socket, &lock)?;
-    let mut log = Log { directory: directory.to_owned(), current: None, batch: Vec::new() };
+    let mut reserve = Reserve { path: directory.join("reserve"), taken: false };
+    reserve.take();
+    let mut log =
+        Log { directory: directory.to_owned(), current: None, batch: Vec::new(), longest: 0, reserve };
     let mut buffer: Vec<u8> = Vec::new();
     let mut chunk = vec![0; 256 << 10];
     loop {
         let length = match socket.read(&mut chunk) {
             Ok(0) => return Ok(()),
             Ok(length) => length,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            Err(err) if err.kind() == ErrorKind::Interrupted => continue,
             Err(err) => return Err(err),
         };
         buffer.extend_from_slice(&chunk[..length]);
@@ -129,6 +146,7 @@ impl Log {
             let offset = self.turn_to(segment).map(|begin| {
                 let offset = begin + (self.batch.len() + segment::PREFIX) as u64;
                 segment::line(json, &mut self.batch);
+                self.longest = self.longest.max(json.len());
                 offset
             });
             failure = offset.as_ref().map_or_else(errno, |_| failure);
@@ -161,16 +179,53 @@ impl Log {
     fn flush(&mut self) -> io::Result<()> {
         let batch = std::mem::take(&mut self.batch);
         let Some(current) = self.current.as_mut().filter(|_| !batch.is_empty()) else { return Ok(()) };
-        let written = current.file.write_all(&batch).and_then(|()| current.file.sync_data());
+        let is_short = std::mem::take(&mut self.longest) <= SHORT;
+        let mut written = current.append(&batch);
+        let is_full = written.as_ref().is_err_and(|err| err.kind() == ErrorKind::StorageFull);
+        if is_full && is_short && self.reserve.give() {
+            written = current.append(&batch);
+        }
         match &written {
-            Ok(()) => current.length += batch.len() as u64,
-            Err(_) => {
-                // A line cut short would swallow the next one.
-                let _ = current.file.set_len(current.length);
-                self.current = None;
-            }
+            Ok(()) => self.reserve.take(),
+            Err(_) => self.current = None,
         }
         written
+    }
+}
+
+impl Segment {
+    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
+        let written = self.file.write_all(batch).and_then(|()| self.file.sync_data());
+        match &written {
+            Ok(()) => self.length += batch.len() as u64,
+            // A line cut short would swallow the next one.
+            Err(_) => drop(self.file.set_len(self.length)),
+        }
+        written
+    }
+}
+
+impl Reserve {
+    /// Takes room while there is some.
+    fn take(&mut self) {
+        if self.taken {
+            return;
+        }
+        let make = || {
+            let file =
+                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&self.path)?;
+            posix_fallocate(&file, 0, RESERVE)?;
+            io::Result::Ok(())
+        };
+        self.taken = make().is_ok();
+        if !self.taken {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Gives the room back to the log; false when there was none.
+    fn give(&mut self) -> bool {
+        std::mem::replace(&mut self.taken, false) && fs::remove_file(&self.path).is_ok()
     }
 }
 
