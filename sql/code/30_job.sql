@@ -224,7 +224,7 @@ comment on function sisyphus._check_keys(text, text, jsonb, text[]) is
     'raises 22023 unless a value is an object with known keys only';
 
 -- pg_size_bytes() takes '64kB' and '65536' but says nothing of ours when it does not.
-create or replace function sisyphus._output_limit(p_what text, p_limits jsonb, p_default integer)
+create or replace function sisyphus._output_limit(p_what text, p_limits jsonb)
 returns integer
 language plpgsql
 stable
@@ -236,7 +236,7 @@ declare
     v_bytes bigint;
 begin
     if v_text is null then
-        return p_default;
+        return null;
     end if;
     if v_text ~* '^\s*\d{1,9}\s*(bytes|kb|mb)?\s*$' then
         v_bytes := pg_size_bytes(v_text);
@@ -248,7 +248,7 @@ begin
     return null;
 end
 $$;
-comment on function sisyphus._output_limit(text, jsonb, integer) is 'Bytes kept of each output stream under a job''s limits; raises 22023';
+comment on function sisyphus._output_limit(text, jsonb) is 'Bytes kept of each output stream under a job''s limits; null: not given; raises 22023';
 
 create or replace function sisyphus._check_limits(p_what text, p_limits jsonb)
 returns void
@@ -280,12 +280,12 @@ begin
         perform sisyphus._raise_argument(p_what, 'limits ' || v_bad.key, v_bad.found #>> '{}',
             format('Give a whole number from %s to %s.', v_bad.low, v_bad.high), null);
     end if;
-    perform sisyphus._output_limit(p_what, p_limits, null);
+    perform sisyphus._output_limit(p_what, p_limits);
 end
 $$;
 comment on function sisyphus._check_limits(text, jsonb) is 'raises 22023 for limits that are unknown or out of range, 0A000 for those to come';
 
-create or replace function sisyphus._retention_days(p_what text, p_retention jsonb, p_key text, p_default interval)
+create or replace function sisyphus._retention_days(p_what text, p_retention jsonb, p_key text)
 returns integer
 language plpgsql
 stable
@@ -294,25 +294,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_text constant text := p_retention ->> p_key;
-    v_interval interval := p_default;
+    v_interval interval;
 begin
-    if v_text = 'forever' then
+    if v_text is null then
+        return null;
+    elsif v_text = 'forever' then
         return 0;
     end if;
-    if v_text is not null then
-        begin
-            -- A number without a unit would mean seconds.
-            v_interval := case when v_text !~ '^\s*[0-9.]*\s*$' then v_text::interval end;
-        exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-            v_interval := null;
-        end;
-    end if;
-    if v_interval is null or v_interval <= '0 s' then
+    begin
+        -- A number without a unit would mean seconds.
+        v_interval := case when v_text !~ '^\s*[0-9.]*\s*$' then v_text::interval end;
+    exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
+        v_interval := null;
+    end;
+    if not coalesce(v_interval > '0 s', false) then
         perform sisyphus._raise_argument(p_what, 'retention ' || p_key, v_text,
             'Give an interval such as "7 days", or "forever".', null);
     end if;
     return sisyphus._retention_class(v_interval);
 end
 $$;
-comment on function sisyphus._retention_days(text, jsonb, text, interval) is
-    'The retention class of one key of retention, or of the installation''s own; raises 22023';
+comment on function sisyphus._retention_days(text, jsonb, text) is
+    'The retention class of one key of retention; null: not given; raises 22023';

@@ -166,34 +166,9 @@ as $$
         'max_runtime', extract(epoch from p_job.max_runtime)::double precision,
         'grace', extract(epoch from p_job.grace)::double precision,
         'fenced', p_job.fenced, 'limits', nullif(p_job.limits - 'output', '{}'), 'leftovers', p_job.leftovers,
-        'output_limit', sisyphus._output_limit('job', p_job.limits, s.output_limit)))
-      from sisyphus.setting s;
+        'output_limit', sisyphus._output_limit('job', p_job.limits)));
 $$;
 comment on function sisyphus._job_spec(sisyphus.job) is 'What a keeper needs to know to run a job';
-
--- The claim and the finish read one row: what a job does not say for itself is copied into it from the settings.
-create or replace function sisyphus._copy_settings(p_what text, p_job sisyphus.job)
-returns sisyphus.job
-language plpgsql
-stable
-parallel safe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_setting constant sisyphus.setting := sisyphus._setting();
-    v_job sisyphus.job := p_job;
-begin
-    if v_job.retention is not null then
-        perform sisyphus._check_keys(p_what, 'retention', v_job.retention, '{success,failure}');
-    end if;
-    v_job.retain_success := sisyphus._retention_days(p_what, v_job.retention, 'success', v_setting.retention_success);
-    v_job.retain_failure := sisyphus._retention_days(p_what, v_job.retention, 'failure', v_setting.retention_failure);
-    v_job.spec := sisyphus._job_spec(v_job);
-    return v_job;
-end
-$$;
-comment on function sisyphus._copy_settings(text, sisyphus.job) is
-    'A job with retention classes and spec made from its definition and the settings; raises 22023';
 
 create or replace function sisyphus._check_fires(p_what text, p_job sisyphus.job, p_now timestamptz)
 returns void
@@ -239,7 +214,7 @@ begin
         select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
     if not exists (select from sisyphus.host h
                      join sisyphus.guardian g on g.host_id = h.host_id
-                    where p_pool_id = any(h.lanes) and h.state = 'active' and g.ended_at is null and g.lease_until > p_now) then
+                    where p_pool_id = any(sisyphus._lanes_of(h)) and h.state = 'active' and g.ended_at is null and g.lease_until > p_now) then
         raise notice 'pool "%" has no active host now', v_pool
             using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
     end if;

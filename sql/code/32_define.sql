@@ -131,7 +131,13 @@ begin
         when v_job.deleted_at is null and p_old.schedule ~* '^\s*every\M' and v_job.schedule ~* '^\s*every\M' then p_old.anchor_at
         else date_trunc('second', p_now) end;
     v_job.deleted_at := null;
-    return sisyphus._copy_settings(p_what, v_job);
+    if v_job.retention is not null then
+        perform sisyphus._check_keys(p_what, 'retention', v_job.retention, '{success,failure}');
+    end if;
+    v_job.retain_success := sisyphus._retention_days(p_what, v_job.retention, 'success');
+    v_job.retain_failure := sisyphus._retention_days(p_what, v_job.retention, 'failure');
+    v_job.spec := sisyphus._job_spec(v_job);
+    return v_job;
 end
 $$;
 comment on function sisyphus._build_job(text, sisyphus.job, jsonb, text[], timestamptz) is

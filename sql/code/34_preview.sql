@@ -27,7 +27,7 @@ begin
               cross join (
                   select p.name as label from sisyphus.pool p where p.pool_id = v_job.pool_id and v_job.run_on = 'any'
                   union all
-                  select h.name from sisyphus.host h where v_job.pool_id = any(h.lanes) and v_job.run_on = 'all') t
+                  select h.name from sisyphus.host h where v_job.pool_id = any(sisyphus._lanes_of(h)) and v_job.run_on = 'all') t
              order by t.label;
     end loop;
 end

@@ -41,18 +41,21 @@ create or replace function sisyphus._record_occurrences(
     p_job sisyphus.job, p_state text, p_reason text, p_first timestamptz, p_last timestamptz, p_count bigint,
     p_now timestamptz)
 returns void
-language sql
+language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into sisyphus.attempt (
         run_id, job_id, due_at, nominal_at, last_due_at, finished_at, recorded_at, occurrences, attempt, job_version,
         retention_days, is_final, state, origin, job, owner, pool, reason)
     select nextval('sisyphus.run_id_seq'), p_job.job_id, p_first, p_first, p_last, p_now, p_now, p_count, 0,
-           p_job.version, p_job.retain_failure, true, p_state, 'schedule', p_job.name, p_job.owner,
+           p_job.version,
+           coalesce(p_job.retain_failure, sisyphus._retention_class((sisyphus._setting()).retention_failure)), true, p_state, 'schedule', p_job.name, p_job.owner,
            (select p.name from sisyphus.pool p where p.pool_id = p_job.pool_id), p_reason
      where p_count > 0;
+end
 $$;
 comment on function sisyphus._record_occurrences(sisyphus.job, text, text, timestamptz, timestamptz, bigint, timestamptz) is
     'Writes one final row that stands for a number of occurrences; nothing when the number is 0';

@@ -262,7 +262,8 @@ begin
         return query
             select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
                    extract(epoch from greatest(r.due_at, r.claimed_at) - v_now)::double precision,
-                   coalesce(r.spec, j.spec) || jsonb_strip_nulls(jsonb_build_object(
+                   jsonb_build_object('output_limit', v_setting.output_limit) || coalesce(r.spec, j.spec)
+                   || jsonb_strip_nulls(jsonb_build_object(
                        'job', coalesce(j.name, 'submit'), 'run_id', r.run_id, 'attempt', r.attempt,
                        'claim_no', r.claim_no, 'due_us', sisyphus._epoch_us(r.due_at),
                        'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end))

@@ -86,10 +86,7 @@ begin
     end if;
     select s.* into v_setting from sisyphus.setting s;
     perform sisyphus._ensure_partitions(v_now);
-    -- A host that registered while an open transaction changed pools is mended within a minute.
-    if date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now) then
-        perform sisyphus._refresh_lanes();
-    end if;
+    perform sisyphus._apply_pools(date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now));
     if v_planner.last_tick_at > v_now + interval '1 s' then
         perform sisyphus._set_back(v_now);
     end if;

@@ -1,5 +1,5 @@
--- Pools and hosts. Membership is kept ready for the claim in host.lanes; it follows here and at registration, and the
--- tick mends what two transactions that did not see each other have left.
+-- Pools. Membership is kept ready for the claim in host.lanes. That follows at registration and, after a pool has
+-- changed, with the next tick: a caller who updated rows of host would keep a guardian from registering.
 
 create or replace function sisyphus._lanes_of(p_host sisyphus.host)
 returns bigint[]
@@ -43,6 +43,43 @@ begin
 end
 $$;
 comment on function sisyphus._refresh_lanes(bigint) is 'Brings host.lanes in line with pools, of one host or all; returns how many have changed';
+
+create or replace function sisyphus._ask_lanes(p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Job 0 is none: it is the pools that were defined.
+    insert into sisyphus.request (action, job_id, role_name, requested_at) values ('define', 0, sisyphus._caller(), p_now);
+    perform sisyphus._wake_planner(p_now);
+end
+$$;
+comment on function sisyphus._ask_lanes(timestamptz) is 'Tells the planner that pools have changed; wakes one guardian to tick';
+
+-- Once in a while without being asked: a host that registers while a pool is changed sees the old pool, and the tick
+-- after that change does not see the host.
+create or replace function sisyphus._apply_pools(p_anyway boolean)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from sisyphus.request q
+     using (select r.request_id from sisyphus.request r
+             where r.guardian_id is null and r.action = 'define' and r.job_id = 0
+               for update skip locked) l
+     where q.request_id = l.request_id;
+    if found or p_anyway then
+        perform sisyphus._refresh_lanes();
+    end if;
+end
+$$;
+comment on function sisyphus._apply_pools(boolean) is 'Brings host.lanes in line after pools have changed, or anyway';
 
 create or replace function sisyphus._notice_unknown(p_pool text, p_hosts text[])
 returns void
@@ -123,7 +160,7 @@ begin
     delete from sisyphus.pool_member m where m.pool_id = v_pool_id and m.host_name <> all (coalesce(create_pool.hosts, '{}'));
     insert into sisyphus.pool_member (pool_id, host_name)
     select v_pool_id, w from unnest(create_pool.hosts) w on conflict do nothing;
-    perform sisyphus._refresh_lanes();
+    perform sisyphus._ask_lanes(v_now);
     perform sisyphus._notice_unknown(create_pool.name, create_pool.hosts);
     perform sisyphus._audit('create_pool', create_pool.name, v_before, jsonb_build_object(
         'selector', create_pool.selector, 'description', create_pool.description, 'hosts', create_pool.hosts), v_now);
@@ -142,7 +179,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_pool_id bigint := sisyphus._require_pool(drop_pool.name);
+    v_now constant timestamptz := sisyphus._clock();
+    v_pool_id constant bigint := sisyphus._require_pool(drop_pool.name);
     v_jobs text;
 begin
     if drop_pool.name = 'default' then
@@ -163,8 +201,8 @@ begin
                               else 'Give these jobs another pool, or unschedule them.' end;
     end if;
     delete from sisyphus.pool p where p.pool_id = v_pool_id;
-    perform sisyphus._refresh_lanes();
-    perform sisyphus._audit('drop_pool', drop_pool.name, null, null, sisyphus._clock());
+    perform sisyphus._ask_lanes(v_now);
+    perform sisyphus._audit('drop_pool', drop_pool.name, null, null, v_now);
 end
 $$;
 comment on function sisyphus.drop_pool(text) is 'Drops a pool that no job uses';
@@ -177,6 +215,7 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_now constant timestamptz := sisyphus._clock();
     v_pool_id constant bigint := sisyphus._require_pool(p_pool);
     v_is_changed boolean;
 begin
@@ -195,8 +234,8 @@ begin
             raise notice 'host "%" stays in pool "%": its labels match the selector', p_host, p_pool;
         end if;
     end if;
-    perform sisyphus._refresh_lanes();
-    perform sisyphus._audit(p_action, p_pool, null, jsonb_build_object('host', p_host, 'changed', v_is_changed), sisyphus._clock());
+    perform sisyphus._ask_lanes(v_now);
+    perform sisyphus._audit(p_action, p_pool, null, jsonb_build_object('host', p_host, 'changed', v_is_changed), v_now);
     return v_is_changed;
 end
 $$;

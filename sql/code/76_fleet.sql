@@ -152,38 +152,6 @@ $$;
 comment on function sisyphus.bind_guardian(name, text, text[], jsonb) is
     'Lets a login act for a host (* for any), in these pools and with these labels; replaces an earlier binding of the two';
 
--- locks: job, by SKIP LOCKED.
-create or replace function sisyphus._spread_settings()
-returns void
-language plpgsql
-volatile
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_busy text;
-begin
-    with stale as materialized (
-        select j.job_id, sisyphus._copy_settings(j.name, j) as fresh
-          from sisyphus.job j
-         where j is distinct from sisyphus._copy_settings(j.name, j)
-         order by j.job_id
-           for no key update skip locked)
-    update sisyphus.job j
-       set retain_success = (s.fresh).retain_success, retain_failure = (s.fresh).retain_failure, spec = (s.fresh).spec
-      from stale s
-     where j.job_id = s.job_id;
-    select string_agg(j.name, ', ' order by j.name) into v_busy
-      from sisyphus.job j
-     where j.deleted_at is null and j is distinct from sisyphus._copy_settings(j.name, j);
-    if v_busy is not null then
-        raise notice 'jobs that keep the old value, another transaction is changing them: %', v_busy
-            using hint = 'Call it again when that transaction has ended.';
-    end if;
-end
-$$;
-comment on function sisyphus._spread_settings() is 'Gives jobs the new value of settings that they carry a copy of';
-
 create or replace function sisyphus.set_setting(name text, value text)
 returns void
 language plpgsql
@@ -228,9 +196,6 @@ begin
             perform sisyphus._raise_argument('setting', set_setting.name, set_setting.value,
                                              'Give an interval such as "5 s", a number or a word, as view sisyphus.settings shows it.', null);
     end;
-    if set_setting.name in ('retention_success', 'retention_failure', 'output_limit') then
-        perform sisyphus._spread_settings();
-    end if;
     perform sisyphus._audit('set_setting', set_setting.name, v_before, to_jsonb(set_setting.value), sisyphus._clock());
 end
 $$;

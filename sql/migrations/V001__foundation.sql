@@ -274,8 +274,8 @@ create table sisyphus.job (
     suspended_until timestamptz,
     suspend_reason text,
     spec jsonb not null default '{}',
-    retain_success integer not null default 30,
-    retain_failure integer not null default 90,
+    retain_success integer,
+    retain_failure integer,
     created_at timestamptz not null default pg_catalog.now(),
     changed_at timestamptz not null default pg_catalog.now(),
     constraint job_pkey primary key (job_id),
@@ -347,8 +347,8 @@ comment on column sisyphus.job.suspended_at is 'When it was suspended; null: it 
 comment on column sisyphus.job.suspended_until is 'When the suspension ends by itself';
 comment on column sisyphus.job.suspend_reason is 'Why it is suspended';
 comment on column sisyphus.job.spec is 'What a keeper needs of the definition, made when it is defined';
-comment on column sisyphus.job.retain_success is 'Retention class of succeeded attempts, days';
-comment on column sisyphus.job.retain_failure is 'Retention class of all other attempts, days';
+comment on column sisyphus.job.retain_success is 'Retention class of succeeded attempts, days; null: as the settings say';
+comment on column sisyphus.job.retain_failure is 'Retention class of all other attempts, days; null: as the settings say';
 comment on column sisyphus.job.created_at is 'When the name was first scheduled';
 comment on column sisyphus.job.changed_at is 'When it was last changed';
 
