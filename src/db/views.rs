@@ -26,7 +26,7 @@ const RUNS: &str = "(select r.run_id, r.attempt, r.job, r.host, r.state, r.due_a
       where ($1::text is null or h.job = $1) and ($2::text is null or h.host = $2) \
         and ($3::text is null or h.state = $3) and not $5::boolean \
         and (not $4::boolean or h.state in ('failed', 'timed_out', 'lost', 'refused', 'expired')) \
-      order by h.finished_at desc, h.run_id desc limit $6)";
+      order by {newest first} limit $6)";
 
 const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 order by h.attempt desc";
 
@@ -36,7 +36,7 @@ const ENDED: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.hi
 const OUTPUT: &str = "select h.run_id, h.attempt, h.stdout, h.stderr from sisyphus.history h \
      where ($1::bigint is null or h.run_id = $1) and ($2::text is null or h.job = $2) \
        and ($3::int is null or h.attempt = $3) and h.attempt > 0 \
-     order by h.finished_at desc, h.attempt desc limit 1";
+     order by h.recorded_at desc, h.attempt desc limit 1";
 
 const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
      from sisyphus.fires($1, $2, clock_timestamp(), clock_timestamp() + '50 years', $3::bigint::int) f";
@@ -78,7 +78,14 @@ impl Session {
     /// Live attempts, then the newest ended ones.
     pub async fn runs(&self, filter: &RunFilter<'_>) -> Result<Rows> {
         let RunFilter { job, host, state, failed, live, limit } = filter;
-        self.rows(RUNS, &[job, host, state, failed, live, limit]).await
+        // Each order has an index behind it; the history may be long.
+        let newest = if job.is_some() {
+            "h.recorded_at desc, h.attempt desc"
+        } else {
+            "h.run_id desc, h.attempt desc"
+        };
+        let query = RUNS.replace("{newest first}", newest);
+        self.rows(&query, &[job, host, state, failed, live, limit]).await
     }
 
     /// The live attempt of a run and its ended ones, the newest first, with all columns.
