@@ -125,7 +125,7 @@ async fn two_sessions_that_miss_the_same_partitions_make_them_once() {
         wait_until("the other session waits", Duration::from_secs(10), async || {
             let blocked: i64 = play
                 .value(
-                    "select count(*) from pg_locks where not granted and relation = 'sisyphus.attempt_0'::regclass",
+                    "select count(*) from pg_locks where not granted and relation = 'sisyphus.attempt_7'::regclass",
                     &[],
                 )
                 .await;
@@ -136,6 +136,22 @@ async fn two_sessions_that_miss_the_same_partitions_make_them_once() {
     };
     let (made, ()) = tokio::join!(waiting, committing);
     assert_eq!(made.unwrap().get::<_, i32>(0), 0);
+}
+
+#[tokio::test]
+async fn ahead_of_time_nobody_waits_for_a_partition() {
+    let play = Play::at("07:00:00").await;
+    ensure(&play, "2026-03-02 07:00+00").await;
+    let analyzing = play.db.client().await;
+    analyzing
+        .batch_execute("begin; lock table sisyphus.attempt_90 in share update exclusive mode")
+        .await
+        .unwrap();
+    play.exec("set lock_timeout = '2 s'").await;
+    assert_eq!(ensure(&play, "2026-03-09 07:00+00").await, 0);
+    analyzing.batch_execute("commit").await.unwrap();
+    assert!(ensure(&play, "2026-03-09 07:00+00").await > 0);
+    assert_eq!(ensure(&play, "2026-03-09 07:00+00").await, 0);
 }
 
 #[tokio::test]

@@ -45,7 +45,38 @@ comment on function sisyphus._due_partitions(timestamptz) is
 
 -- CREATE TABLE ... PARTITION OF would wait behind an open SELECT and stop every INSERT meanwhile; a table that is made
 -- on its own and attached needs no more than SHARE UPDATE EXCLUSIVE on its class.
--- locks: attempt_<class> share update exclusive, only when one is missing; two callers wait for each other there.
+create or replace function sisyphus._add_partitions(p_class integer, p_now timestamptz) returns integer
+language plpgsql
+volatile
+strict
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_due record;
+    v_made integer := 0;
+begin
+    for v_due in
+        select d.name, d.lower_bound, d.upper_bound
+          from sisyphus._due_partitions(p_now) d
+         where d.class = p_class and to_regclass('sisyphus.' || d.name) is null
+         order by d.lower_bound
+    loop
+        -- Dynamic, because names and bounds of partitions follow the calendar.
+        execute format('create table sisyphus.%I (like sisyphus.attempt including all excluding comments)', v_due.name);
+        execute format('alter table sisyphus.%I attach partition sisyphus.%I for values from (%L) to (%L)',
+                       'attempt_' || p_class, v_due.name, v_due.lower_bound, v_due.upper_bound);
+        v_made := v_made + 1;
+    end loop;
+    return v_made;
+end;
+$$;
+comment on function sisyphus._add_partitions(integer, timestamptz) is
+    'Makes and attaches the missing partitions of a class; how many it made';
+
+-- Two callers meet at the lock of a class, and the second finds nothing left to do. Ahead of time nobody waits there (an
+-- ANALYZE of the whole history may hold it for minutes): the next tick tries again.
+-- locks: attempt_<class> share update exclusive, only when a partition is missing.
 create or replace function sisyphus._ensure_partitions(p_now timestamptz) returns integer
 language plpgsql
 volatile
@@ -54,37 +85,32 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_class integer;
-    v_due record;
     v_utc constant timestamp := p_now at time zone 'UTC';
+    v_today constant boolean := to_regclass('sisyphus.attempt_1_' || to_char(v_utc, 'YYYYMMDD')) is not null;
+    v_class integer;
     v_made integer := 0;
 begin
-    -- The tick's usual case. All classes are made together, so the first and the last day of one speak for all.
-    if to_regclass('sisyphus.attempt_1_' || to_char(v_utc, 'YYYYMMDD')) is not null
-       and to_regclass('sisyphus.attempt_1_' || to_char(v_utc + interval '7 days', 'YYYYMMDD')) is not null then
+    -- The tick's usual case. Class 1 is made last, so its first and last day speak for all.
+    if v_today and to_regclass('sisyphus.attempt_1_' || to_char(v_utc + interval '7 days', 'YYYYMMDD')) is not null then
         return 0;
     end if;
-    for v_class in
-        select distinct d.class
-          from sisyphus._due_partitions(p_now) d
-         where to_regclass('sisyphus.' || d.name) is null
-         order by d.class
-    loop
-        execute format('lock table only sisyphus.%I in share update exclusive mode', 'attempt_' || v_class);
-        -- Looked at again under the lock: another session may have made them meanwhile.
-        for v_due in
-            select d.name, d.lower_bound, d.upper_bound
-              from sisyphus._due_partitions(p_now) d
-             where d.class = v_class and to_regclass('sisyphus.' || d.name) is null
-             order by d.lower_bound
-        loop
-            -- Dynamic, because names and bounds of partitions follow the calendar.
-            execute format('create table sisyphus.%I (like sisyphus.attempt including all excluding comments)', v_due.name);
-            execute format('alter table sisyphus.%I attach partition sisyphus.%I for values from (%L) to (%L)',
-                           'attempt_' || v_class, v_due.name, v_due.lower_bound, v_due.upper_bound);
-            v_made := v_made + 1;
+    -- A subtransaction in the tick, but only once a day.
+    begin
+        foreach v_class in array '{7,30,90,400,0,1}'::integer[] loop
+            continue when not exists (
+                select from sisyphus._due_partitions(p_now) d
+                 where d.class = v_class and to_regclass('sisyphus.' || d.name) is null);
+            -- Dynamic, because the class is a table.
+            execute format('lock table only sisyphus.%I in share update exclusive mode%s', 'attempt_' || v_class,
+                           case when v_today then ' nowait' else '' end);
+            v_made := v_made + sisyphus._add_partitions(v_class, p_now);
         end loop;
-    end loop;
+    exception when lock_not_available then
+        if not v_today then
+            raise;
+        end if;
+        return 0;
+    end;
     return v_made;
 end;
 $$;
