@@ -23,7 +23,8 @@ update bare set state = 'done', finished_at = clock_timestamp() where id = any(:
 pub(crate) async fn throughput(cluster: &Cluster, client: &Client, runs: usize) -> f64 {
     client
         .batch_execute(&format!(
-            "create table bare (id bigint generated always as identity primary key, state text not null,
+            "drop table if exists bare;
+             create table bare (id bigint generated always as identity primary key, state text not null,
                                 claimed_at timestamptz, finished_at timestamptz) with (fillfactor = 70);
              create index bare_pending_idx on bare (id) where state = 'pending';
              insert into bare (state) select 'pending' from generate_series(1, {runs})"

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::{CLIENTS, connect, settle};
 
 const CLAIM: &str = "select kind, run_id, claim_no from sisyphus.claim_job($1, max_runs => $2, slots_free => $2, holding => $3)";
-const FINISH: &str = "select answer from sisyphus.finish_job($1, run_ids => $2, claim_nos => $3, exit_codes => $4, \
+const FINISH: &str = "select run_id, claim_no, answer from sisyphus.finish_job($1, run_ids => $2, claim_nos => $3, exit_codes => $4, \
                       started_at => $5, finished_at => $5, stdouts => $6)";
 
 /// Runs per second from pending to the history.
@@ -83,17 +83,28 @@ async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
         if claimed.is_empty() {
             return done;
         }
-        let run_ids: Vec<i64> = claimed.iter().map(|row| row.get("run_id")).collect();
-        let claim_nos: Vec<i64> = claimed.iter().map(|row| row.get("claim_no")).collect();
-        let count = claimed.len();
-        let (codes, times, outputs) = (vec![0_i32; count], vec![now; count], vec![&*output; count]);
-        let answers = client
-            .query(&finish, &[&guardian, &run_ids, &claim_nos, &codes, &times, &outputs])
-            .await
-            .unwrap();
-        let accepted = answers.iter().filter(|row| row.get::<_, &str>("answer") == "accepted").count();
-        assert_eq!(accepted, count, "of {count} results were accepted, first claim {}", claim_nos[0]);
-        done += answers.len();
+        let mut held: Vec<(i64, i64)> =
+            claimed.iter().map(|row| (row.get("run_id"), row.get("claim_no"))).collect();
+        done += held.len();
+        // The claim of another guardian may hold the lock of a run for a moment: busy, send again.
+        while !held.is_empty() {
+            let (run_ids, claim_nos): (Vec<i64>, Vec<i64>) = held.iter().copied().unzip();
+            let count = held.len();
+            let (codes, times, outputs) = (vec![0_i32; count], vec![now; count], vec![&*output; count]);
+            let answers = client
+                .query(&finish, &[&guardian, &run_ids, &claim_nos, &codes, &times, &outputs])
+                .await
+                .unwrap();
+            assert_eq!(answers.len(), count);
+            held.clear();
+            for row in answers {
+                match row.get("answer") {
+                    "accepted" => {}
+                    "busy" => held.push((row.get("run_id"), row.get("claim_no"))),
+                    other => panic!("{other} after {done} runs"),
+                }
+            }
+        }
     }
 }
 
