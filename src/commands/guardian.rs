@@ -1,16 +1,108 @@
 //! The daemon of a host.
 
+use std::path::PathBuf;
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
 use crate::{
     config::Connection,
     error::{Error, ErrorKind, Result},
+    guardian::{self, Options},
+    keeper::StateDirectory,
 };
 
 /// Run the jobs of this host
 #[derive(Debug, clap::Args)]
-pub struct GuardianArgs {}
+#[command(after_long_help = "Example: sisyphus guardian --slots 8 --label gpu=yes --pool web\n\n\
+    Stopped by SIGTERM or SIGINT it claims nothing more, gives back what it has not started, and leaves \
+    the jobs that run to the keeper, where the next guardian of this host finds them.")]
+pub struct GuardianArgs {
+    /// Name of this host in the database [default: the host name]
+    #[arg(long, env = "SISYPHUS_HOST", value_name = "NAME", help_heading = "Host")]
+    pub host: Option<String>,
+
+    /// Runs to take at once [default: the number of cores]
+    #[arg(long, env = "SISYPHUS_SLOTS", value_name = "N", help_heading = "Host")]
+    pub slots: Option<u16>,
+
+    /// Label of this host, for pools that select by label; may be repeated
+    #[arg(long = "label", env = "SISYPHUS_LABELS", value_name = "KEY=VALUE", value_delimiter = ',')]
+    #[arg(value_parser = parse_label, help_heading = "Host")]
+    pub labels: Vec<(String, String)>,
+
+    /// Pool to join; may be repeated
+    #[arg(long = "pool", env = "SISYPHUS_POOLS", value_name = "POOL", value_delimiter = ',')]
+    #[arg(help_heading = "Host")]
+    pub pools: Vec<String>,
+
+    /// Where guardian and keeper meet and results wait [default: /var/lib/sisyphus, or the XDG state folder]
+    #[arg(long, env = "SISYPHUS_STATE_DIR", value_name = "DIR", help_heading = "Host")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end
+    #[arg(long)]
+    pub once: bool,
+
+    /// When stopped, terminate the jobs and wait for their results
+    #[arg(long, hide = true)]
+    pub stop_jobs: bool,
+}
 
 /// Runs until told to stop.
-pub async fn run(_args: GuardianArgs, _connection: Connection) -> Result<()> {
-    std::future::ready(()).await;
-    Err(Error::new(ErrorKind::Failed, "the guardian is not part of this build"))
+pub async fn run(args: GuardianArgs, connection: Connection) -> Result<()> {
+    let options = options(args)?;
+    let (stop, stopping) = watch::channel(false);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let guarding = Box::pin(guardian::run(options, &connection.config, stopping));
+    tokio::pin!(guarding);
+    loop {
+        tokio::select! {
+            outcome = &mut guarding => return outcome,
+            Some(()) = terminate.recv() => drop(stop.send(true)),
+            Some(()) = interrupt.recv() => drop(stop.send(true)),
+        }
+    }
+}
+
+fn options(args: GuardianArgs) -> Result<Options> {
+    let host = match args.host {
+        Some(host) => host,
+        None => host_name()?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let state_dir = match args.state_dir {
+        Some(directory) => directory,
+        None => StateDirectory::default_path()?,
+    };
+    Ok(Options {
+        host,
+        slots: args.slots.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX)),
+        labels: args.labels.into_iter().collect(),
+        pools: args.pools,
+        state_dir,
+        once: args.once,
+        stop_jobs: args.stop_jobs,
+    })
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).ok_or_else(|| {
+        Error::new(ErrorKind::Config, "this machine has no usable host name").hint("give one with --host")
+    })
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+    signal(kind).map_err(|err| Error::new(ErrorKind::Failed, "signals cannot be received").source(err))
+}
+
+fn parse_label(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not of the form key=value")),
+    }
 }

@@ -54,7 +54,7 @@ impl<'a> Api<'a> {
     pub async fn register_guardian(&self, this: &Registration) -> Result<Registered> {
         let rows = self
             .call(
-                "select guardian_id, host_id, installation, settings, held
+                "select guardian_id, host_id, installation, settings, owned
                    from sisyphus.register_guardian($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 &[
                     (&this.host, Type::TEXT),
@@ -137,7 +137,7 @@ impl<'a> Api<'a> {
         let rows = self
             .call(
                 "select claim_no, answer
-                   from sisyphus.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+                   from sisyphus.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
                 &[
                     (&guardian_id, Type::INT8),
                     (&column(ends, |e| e.run_id), Type::INT8_ARRAY),
@@ -154,7 +154,6 @@ impl<'a> Api<'a> {
                     (&column(ends, |e| e.cpu_user), Type::FLOAT8_ARRAY),
                     (&column(ends, |e| e.cpu_system), Type::FLOAT8_ARRAY),
                     (&column(ends, |e| e.peak_memory), Type::INT8_ARRAY),
-                    (&column(ends, |e| e.pid), Type::INT4_ARRAY),
                 ],
             )
             .await?;

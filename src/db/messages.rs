@@ -65,6 +65,8 @@ pub struct Settings {
     pub lease_timeout: f64,
     /// How long before it is due a run may be claimed.
     pub claim_ahead: f64,
+    /// The database's clock, microseconds since 1970.
+    pub now_us: i64,
 }
 
 /// A request for work, which is also the heartbeat.
@@ -162,8 +164,7 @@ pub struct Next {
     pub tick_in: f64,
     /// `active` or `draining`.
     pub state: String,
-    /// Runs the host may take at once, when an operator has said so.
-    #[serde(default)]
+    /// Runs the host may take at once, as an operator or its guardian has said.
     pub slots: Option<i32>,
 }
 
@@ -211,8 +212,6 @@ pub struct Finish {
     pub cpu_system: f64,
     /// Peak resident bytes.
     pub peak_memory: i64,
-    /// Its first process.
-    pub pid: Option<i32>,
 }
 
 /// What the database says to a write about a run.

@@ -1,1 +1,160 @@
-//! guardian.
+//! The guardian: the daemon of a host. It claims runs, has the keeper run them, and reports what happened.
+//!
+//! One actor, `Guardian`, holds the state and does no I/O of its own but the alarm. Around it a task each:
+//! the `Link` (connection A: listen, register, claim), the `Hands` (the keeper's socket), the `Reporter`
+//! (start, finish, release) and the `Ticker` (the planner's clock), which share a pool. They know the
+//! actor's inbox, the actor knows their handles.
+
+mod actor;
+mod backoff;
+mod clock;
+mod delivery;
+mod hands;
+mod identity;
+mod joining;
+mod leaving;
+mod link;
+mod outbox;
+mod pace;
+mod reporter;
+mod runs;
+mod supervisor;
+mod ticker;
+mod timer;
+mod working;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinError, JoinSet},
+};
+
+use self::{
+    actor::{Guardian, Handles},
+    clock::Clock,
+    hands::{Hands, HandsEvent},
+    identity::Identity,
+    link::{Link, LinkEvent},
+    reporter::{Reporter, ReporterEvent},
+    ticker::{Ticker, TickerEvent},
+    timer::Timer,
+};
+use crate::{
+    db::{Pool, Sessions},
+    error::{Error, ErrorKind, Result},
+    keeper::StateDirectory,
+};
+
+/// One session for reports and one for ticks.
+const POOL_SIZE: usize = 2;
+
+/// How a guardian is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the host in the database.
+    pub host: String,
+    /// Runs it takes at once.
+    pub slots: u16,
+    /// Labels it claims.
+    pub labels: BTreeMap<String, String>,
+    /// Pools it asks to join.
+    pub pools: Vec<String>,
+    /// Where guardian and keeper meet.
+    pub state_dir: PathBuf,
+    /// One pass: tick, claim what is due, run to the end, leave.
+    pub once: bool,
+    /// At the end terminate the jobs and wait for their results, instead of leaving them to the keeper.
+    pub stop_jobs: bool,
+}
+
+/// Everything that the guardian hears.
+#[derive(Debug)]
+enum Input {
+    Link(LinkEvent),
+    Hands(HandsEvent),
+    Reporter(ReporterEvent),
+    Ticker(TickerEvent),
+}
+
+/// Runs a guardian until `stop` becomes true or, with `once`, its pass is over.
+pub async fn run(
+    options: Options,
+    config: &tokio_postgres::Config,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let directory = StateDirectory::open(&options.state_dir)?;
+    let Some(identity) = Identity::take(directory)? else {
+        if options.once {
+            return tick_only(&options, config).await;
+        }
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("state directory {:?} is in use by another guardian", options.state_dir),
+        )
+        .hint("one guardian a host; a second one on this machine needs its own --host and --state-dir"));
+    };
+    let mut tasks = JoinSet::new();
+    let guardian = assemble(options, config, identity, &mut tasks)?;
+    // Boxed: the state machine of the loop is large.
+    let guarding = Box::pin(guardian.run(stop));
+    tokio::select! {
+        outcome = guarding => outcome,
+        Some(ended) = tasks.join_next() => Err(ended_early(ended)),
+    }
+}
+
+/// Starts the tasks around the actor.
+fn assemble(
+    options: Options,
+    config: &tokio_postgres::Config,
+    identity: Identity,
+    tasks: &mut JoinSet<()>,
+) -> Result<Guardian> {
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let clock = Clock::default();
+    let boot_id = boot_id()?;
+    let pool = Pool::new(Sessions::new(config.clone(), "work", &options.host), POOL_SIZE)?;
+    let control = Sessions::new(config.clone(), "control", &options.host);
+
+    let (link_task, link) = Link::new(control, inputs.clone());
+    let (hands_task, hands) = Hands::new(identity.directory.clone(), identity.epoch, inputs.clone());
+    let (reporter_task, reporter) =
+        Reporter::new(pool.clone(), clock.clone(), boot_id.clone(), inputs.clone());
+    let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs);
+    tasks.spawn(link_task.run());
+    tasks.spawn(hands_task.run());
+    tasks.spawn(reporter_task.run());
+    tasks.spawn(ticker_task.run());
+
+    let handles = Handles { link, hands, reporter, ticker, pool };
+    Ok(Guardian::new(options, identity, boot_id, clock, handles, inbox, Timer::new()?))
+}
+
+/// The pass of a `--once` that finds another guardian at work: that one claims, but may not be ticking.
+async fn tick_only(options: &Options, config: &tokio_postgres::Config) -> Result<()> {
+    tracing::info!(state_dir = ?options.state_dir, "another guardian is at work: only a tick");
+    let pool = Pool::new(Sessions::new(config.clone(), "once", &options.host), 1)?;
+    pool.get().await?.api().tick().await.map(drop)
+}
+
+/// An error with its causes, for the log.
+fn told(err: &Error) -> &(dyn std::error::Error + 'static) {
+    err
+}
+
+/// The tasks run for ever; one that ends has panicked.
+fn ended_early(ended: Result<(), JoinError>) -> Error {
+    let error = Error::new(ErrorKind::Failed, "a part of the guardian has ended");
+    match ended {
+        Ok(()) => error,
+        Err(err) => error.source(err),
+    }
+}
+
+fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| Error::new(ErrorKind::Config, format!("cannot read {path}")).source(err))?;
+    Ok(text.trim().to_owned())
+}

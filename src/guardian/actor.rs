@@ -1,0 +1,246 @@
+//! The actor: its state, its loop, and what is looked at after each event.
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use uuid::Uuid;
+
+use super::{
+    Input, Options,
+    clock::{Boot, Clock},
+    hands::HandsHandle,
+    identity::Identity,
+    leaving::Leaving,
+    link::{Command as LinkCommand, LinkHandle},
+    pace::Pace,
+    reporter::ReporterHandle,
+    runs::Runs,
+    supervisor::Supervisor,
+    ticker::TickerHandle,
+    timer::Timer,
+};
+use crate::{
+    db::{Pool, messages::Registered},
+    error::Result,
+    keeper::protocol::RunKey,
+};
+
+/// Inputs handled before the state is looked at as a whole.
+const GULP: usize = 512;
+
+/// The tasks around the actor.
+#[derive(Debug)]
+pub(super) struct Handles {
+    pub(super) link: LinkHandle,
+    pub(super) hands: HandsHandle,
+    pub(super) reporter: ReporterHandle,
+    pub(super) ticker: TickerHandle,
+    pub(super) pool: Pool,
+}
+
+/// How this host stands with the database.
+#[derive(Debug)]
+pub(super) enum Membership {
+    /// Not registered.
+    None,
+    /// Asked for in this session, with what this list of the keeper said.
+    Asked(u64),
+    /// Registered, also while the database is away.
+    Member(Box<Member>),
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) registered: Registered,
+    pub(super) pace: Pace,
+    /// Requests received since the last claim that was answered.
+    pub(super) unacknowledged: Vec<i64>,
+    /// Requests that the claim in flight acknowledges.
+    pub(super) acknowledging: Vec<i64>,
+    /// Due runs that the claim in flight may bring.
+    pub(super) offered: usize,
+    /// Whether the last claim brought nothing, after a tick of this guardian.
+    pub(super) drained: bool,
+}
+
+/// How it stands with the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeper {
+    Away,
+    /// Greeted; its list is awaited.
+    Greeted(Uuid),
+    /// Its runs are in the table.
+    Listed(Uuid),
+}
+
+#[derive(Debug)]
+pub(super) struct Guardian {
+    pub(super) options: Options,
+    pub(super) identity: Identity,
+    pub(super) boot_id: String,
+    pub(super) clock: Clock,
+    pub(super) handles: Handles,
+    pub(super) supervisor: Supervisor,
+    pub(super) runs: Runs,
+    pub(super) membership: Membership,
+    pub(super) keeper: Keeper,
+    /// Counts the keeper's lists.
+    pub(super) lists: u64,
+    /// The session of the link, while it has one.
+    pub(super) session: Option<u64>,
+    /// Whether it has ever registered: from then on every trouble with the database may pass.
+    pub(super) was_member: bool,
+    /// Runs the host may take at once: the option, or what an operator has said.
+    pub(super) slots: usize,
+    /// An operator wants the host empty.
+    pub(super) draining: bool,
+    pub(super) ticked: bool,
+    /// What hinders it, for the view `fleet`.
+    pub(super) problem: Option<String>,
+    /// Until when nothing is claimed because the host could not start something.
+    pub(super) unfit_until: Boot,
+    pub(super) register_at: Boot,
+    pub(super) leaving: Option<Leaving>,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    timer: Timer,
+}
+
+impl Guardian {
+    pub(super) fn new(
+        options: Options,
+        identity: Identity,
+        boot_id: String,
+        clock: Clock,
+        handles: Handles,
+        inbox: mpsc::UnboundedReceiver<Input>,
+        timer: Timer,
+    ) -> Self {
+        Self {
+            slots: usize::from(options.slots),
+            options,
+            identity,
+            boot_id,
+            clock,
+            handles,
+            supervisor: Supervisor::from_env(),
+            runs: Runs::default(),
+            membership: Membership::None,
+            keeper: Keeper::Away,
+            lists: 0,
+            session: None,
+            was_member: false,
+            draining: false,
+            ticked: false,
+            problem: None,
+            unfit_until: Boot(0),
+            register_at: Boot(0),
+            leaving: None,
+            inbox,
+            timer,
+        }
+    }
+
+    /// Runs until it has left.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
+        let mut gulp = Vec::with_capacity(GULP);
+        let mut watchdog = self.supervisor.interval().map(ticking);
+        tracing::info!(host = %self.options.host, slots = self.slots, "guardian starts");
+        loop {
+            tokio::select! {
+                _ = self.inbox.recv_many(&mut gulp, GULP) => {
+                    for input in gulp.drain(..) {
+                        self.handle(input)?;
+                    }
+                }
+                rang = self.timer.ring() => self.woke_up(rang?),
+                _ = stop.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(),
+                () = next_tick(&mut watchdog) => self.supervisor.alive(),
+            }
+            let now = Boot::now();
+            if let Some(outcome) = self.settle(now) {
+                tracing::info!(host = %self.options.host, "guardian ends");
+                return outcome;
+            }
+            self.timer.set(self.next_alarm(now))?;
+        }
+    }
+
+    fn handle(&mut self, input: Input) -> Result<()> {
+        match input {
+            Input::Link(event) => self.on_link(event),
+            Input::Hands(event) => self.on_hands(event),
+            Input::Reporter(event) => {
+                self.on_reporter(event);
+                Ok(())
+            }
+            Input::Ticker(event) => {
+                self.on_ticker(event);
+                Ok(())
+            }
+        }
+    }
+
+    fn woke_up(&mut self, set_for: Boot) {
+        if let Membership::Member(member) = &mut self.membership
+            && member.pace.woke_up(set_for, Boot::now())
+        {
+            tracing::warn!("woke up late: nothing starts before the database has been asked");
+        }
+    }
+
+    /// Does what the state asks for. Returns the outcome when the guardian has left.
+    fn settle(&mut self, now: Boot) -> Option<Result<()>> {
+        self.register_if_due(now);
+        self.start_due(now);
+        self.claim_if_due(now);
+        self.leave_if_done(now)
+    }
+
+    /// The next moment at which something is due by itself.
+    fn next_alarm(&self, now: Boot) -> Boot {
+        let alarms =
+            [self.next_start(now), self.next_claim(now), self.next_registration(), self.give_up_at()];
+        let idle = now + std::time::Duration::from_secs(60);
+        alarms.into_iter().flatten().min().unwrap_or(idle)
+    }
+
+    pub(super) fn member(&self) -> Option<&Member> {
+        match &self.membership {
+            Membership::Member(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn member_mut(&mut self) -> Option<&mut Member> {
+        match &mut self.membership {
+            Membership::Member(member) => Some(member),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tell_link(&self, command: LinkCommand) {
+        if let Some(session) = self.session {
+            self.handles.link.send(session, command);
+        }
+    }
+
+    /// The keeper's name for a run.
+    pub(super) fn key(&self, run_id: i64, claim_no: i64) -> Option<RunKey> {
+        let installation = self.identity.installation?;
+        Some(RunKey { installation, run_id, claim_no })
+    }
+}
+
+fn ticking(every: std::time::Duration) -> Interval {
+    let mut interval = interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+async fn next_tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,207 @@
+//! The database's clock, as this host can know it: an offset to `CLOCK_BOOTTIME` with bounds.
+
+use std::{
+    collections::VecDeque,
+    ops::{Add, Sub},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use nix::time::ClockId;
+
+use crate::keeper::protocol::Time;
+
+/// Samples that are looked at; the best of them decides.
+const SAMPLES: usize = 16;
+/// How far apart two clocks may drift, in millionths.
+const DRIFT: i64 = 50;
+
+/// A moment of `CLOCK_BOOTTIME`, in microseconds. It also counts while the machine sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Boot(pub(super) i64);
+
+/// A moment on the database's clock, in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DbTime(pub(super) i64);
+
+impl Boot {
+    pub(super) fn now() -> Self {
+        Self(read(ClockId::CLOCK_BOOTTIME))
+    }
+
+    pub(super) fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl Add<Duration> for Boot {
+    type Output = Self;
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(micros(later)))
+    }
+}
+
+impl Sub<Duration> for Boot {
+    type Output = Self;
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(earlier)))
+    }
+}
+
+impl DbTime {
+    pub(super) fn after_seconds(self, seconds: f64) -> Self {
+        // `as` saturates, which is right for an overdue run of long ago.
+        Self(self.0.saturating_add((seconds * 1e6).round() as i64))
+    }
+
+    fn timestamp(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn read(clock: ClockId) -> i64 {
+    let now = nix::time::clock_gettime(clock).expect("Linux has this clock");
+    now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000
+}
+
+/// One round trip: the server read its clock at some moment between sending and receiving.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    low: i64,
+    high: i64,
+    at: Boot,
+}
+
+/// What is known of the offset `database - boot`: it lies within these bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    low: i64,
+    high: i64,
+}
+
+#[derive(Debug, Default)]
+struct Samples(VecDeque<Sample>);
+
+impl Samples {
+    fn add(&mut self, sample: Sample) {
+        if self.0.len() == SAMPLES {
+            self.0.pop_front();
+        }
+        self.0.push_back(sample);
+        // A clock that was set makes older samples contradict the newest; the newest is right.
+        while self.0.len() > 1 && self.bounds(sample.at).is_none() {
+            self.0.pop_front();
+        }
+    }
+
+    fn bounds(&self, now: Boot) -> Option<Bounds> {
+        let mut all: Option<Bounds> = None;
+        for sample in &self.0 {
+            let drift = (now.0 - sample.at.0).max(0) * DRIFT / 1_000_000;
+            let (low, high) = (sample.low - drift, sample.high + drift);
+            let known =
+                all.map_or(Bounds { low, high }, |b| Bounds { low: b.low.max(low), high: b.high.min(high) });
+            all = Some(known);
+        }
+        all.filter(|b| b.low <= b.high)
+    }
+}
+
+/// The clock, shared by the guardian's tasks. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock(Arc<Mutex<Samples>>);
+
+impl Clock {
+    /// Learns from a round trip whose answer carried the database's time.
+    pub(super) fn sample(&self, sent: Boot, received: Boot, now_us: i64) {
+        let sample = Sample { low: now_us - received.0, high: now_us - sent.0, at: received };
+        self.samples().add(sample);
+    }
+
+    /// Forgets everything: another server may answer from now on.
+    pub(super) fn reset(&self) {
+        self.samples().0.clear();
+    }
+
+    /// The moment on this host from which on the database's clock surely shows `time`.
+    pub(super) fn surely(&self, time: DbTime, now: Boot) -> Option<Boot> {
+        self.samples().bounds(now).map(|b| Boot(time.0.saturating_sub(b.low)))
+    }
+
+    /// The latest time that the database's clock may show now.
+    pub(super) fn at_most(&self, now: Boot) -> Option<DbTime> {
+        self.samples().bounds(now).map(|b| DbTime(now.0 + b.high))
+    }
+
+    /// The likely database time of a moment that a keeper noted, which may lie in an earlier boot.
+    pub(super) fn timestamp(&self, time: &Time, boot_id: &str) -> Option<DateTime<Utc>> {
+        let offset = self.likely()?;
+        if time.boot_id == boot_id {
+            return Some(DbTime(time.boottime_us + offset).timestamp());
+        }
+        Some(DbTime(time.realtime_us - self.host_ahead(offset)).timestamp())
+    }
+
+    /// The host's wall clock less the database's, in milliseconds.
+    pub(super) fn offset_ms(&self) -> Option<f64> {
+        Some(self.host_ahead(self.likely()?) as f64 / 1e3)
+    }
+
+    fn likely(&self) -> Option<i64> {
+        self.samples().bounds(Boot::now()).map(|b| b.low + (b.high - b.low) / 2)
+    }
+
+    fn host_ahead(&self, offset: i64) -> i64 {
+        read(ClockId::CLOCK_REALTIME) - (Boot::now().0 + offset)
+    }
+
+    fn samples(&self) -> std::sync::MutexGuard<'_, Samples> {
+        // Nothing in here can leave the samples half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(n: i64) -> Boot {
+        Boot(n * 1_000_000)
+    }
+
+    #[test]
+    fn a_moment_is_never_taken_too_early() {
+        let clock = Clock::default();
+        // Sent at 1.000 s, received at 1.010 s; in between the database read 501.004 s.
+        clock.sample(second(1), Boot(1_010_000), 501_004_000);
+        let due = DbTime(502_000_000);
+        let start = clock.surely(due, Boot(1_010_000)).unwrap();
+        // Had the clock been read at the very end, 502.000 s is reached at 2.006 s.
+        assert_eq!(start, Boot(2_006_000));
+        assert_eq!(clock.at_most(Boot(1_010_000)).unwrap(), DbTime(501_014_000));
+    }
+
+    #[test]
+    fn the_quickest_round_trip_decides() {
+        let clock = Clock::default();
+        clock.sample(second(1), Boot(1_200_000), 501_100_000);
+        clock.sample(second(2), Boot(2_000_400), 502_000_200);
+        clock.sample(second(3), Boot(3_200_000), 503_100_000);
+        let start = clock.surely(DbTime(504_000_000), Boot(3_200_000)).unwrap();
+        assert!((start.0 - 4_000_200).abs() < 200, "{start:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_believed() {
+        let clock = Clock::default();
+        clock.sample(second(1), Boot(1_000_400), 501_000_200);
+        clock.sample(second(2), Boot(2_000_400), 602_000_200);
+        let start = clock.surely(DbTime(603_000_000), second(2)).unwrap();
+        assert_eq!(start, Boot(3_000_200));
+    }
+}

@@ -1,0 +1,95 @@
+//! Results on their way into the database: times, batches, and what a database cannot hold.
+
+use tokio_postgres::error::SqlState;
+
+use super::{clock::Clock, told};
+use crate::{
+    db::{
+        Api,
+        messages::{Answer, Finish, Start},
+    },
+    error::{Error, Result},
+    keeper::protocol::{RunResult, Started},
+};
+
+/// A start at database time; none while the database's clock is not known.
+pub(super) fn start(started: &Started, clock: &Clock, boot_id: &str) -> Option<Start> {
+    Some(Start {
+        run_id: started.key.run_id,
+        claim_no: started.key.claim_no,
+        pid: started.pid,
+        started_at: clock.timestamp(&started.started, boot_id)?,
+    })
+}
+
+/// An end at database time; none while the database's clock is not known.
+pub(super) fn finish(end: &RunResult, clock: &Clock, boot_id: &str) -> Option<Finish> {
+    let started_at = match &end.started {
+        Some(time) => Some(clock.timestamp(time, boot_id)?),
+        None => None,
+    };
+    Some(Finish {
+        run_id: end.key.run_id,
+        claim_no: end.key.claim_no,
+        exit_code: end.exit_code,
+        signal: end.signal,
+        ended_by: end.ended_by.map(|word| word.as_str()),
+        reason: end.reason.clone(),
+        started_at,
+        finished_at: clock.timestamp(&end.finished, boot_id)?,
+        stdout: Some(end.stdout.clone()),
+        stderr: Some(end.stderr.clone()),
+        result: end.result.clone(),
+        cpu_user: end.cpu_user,
+        cpu_system: end.cpu_system,
+        peak_memory: end.peak_memory,
+    })
+}
+
+/// Delivers a batch. When it holds a value that the database cannot take, it is split until the bad one
+/// stands alone, which is then delivered without that value. A claim that got no answer is to be sent
+/// again.
+pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> Result<Vec<(i64, Answer)>> {
+    let mut answers = Vec::with_capacity(ends.len());
+    let mut batches = vec![ends];
+    while let Some(mut batch) = batches.pop() {
+        match api.finish_job(guardian, &batch).await {
+            Ok(some) => answers.extend(some),
+            Err(err) if !is_bad_value(&err) => return Err(err),
+            Err(_) if batch.len() > 1 => {
+                batches.push(batch.split_off(batch.len() / 2));
+                batches.push(batch);
+            }
+            Err(err) => match plainer(batch.remove(0), &err) {
+                Some(end) => batches.push(vec![end]),
+                None => tracing::error!(error = told(&err), "a result cannot be stored in any form"),
+            },
+        }
+    }
+    Ok(answers)
+}
+
+/// The same end with less in it, and the reason why; none when there is nothing left to leave out.
+fn plainer(mut end: Finish, err: &Error) -> Option<Finish> {
+    let lost = if end.result.take().is_some() {
+        "its result"
+    } else if end.stdout.take().is_some() | end.stderr.take().is_some() {
+        "its output"
+    } else {
+        return None;
+    };
+    let note = format!("{lost} could not be stored: {err}");
+    end.reason = Some(match end.reason {
+        Some(reason) => format!("{reason}; {note}"),
+        None => note,
+    });
+    Some(end)
+}
+
+/// Whether the values and not the circumstances are to blame.
+fn is_bad_value(err: &Error) -> bool {
+    let Some(code) = err.code() else { return false };
+    code.starts_with("22")
+        || code.starts_with("54")
+        || [SqlState::CHECK_VIOLATION.code(), SqlState::NOT_NULL_VIOLATION.code()].contains(&code)
+}

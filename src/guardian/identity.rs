@@ -1,0 +1,128 @@
+//! Who this host is: the lock on its state directory and what is written there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+    str::FromStr,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    keeper::StateDirectory,
+};
+
+/// The state directory, locked for this guardian until dropped.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// The directory.
+    pub(super) directory: StateDirectory,
+    /// Random, made with the directory: tells cloned machines apart.
+    pub(super) host_key: Uuid,
+    /// Raised by each guardian: the keeper listens to the highest alone.
+    pub(super) epoch: u64,
+    /// The installation that this host last served.
+    pub(super) installation: Option<Uuid>,
+    _lock: Flock<File>,
+}
+
+impl Identity {
+    /// Locks the directory and raises the epoch; none when another guardian has the lock.
+    pub(super) fn take(directory: StateDirectory) -> Result<Option<Self>> {
+        let Some(lock) = lock(&directory)? else { return Ok(None) };
+        let host_key = match read(&directory, "host_key")? {
+            Some(key) => key,
+            None => {
+                let key = Uuid::new_v4();
+                write(&directory, "host_key", &key.to_string())?;
+                key
+            }
+        };
+        let epoch = read::<u64>(&directory, "epoch")?.unwrap_or(0) + 1;
+        write(&directory, "epoch", &epoch.to_string())?;
+        let installation = read(&directory, "installation")?;
+        Ok(Some(Self { directory, host_key, epoch, installation, _lock: lock }))
+    }
+
+    /// Remembers the installation; returns whether it was another one or none before.
+    pub(super) fn serve(&mut self, installation: Uuid) -> Result<bool> {
+        if self.installation == Some(installation) {
+            return Ok(false);
+        }
+        write(&self.directory, "installation", &installation.to_string())?;
+        self.installation = Some(installation);
+        Ok(true)
+    }
+}
+
+fn lock(directory: &StateDirectory) -> Result<Option<Flock<File>>> {
+    let path = directory.path().join("lock");
+    let fault = |err: std::io::Error| broken(&path, "cannot be locked").source(err);
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fault)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(fault(errno.into())),
+    }
+}
+
+/// What a file says; none when it is not there or empty (the machine stopped before it was on disk).
+fn read<T: FromStr>(directory: &StateDirectory, name: &str) -> Result<Option<T>> {
+    let path = directory.path().join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Ok(None),
+        Ok(text) => {
+            let value = text.trim().parse().map_err(|_| {
+                broken(&path, "does not hold what it should").hint("remove it; the guardian makes a new one")
+            })?;
+            Ok(Some(value))
+        }
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(err) => Err(broken(&path, "cannot be read").source(err)),
+    }
+}
+
+/// Replaces a file as a whole.
+fn write(directory: &StateDirectory, name: &str, text: &str) -> Result<()> {
+    let path = directory.path().join(name);
+    let draft = directory.path().join(format!("{name}.new"));
+    let replace = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{text}")?;
+        file.sync_data()?;
+        fs::rename(&draft, &path)
+    };
+    replace().map_err(|err| broken(&path, "cannot be written").source(err))
+}
+
+fn broken(path: &PathBuf, what: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("state file {path:?} {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_guardian_a_directory_and_each_with_a_higher_epoch() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || StateDirectory::open(root.path()).unwrap();
+        let first = Identity::take(open()).unwrap().expect("nobody has it");
+        assert!(Identity::take(open()).unwrap().is_none());
+        let (key, epoch) = (first.host_key, first.epoch);
+        drop(first);
+        let mut second = Identity::take(open()).unwrap().expect("it is free again");
+        assert_eq!((second.host_key, second.epoch), (key, epoch + 1));
+        let installation = Uuid::new_v4();
+        assert!(second.serve(installation).unwrap());
+        assert!(!second.serve(installation).unwrap());
+    }
+}

@@ -1,0 +1,264 @@
+//! Becoming the guardian of the host: the keeper's list, the registration, and what breaks it.
+
+use std::time::Duration;
+
+use super::{
+    actor::{Guardian, Keeper, Member, Membership},
+    clock::Boot,
+    hands::HandsEvent,
+    link::{Command as LinkCommand, LinkEvent},
+    pace::Pace,
+    reporter::Command as ReporterCommand,
+    ticker::{Command as TickerCommand, TickerEvent},
+    told,
+};
+use crate::{
+    db::messages::{Registered, Registration},
+    error::{Error, ErrorKind, Result},
+    keeper::protocol::{Event, Held, KeeperHello, Request, Started},
+    sqlstate,
+};
+
+/// A refused registration is tried again after this.
+const REGISTER_AGAIN: Duration = Duration::from_secs(2);
+/// A failed claim is tried again after this.
+const CLAIM_AGAIN: Duration = Duration::from_millis(500);
+
+impl Guardian {
+    pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<()> {
+        match event {
+            LinkEvent::Up { session, other_server } => self.connected(session, other_server),
+            LinkEvent::Down(err) => return self.disconnected(err),
+            LinkEvent::Woken { tick } => self.woken(tick),
+            LinkEvent::Registered { registered, sent, received } => {
+                self.clock.sample(sent, received, registered.settings.now_us);
+                self.registered(*registered)?;
+            }
+            LinkEvent::Claimed { claimed, sent, received } => self.claimed(*claimed, sent, received),
+            LinkEvent::Superseded => self.superseded(),
+            LinkEvent::Refused(err) => return self.refused(err),
+            LinkEvent::SignedOff => self.signed_off(),
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, session: u64, other_server: bool) {
+        tracing::info!(session, "connected to the database");
+        self.session = Some(session);
+        if other_server {
+            // Its clock is another one, and what the old one committed last may be lost.
+            self.clock.reset();
+            self.handles.hands.send(Request::Offer {});
+        }
+        self.handles.reporter.send(ReporterCommand::Retry);
+        match &mut self.membership {
+            Membership::Member(member) => {
+                member.pace.failed(Boot::now(), Duration::ZERO);
+                self.handles.ticker.send(TickerCommand::Within(Duration::ZERO));
+            }
+            _ => self.list_anew(),
+        }
+    }
+
+    fn disconnected(&mut self, err: Error) -> Result<()> {
+        if self.session.take().is_some() {
+            tracing::warn!(error = told(&err), "the database is away");
+        } else {
+            tracing::debug!(error = told(&err), "the database is still away");
+        }
+        self.handles.pool.drop_idle();
+        match &mut self.membership {
+            Membership::Member(member) => member.pace.failed(Boot::now(), Duration::ZERO),
+            _ => self.membership = Membership::None,
+        }
+        let hopeless = err.kind() != ErrorKind::Unreachable && !self.was_member;
+        let single = self.options.once && self.leaving.is_none();
+        if hopeless || single { Err(err) } else { Ok(()) }
+    }
+
+    fn woken(&mut self, tick: bool) {
+        if tick {
+            self.handles.ticker.send(TickerCommand::Now);
+        }
+        if let Some(member) = self.member_mut() {
+            member.pace.want();
+        }
+    }
+
+    /// The database refused something although it could be asked. What was never right ends the daemon;
+    /// later it may be an upgrade or a change of rights on its way.
+    fn refused(&mut self, err: Error) -> Result<()> {
+        let now = Boot::now();
+        let never_right = matches!(err.kind(), ErrorKind::Schema | ErrorKind::Config)
+            || err.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE);
+        if self.options.once || never_right && !self.was_member {
+            return Err(err);
+        }
+        tracing::warn!(error = told(&err), hint = err.hint_text(), "the database refused");
+        if let Membership::Member(member) = &mut self.membership {
+            member.pace.failed(now, CLAIM_AGAIN);
+        } else {
+            self.membership = Membership::None;
+            self.register_at = now + REGISTER_AGAIN;
+        }
+        Ok(())
+    }
+
+    /// The database gave this host to another incarnation, or gave it up. The jobs go on.
+    pub(super) fn superseded(&mut self) {
+        if matches!(self.membership, Membership::Member(_)) {
+            tracing::warn!("the database does not know this guardian any more: registering anew");
+            self.leave_membership();
+            self.list_anew();
+        }
+    }
+
+    fn leave_membership(&mut self) {
+        self.membership = Membership::None;
+        self.runs.drop_unstarted();
+        self.handles.reporter.send(ReporterCommand::Guardian(None));
+        self.handles.ticker.send(TickerCommand::Rest);
+    }
+
+    /// What is handed over at a registration must be what the keeper has then.
+    fn list_anew(&mut self) {
+        if let Keeper::Listed(id) = self.keeper {
+            self.keeper = Keeper::Greeted(id);
+            self.handles.hands.send(Request::List {});
+        }
+    }
+
+    pub(super) fn on_hands(&mut self, event: HandsEvent) -> Result<()> {
+        match event {
+            HandsEvent::Connected(hello) => self.greeted(&hello),
+            HandsEvent::Lost(err) => return self.keeper_lost(err),
+            HandsEvent::Said(Event::Listed { runs }) => self.listed(&runs),
+            HandsEvent::Said(Event::Started(started)) => self.started(started),
+            HandsEvent::Said(Event::Refused(refused)) => self.start_refused(&refused),
+            HandsEvent::Said(Event::Result(result)) => self.ended(result),
+            HandsEvent::Said(Event::Hello(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn greeted(&mut self, hello: &KeeperHello) {
+        tracing::info!(keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
+        self.keeper = Keeper::Greeted(hello.keeper_id);
+    }
+
+    fn keeper_lost(&mut self, err: Error) -> Result<()> {
+        // Without a keeper nothing was adopted, and a person or the service manager has to know.
+        if self.options.once && self.leaving.is_none() {
+            return Err(err);
+        }
+        tracing::error!(error = told(&err), "the keeper is gone");
+        self.keeper = Keeper::Away;
+        self.problem = Some(format!("the keeper is gone: {err}"));
+        self.release_waiting("the keeper of the host is gone");
+        Ok(())
+    }
+
+    /// The keeper's list is complete: its runs are adopted, and the service manager may know.
+    fn listed(&mut self, runs: &[Held]) {
+        let Keeper::Greeted(id) = self.keeper else { return };
+        let ours: Vec<Held> =
+            runs.iter().filter(|h| Some(h.key.installation) == self.identity.installation).cloned().collect();
+        self.runs.take_over(&ours);
+        self.keeper = Keeper::Listed(id);
+        self.lists += 1;
+        self.problem = None;
+        self.supervisor.ready();
+        // Other keepers, other claims: the database settles what is not in the list.
+        if matches!(self.membership, Membership::Member(_)) {
+            self.membership = Membership::None;
+            self.handles.reporter.send(ReporterCommand::Guardian(None));
+        }
+        for Held { key, pid, started, .. } in ours {
+            if let (Some(pid), Some(started)) = (pid, started) {
+                self.handles.reporter.send(ReporterCommand::Started(Started { key, pid, started }));
+            }
+        }
+    }
+
+    pub(super) fn register_if_due(&mut self, now: Boot) {
+        let (Keeper::Listed(keeper), Membership::None) = (self.keeper, &self.membership) else { return };
+        if self.session.is_none() || now < self.register_at || self.leaving.is_some() {
+            return;
+        }
+        let registration = Registration {
+            host: self.options.host.clone(),
+            slots: i32::from(self.options.slots),
+            labels: serde_json::json!(self.options.labels),
+            pools: self.options.pools.clone(),
+            host_key: self.identity.host_key,
+            boot_id: self.boot_id.clone(),
+            keepers: vec![keeper],
+            held: self.runs.held(),
+            periodic: self.options.once,
+        };
+        self.tell_link(LinkCommand::Register(Box::new(registration)));
+        self.membership = Membership::Asked(self.lists);
+    }
+
+    pub(super) fn next_registration(&self) -> Option<Boot> {
+        let may = self.session.is_some() && matches!(self.membership, Membership::None);
+        (may && matches!(self.keeper, Keeper::Listed(_))).then_some(self.register_at)
+    }
+
+    fn registered(&mut self, registered: Registered) -> Result<()> {
+        if self.identity.serve(registered.installation)? {
+            // The keeper's list was read with another installation in mind, or none.
+            self.membership = Membership::None;
+            self.list_anew();
+            return Ok(());
+        }
+        if !matches!(self.membership, Membership::Asked(lists) if lists == self.lists) {
+            // Another keeper has answered meanwhile: what was handed over is not what it has.
+            self.membership = Membership::None;
+            return Ok(());
+        }
+        tracing::info!(
+            guardian_id = registered.guardian_id,
+            host_id = registered.host_id,
+            adopted = registered.held.len(),
+            "registered"
+        );
+        self.was_member = true;
+        self.handles.reporter.send(ReporterCommand::Guardian(Some(registered.guardian_id)));
+        self.handles.ticker.send(TickerCommand::Now);
+        let pace = Pace::new(&registered.settings, Boot::now());
+        self.membership = Membership::Member(Box::new(Member {
+            registered,
+            pace,
+            unacknowledged: Vec::new(),
+            acknowledging: Vec::new(),
+            offered: 0,
+            drained: false,
+        }));
+        Ok(())
+    }
+
+    pub(super) fn on_ticker(&mut self, event: TickerEvent) {
+        match event {
+            TickerEvent::Ticked => {
+                if !std::mem::replace(&mut self.ticked, true)
+                    && let Some(member) = self.member_mut()
+                {
+                    // A pass of --once claims what this tick has made ready.
+                    member.pace.want();
+                }
+            }
+            TickerEvent::Away(err) => self.pool_lost(&err),
+        }
+    }
+
+    /// A pooled session found the database away: the link must not sit on a server that is.
+    pub(super) fn pool_lost(&mut self, err: &Error) {
+        tracing::debug!(error = told(err), "a pooled session lost the database");
+        self.handles.pool.drop_idle();
+        let gone = err.code().is_some_and(|code| code == sqlstate::READ_ONLY_TRANSACTION);
+        if gone {
+            self.tell_link(LinkCommand::Reconnect);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Leaving: nothing new is claimed, what was not started is given back, results are delivered, and the
+//! jobs stay with the keeper unless they are to be stopped.
+
+use std::time::Duration;
+
+use super::{
+    actor::{Guardian, Membership},
+    clock::Boot,
+    link::Command as LinkCommand,
+    reporter::Command as ReporterCommand,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long the database may take to hear of everything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Leaving {
+    stage: Stage,
+    /// When to leave without the database's consent; later while jobs are being stopped.
+    give_up_at: Boot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Claims are being given back, jobs stopped, results delivered.
+    Settling,
+    /// The reporter sends its last.
+    Flushing,
+    Flushed,
+    SigningOff,
+    SignedOff,
+}
+
+impl Guardian {
+    /// Begins to leave.
+    pub(super) fn leave(&mut self) {
+        tracing::info!("stopping");
+        self.supervisor.stopping();
+        self.leaving = Some(Leaving { stage: Stage::Settling, give_up_at: Boot::now() + PATIENCE });
+        self.release_waiting("the guardian of the host is stopping");
+        if self.options.stop_jobs {
+            let live: Vec<(i64, i64)> =
+                self.runs.iter().filter(|run| run.is_live()).map(|run| (run.run_id, run.claim_no)).collect();
+            for (run_id, claim_no) in live {
+                self.terminate(run_id, claim_no, "sisyphus was stopped".to_owned());
+            }
+        }
+    }
+
+    fn reach(&mut self, stage: Stage) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.stage = stage;
+        }
+    }
+
+    pub(super) fn flushed(&mut self) {
+        self.reach(Stage::Flushed);
+    }
+
+    pub(super) fn signed_off(&mut self) {
+        self.reach(Stage::SignedOff);
+    }
+
+    pub(super) fn give_up_at(&self) -> Option<Boot> {
+        self.leaving.as_ref().map(|leaving| leaving.give_up_at)
+    }
+
+    /// Whether the pass of `--once` is over: the last claim brought nothing and its own runs have ended.
+    fn pass_is_over(&self) -> bool {
+        self.options.once
+            && self.ticked
+            && self.member().is_some_and(|member| member.drained && !member.pace.is_in_flight())
+            && !self.runs.iter().any(|run| run.own || run.is_unsettled())
+    }
+
+    /// Goes one stage on when this one is done. Returns the outcome when there is nothing left to do.
+    pub(super) fn leave_if_done(&mut self, now: Boot) -> Option<Result<()>> {
+        if self.leaving.is_none() && self.pass_is_over() {
+            self.leave();
+        }
+        let jobs_are_left = self.options.stop_jobs && self.runs.busy() > 0;
+        let leaving = self.leaving.as_mut()?;
+        if jobs_are_left {
+            // The keeper ends them after their grace; only then does the time for the database begin.
+            leaving.give_up_at = now + PATIENCE;
+        }
+        let (stage, give_up_at) = (leaving.stage, leaving.give_up_at);
+        if now >= give_up_at {
+            return Some(Err(Error::new(
+                ErrorKind::Drained,
+                "the database did not hear of everything in time",
+            )
+            .hint("the keeper has what is left; the next guardian of this host delivers it")));
+        }
+        let Membership::Member(member) = &self.membership else {
+            // Nobody to tell: the keeper has the results.
+            return (!jobs_are_left).then_some(Ok(()));
+        };
+        let settled = !member.pace.is_in_flight()
+            && !jobs_are_left
+            && !self.runs.iter().any(super::runs::Run::is_unsettled);
+        let guardian_id = member.registered.guardian_id;
+        match stage {
+            Stage::Settling if settled => {
+                self.handles.reporter.send(ReporterCommand::Flush);
+                self.reach(Stage::Flushing);
+            }
+            Stage::Flushed if settled => {
+                self.tell_link(LinkCommand::SignOff(guardian_id));
+                self.reach(Stage::SigningOff);
+            }
+            // Something came in between.
+            Stage::Flushed => self.reach(Stage::Settling),
+            Stage::SignedOff => return Some(Ok(())),
+            Stage::Settling | Stage::Flushing | Stage::SigningOff => {}
+        }
+        None
+    }
+}

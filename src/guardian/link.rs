@@ -1,0 +1,190 @@
+//! Connection A: one session that listens, registers and claims. It connects again for ever.
+
+use tokio::sync::mpsc;
+
+use super::{Input, backoff::Backoff, clock::Boot};
+use crate::{
+    db::{
+        ControlSession, Notice, Sessions,
+        messages::{Claim, Claimed, Registered, Registration, Server},
+    },
+    error::{Error, ErrorKind, Result},
+    sqlstate,
+};
+
+/// What the guardian asks of the link. Each goes with the number of the session it was made for: in a
+/// later one it would be stale.
+#[derive(Debug)]
+pub(super) enum Command {
+    Register(Box<Registration>),
+    Claim(Box<Claim>),
+    SignOff(i64),
+    /// Another connection found that this server is of no more use.
+    Reconnect,
+}
+
+/// What the link tells the guardian.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// Connected. `other_server`: another one than before, or it was started anew.
+    Up {
+        session: u64,
+        other_server: bool,
+    },
+    /// Not connected; the link keeps trying.
+    Down(Error),
+    /// A notification, or a reason to look as if there had been one.
+    Woken {
+        tick: bool,
+    },
+    Registered {
+        registered: Box<Registered>,
+        sent: Boot,
+        received: Boot,
+    },
+    Claimed {
+        claimed: Box<Claimed>,
+        sent: Boot,
+        received: Boot,
+    },
+    /// The database knows this guardian no more.
+    Superseded,
+    /// The database refused the registration or the claim.
+    Refused(Error),
+    SignedOff,
+}
+
+/// The guardian's handle.
+#[derive(Debug)]
+pub(super) struct LinkHandle {
+    commands: mpsc::UnboundedSender<(u64, Command)>,
+}
+
+impl LinkHandle {
+    /// Sends a command for a session; the link task lives as long as the guardian.
+    pub(super) fn send(&self, session: u64, command: Command) {
+        let _ = self.commands.send((session, command));
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    sessions: Sessions,
+    inputs: mpsc::UnboundedSender<Input>,
+    commands: mpsc::UnboundedReceiver<(u64, Command)>,
+    number: u64,
+    /// Whose channel to listen on, once registered.
+    host_id: Option<i64>,
+    server: Option<Server>,
+    backoff: Backoff,
+}
+
+impl Link {
+    pub(super) fn new(sessions: Sessions, inputs: mpsc::UnboundedSender<Input>) -> (Self, LinkHandle) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        let backoff = Backoff::default();
+        let link = Self { sessions, inputs, commands, number: 0, host_id: None, server: None, backoff };
+        (link, LinkHandle { commands: sender })
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let err = match self.connect().await {
+                Ok(session) => self.serve(session).await,
+                Err(err) => err,
+            };
+            self.tell(LinkEvent::Down(err));
+            tokio::time::sleep(self.backoff.next()).await;
+        }
+    }
+
+    async fn connect(&mut self) -> Result<ControlSession> {
+        let session = ControlSession::open(&self.sessions).await?;
+        let server = session.api().server().await?;
+        if let Some(host_id) = self.host_id {
+            session.api().listen(host_id).await?;
+        }
+        let other_server = self.server.as_ref() != Some(&server);
+        self.server = Some(server);
+        self.number += 1;
+        self.tell(LinkEvent::Up { session: self.number, other_server });
+        Ok(session)
+    }
+
+    /// Serves a session until it is of no more use, and returns why.
+    async fn serve(&mut self, mut session: ControlSession) -> Error {
+        loop {
+            let outcome = tokio::select! {
+                notice = session.notice() => self.noticed(&notice),
+                Some((number, command)) = self.commands.recv() => {
+                    if number == self.number { self.execute(&session, command).await } else { Ok(()) }
+                }
+            };
+            if let Err(err) = outcome {
+                return err;
+            }
+        }
+    }
+
+    fn noticed(&self, notice: &Notice) -> Result<()> {
+        match notice {
+            Notice::Wake(payload) => {
+                self.tell(LinkEvent::Woken { tick: payload == "tick" });
+                Ok(())
+            }
+            Notice::Resync => Err(Error::new(ErrorKind::Unreachable, "the connection was closed")),
+        }
+    }
+
+    /// An error returned from here ends the session; a refusal is told instead.
+    async fn execute(&mut self, session: &ControlSession, command: Command) -> Result<()> {
+        let outcome = match command {
+            Command::Register(registration) => self.register(session, &registration).await,
+            Command::Claim(claim) => self.claim(session, &claim).await,
+            Command::SignOff(guardian_id) => {
+                let done = session.api().sign_off(guardian_id).await;
+                done.map(|()| LinkEvent::SignedOff)
+            }
+            Command::Reconnect => {
+                Err(Error::new(ErrorKind::Unreachable, "another connection lost the database"))
+            }
+        };
+        match outcome {
+            Ok(event) => {
+                self.backoff.reset();
+                self.tell(event);
+                Ok(())
+            }
+            Err(err) if err.kind() == ErrorKind::Unreachable => Err(err),
+            Err(err) if err.code() == Some(sqlstate::GUARDIAN_UNKNOWN) => {
+                self.tell(LinkEvent::Superseded);
+                Ok(())
+            }
+            Err(err) => {
+                self.tell(LinkEvent::Refused(err));
+                Ok(())
+            }
+        }
+    }
+
+    async fn register(&mut self, session: &ControlSession, this: &Registration) -> Result<LinkEvent> {
+        let sent = Boot::now();
+        let registered = session.api().register_guardian(this).await?;
+        let received = Boot::now();
+        // Before the first claim, so that nothing falls between the two.
+        session.api().listen(registered.host_id).await?;
+        self.host_id = Some(registered.host_id);
+        Ok(LinkEvent::Registered { registered: Box::new(registered), sent, received })
+    }
+
+    async fn claim(&self, session: &ControlSession, claim: &Claim) -> Result<LinkEvent> {
+        let sent = Boot::now();
+        let claimed = session.api().claim_job(claim).await?;
+        Ok(LinkEvent::Claimed { claimed: Box::new(claimed), sent, received: Boot::now() })
+    }
+
+    fn tell(&self, event: LinkEvent) {
+        // The guardian ends this task before it stops listening.
+        let _ = self.inputs.send(Input::Link(event));
+    }
+}

@@ -1,0 +1,128 @@
+//! Calls `tick()` when the database said that there will be something to do, and `maintain()` now and then.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{Input, backoff::Backoff, told};
+use crate::{
+    db::Pool,
+    error::{Error, ErrorKind},
+};
+
+/// Guardians that were given the same time do not all come at once.
+const SPREAD: Duration = Duration::from_millis(20);
+const MAINTAIN_EVERY: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Tick now.
+    Now,
+    /// Tick no later than in this time; also begins to tick at all.
+    Within(Duration),
+    /// Not registered: do not tick.
+    Rest,
+}
+
+#[derive(Debug)]
+pub(super) enum TickerEvent {
+    Ticked,
+    /// The database is away.
+    Away(Error),
+}
+
+#[derive(Debug)]
+pub(super) struct TickerHandle {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl TickerHandle {
+    pub(super) fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Ticker {
+    pool: Pool,
+    inputs: mpsc::UnboundedSender<Input>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    next: Option<Instant>,
+    maintain_at: Instant,
+    backoff: Backoff,
+}
+
+impl Ticker {
+    pub(super) fn new(pool: Pool, inputs: mpsc::UnboundedSender<Input>) -> (Self, TickerHandle) {
+        let (sender, commands) = mpsc::unbounded_channel();
+        // Not all guardians of a fleet that was started at once.
+        let maintain_at = Instant::now() + MAINTAIN_EVERY.mul_f64(fastrand::f64());
+        let ticker = Self { pool, inputs, commands, next: None, maintain_at, backoff: Backoff::default() };
+        (ticker, TickerHandle { commands: sender })
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = self.next.unwrap_or_else(|| Instant::now() + MAINTAIN_EVERY);
+            tokio::select! {
+                Some(command) = self.commands.recv() => self.obey(command),
+                () = sleep_until(next) => if self.next.is_some() { self.tick().await },
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Now => self.next = Some(now),
+            Command::Within(wait) => {
+                let at = now + wait + SPREAD.mul_f64(fastrand::f64());
+                self.next = Some(self.next.map_or(at, |next| next.min(at)));
+            }
+            Command::Rest => self.next = None,
+        }
+    }
+
+    async fn tick(&mut self) {
+        match self.try_tick().await {
+            Ok(next_in) => {
+                self.backoff.reset();
+                let wait = Duration::try_from_secs_f64(next_in).unwrap_or(Duration::ZERO);
+                self.next = Some(Instant::now() + wait + SPREAD.mul_f64(fastrand::f64()));
+                self.tell(TickerEvent::Ticked);
+            }
+            Err(err) => {
+                self.next = Some(Instant::now() + self.backoff.next());
+                if err.kind() == ErrorKind::Unreachable {
+                    self.tell(TickerEvent::Away(err));
+                } else {
+                    tracing::warn!(error = told(&err), "tick failed");
+                }
+            }
+        }
+    }
+
+    async fn try_tick(&mut self) -> Result<f64, Error> {
+        let session = self.pool.get().await?;
+        let ticked = session.api().tick().await;
+        if ticked.is_err() {
+            session.discard();
+            return ticked;
+        }
+        if self.maintain_at <= Instant::now() {
+            self.maintain_at = Instant::now() + MAINTAIN_EVERY;
+            // Another one may be at it, or a report holds what it would drop: there is always a next time.
+            if let Err(err) = session.api().maintain().await {
+                tracing::debug!(error = told(&err), "maintain failed");
+            }
+        }
+        ticked
+    }
+
+    fn tell(&self, event: TickerEvent) {
+        let _ = self.inputs.send(Input::Ticker(event));
+    }
+}

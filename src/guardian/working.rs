@@ -1,0 +1,332 @@
+//! The work of a member: claim, start at the due instant, pass on what the keeper tells.
+
+use std::time::Duration;
+
+use super::{
+    actor::{Guardian, Keeper},
+    clock::{Boot, DbTime},
+    link::Command as LinkCommand,
+    reporter::{Command as ReporterCommand, Release, ReporterEvent},
+    ticker::Command as TickerCommand,
+};
+use crate::{
+    db::messages::{Answer, Claim, Claimed, ClaimedRun, Report, RequestedAction, RunRequest},
+    keeper::protocol::{
+        Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started, Time,
+    },
+};
+
+/// Runs held ahead of their time; more are claimed when these have started.
+const MOST_WAITING: usize = 2000;
+/// A host that could not start a run asks for none for this long.
+const UNFIT: Duration = Duration::from_secs(5);
+
+impl Guardian {
+    fn free(&self) -> usize {
+        self.slots.saturating_sub(self.runs.busy())
+    }
+
+    /// Whether this host takes runs at all now.
+    fn is_fit(&self, now: Boot) -> bool {
+        matches!(self.keeper, Keeper::Listed(_))
+            && now >= self.unfit_until
+            && self.leaving.is_none()
+            && !self.draining
+    }
+
+    pub(super) fn next_claim(&self, now: Boot) -> Option<Boot> {
+        self.session?;
+        let member = self.member()?;
+        if self.options.once && !self.ticked {
+            return None;
+        }
+        member.pace.claim_at(self.free(), self.slots, now)
+    }
+
+    pub(super) fn claim_if_due(&mut self, now: Boot) {
+        if self.next_claim(now).is_none_or(|at| at > now) {
+            return;
+        }
+        let fit = self.is_fit(now);
+        if fit && self.unfit_until > Boot(0) {
+            self.unfit_until = Boot(0);
+            self.problem = None;
+        }
+        let free = if fit { self.free() } else { 0 };
+        let ahead_room = if fit { MOST_WAITING.saturating_sub(self.runs.waiting()) } else { 0 };
+        let once = self.options.once;
+        let max_runs = if once { free } else { free + ahead_room };
+        let holding = self.runs.holding();
+        let report = Report {
+            slots: count(self.slots),
+            running: count(self.runs.busy()),
+            clock_offset_ms: self.clock.offset_ms(),
+            problem: self.problem.clone(),
+        };
+        let Some(member) = self.member_mut() else { return };
+        member.pace.sent(now);
+        member.offered = free;
+        member.acknowledging = std::mem::take(&mut member.unacknowledged);
+        let claim = Claim {
+            guardian_id: member.registered.guardian_id,
+            max_runs: count(max_runs),
+            slots_free: count(free),
+            ahead: if once { Duration::ZERO } else { member.pace.claim_ahead() },
+            holding,
+            acknowledged: member.acknowledging.clone(),
+            report,
+        };
+        self.tell_link(LinkCommand::Claim(Box::new(claim)));
+    }
+
+    pub(super) fn claimed(&mut self, claimed: Claimed, sent: Boot, received: Boot) {
+        self.clock.sample(sent, received, claimed.next.now_us);
+        let now = DbTime(claimed.next.now_us);
+        self.draining = claimed.next.state == "draining";
+        if let Some(slots) = claimed.next.slots {
+            self.slots = usize::try_from(slots).unwrap_or(0);
+        }
+        let tick_in = Duration::try_from_secs_f64(claimed.next.tick_in).unwrap_or(Duration::ZERO);
+        self.handles.ticker.send(TickerCommand::Within(tick_in));
+        let due = claimed.runs.iter().filter(|run| run.starts_in <= 0.0).count();
+        let ticked = self.ticked;
+        let Some(member) = self.member_mut() else { return };
+        member.pace.answered(sent, received, claimed.next_in, member.offered.saturating_sub(due));
+        member.acknowledging.clear();
+        member.drained = ticked && claimed.runs.is_empty();
+        for run in claimed.runs {
+            self.take_in(run, now);
+        }
+        for request in claimed.requests {
+            self.requested(request);
+        }
+        if self.leaving.is_some() {
+            self.release_waiting("the guardian of the host is stopping");
+        } else if self.draining {
+            self.release_waiting("the host is draining");
+        }
+        self.extend_deadlines();
+    }
+
+    fn take_in(&mut self, run: ClaimedRun, now: DbTime) {
+        match serde_json::from_str::<RunSpec>(run.spec.get()) {
+            Ok(spec) => {
+                self.runs.add(now.after_seconds(run.starts_in), Box::new(spec));
+            }
+            // Given back it would come again, here or elsewhere.
+            Err(err) => self.not_startable(&run, &err),
+        }
+    }
+
+    fn not_startable(&mut self, run: &ClaimedRun, err: &serde_json::Error) {
+        let Some(key) = self.key(run.run_id, run.claim_no) else { return };
+        if self.runs.ended(run.run_id, run.claim_no) {
+            tracing::error!(run_id = run.run_id, error = %err, "a run cannot be read");
+            let reason = format!("this guardian cannot read what to run: {err}");
+            self.handles.reporter.send(ReporterCommand::Ended(Box::new(unstarted(
+                key,
+                reason,
+                &self.boot_id,
+            ))));
+        }
+    }
+
+    fn requested(&mut self, request: RunRequest) {
+        let RunRequest { request_id, run_id, claim_no, action, reason } = request;
+        if let Some(member) = self.member_mut() {
+            member.unacknowledged.push(request_id);
+        }
+        let Some(run) = self.runs.get(claim_no) else { return };
+        match action {
+            RequestedAction::Terminate if run.is_live() => self.terminate(run_id, claim_no, reason),
+            RequestedAction::Terminate | RequestedAction::Recall if run.is_waiting() => {
+                self.release(claim_no, reason);
+            }
+            RequestedAction::Terminate | RequestedAction::Recall => {}
+            RequestedAction::Unknown => tracing::warn!(run_id, request_id, "a request of a newer kind"),
+        }
+    }
+
+    pub(super) fn terminate(&mut self, run_id: i64, claim_no: i64, reason: String) {
+        if let Some(key) = self.key(run_id, claim_no) {
+            self.handles.hands.send(Request::Signal(Signal { key, action: Action::Terminate, reason }));
+        }
+    }
+
+    /// By each claim the lease grows, and with it what fenced runs may take. Of runs that were taken over it
+    /// is not known whether they are fenced; the keeper knows.
+    fn extend_deadlines(&self) {
+        let Some(deadline) = self.member().and_then(|member| member.pace.deadline()) else { return };
+        for run in self.runs.iter().filter(|run| run.is_live() && run.fenced != Some(false)) {
+            if let Some(key) = self.key(run.run_id, run.claim_no) {
+                self.handles.hands.send(Request::Deadline(Deadline { key, boottime_us: deadline.0 }));
+            }
+        }
+    }
+
+    /// When the next run starts; none when it waits for something else than time.
+    pub(super) fn next_start(&self, now: Boot) -> Option<Boot> {
+        let (start, spec) = self.runs.first()?;
+        let at = self.clock.surely(start, now)?;
+        (at > now || self.may_start(spec, now)).then_some(at)
+    }
+
+    fn may_start(&self, spec: &RunSpec, now: Boot) -> bool {
+        let Some(member) = self.member() else { return false };
+        matches!(self.keeper, Keeper::Listed(_))
+            && member.pace.may_start(spec.fenced, self.session.is_some(), now)
+    }
+
+    /// Starts what is due, on a free slot or not at all.
+    pub(super) fn start_due(&mut self, now: Boot) {
+        while let Some((start, spec)) = self.runs.first() {
+            if self.clock.surely(start, now).is_none_or(|at| at > now) || !self.may_start(spec, now) {
+                return;
+            }
+            let claim_no = spec.claim_no;
+            if self.has_expired(spec, now) {
+                self.release(claim_no, "it expired before it could start".to_owned());
+            } else if self.free() == 0 {
+                self.release(claim_no, "no free slot when it was due".to_owned());
+            } else {
+                self.start(claim_no);
+            }
+        }
+    }
+
+    /// Only first attempts expire. Nobody starts one that might have.
+    fn has_expired(&self, spec: &RunSpec, now: Boot) -> bool {
+        let Some(expires) = spec.expires_us else { return false };
+        self.clock.at_most(now).is_none_or(|at_most| at_most >= DbTime(expires))
+    }
+
+    fn start(&mut self, claim_no: i64) {
+        let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no)) else {
+            return;
+        };
+        let deadline = self.member().and_then(|member| member.pace.deadline()).filter(|_| spec.fenced);
+        self.handles.hands.send(Request::Start(Box::new(Start {
+            installation,
+            host: self.options.host.clone(),
+            spec: *spec,
+            deadline_boottime_us: deadline.map(|at| at.0),
+        })));
+    }
+
+    pub(super) fn release(&mut self, claim_no: i64, reason: String) {
+        if let Some(run_id) = self.runs.release(claim_no) {
+            self.handles.reporter.send(ReporterCommand::Release(Release { run_id, claim_no, reason }));
+        }
+    }
+
+    pub(super) fn release_waiting(&mut self, reason: &str) {
+        let waiting: Vec<i64> =
+            self.runs.iter().filter(|run| run.is_waiting()).map(|run| run.claim_no).collect();
+        for claim_no in waiting {
+            self.release(claim_no, reason.to_owned());
+        }
+    }
+
+    pub(super) fn started(&mut self, started: Started) {
+        if self.is_ours(&started.key) {
+            self.runs.started(started.key.claim_no);
+            self.handles.reporter.send(ReporterCommand::Started(started));
+        }
+    }
+
+    /// The host could not start it: somebody else may, and this host asks for nothing for a while.
+    pub(super) fn start_refused(&mut self, refused: &Refused) {
+        let now = Boot::now();
+        tracing::error!(
+            run_id = refused.key.run_id,
+            reason = refused.reason,
+            "the keeper could not start a run"
+        );
+        self.unfit_until = now + UNFIT;
+        self.problem = Some(refused.reason.clone());
+        self.slot_freed(refused.key.claim_no, now);
+        self.release(refused.key.claim_no, refused.reason.clone());
+    }
+
+    pub(super) fn ended(&mut self, result: Box<RunResult>) {
+        let key = result.key;
+        if !self.is_ours(&key) {
+            return;
+        }
+        self.slot_freed(key.claim_no, Boot::now());
+        if self.runs.ended(key.run_id, key.claim_no) {
+            self.handles.reporter.send(ReporterCommand::Ended(result));
+        }
+    }
+
+    fn slot_freed(&mut self, claim_no: i64, now: Boot) {
+        let had_slot = self.runs.get(claim_no).is_some_and(super::runs::Run::is_live);
+        if let (true, Some(member)) = (had_slot, self.member_mut()) {
+            member.pace.slot_freed(now);
+        }
+    }
+
+    fn is_ours(&self, key: &RunKey) -> bool {
+        Some(key.installation) == self.identity.installation
+    }
+
+    pub(super) fn on_reporter(&mut self, event: ReporterEvent) {
+        match event {
+            ReporterEvent::Finished(answers) => self.finished(&answers),
+            ReporterEvent::Released(answers) => {
+                for (claim_no, _) in answers {
+                    self.runs.forget(claim_no);
+                }
+            }
+            ReporterEvent::Superseded(guardian_id) => {
+                if self.member().is_some_and(|member| member.registered.guardian_id == guardian_id) {
+                    self.superseded();
+                }
+            }
+            ReporterEvent::Away(err) => self.pool_lost(&err),
+            ReporterEvent::Flushed => self.flushed(),
+        }
+    }
+
+    /// Only now, after the commit, may the keeper let go of the results.
+    fn finished(&mut self, answers: &[(i64, Answer)]) {
+        if let Some(member) = self.member_mut() {
+            member.pace.reported(Boot::now());
+        }
+        for (claim_no, answer) in answers {
+            let Some(run) = self.runs.forget(*claim_no) else { continue };
+            if matches!(answer, Answer::Refused | Answer::Superseded) {
+                tracing::warn!(run_id = run.run_id, claim_no, ?answer, "a result came too late");
+            }
+            if let Some(key) = self.key(run.run_id, *claim_no) {
+                self.handles.hands.send(Request::Ack(key));
+            }
+        }
+    }
+}
+
+/// The end of a run that never got as far as the keeper.
+fn unstarted(key: RunKey, reason: String, boot_id: &str) -> RunResult {
+    let finished = Time { boottime_us: Boot::now().0, realtime_us: 0, boot_id: boot_id.to_owned() };
+    RunResult {
+        key,
+        pid: None,
+        exit_code: None,
+        signal: None,
+        ended_by: Some(EndedBy::Spawn),
+        reason: Some(reason),
+        started: None,
+        finished,
+        stdout: String::new(),
+        stderr: String::new(),
+        result: None,
+        cpu_user: 0.0,
+        cpu_system: 0.0,
+        peak_memory: 0,
+    }
+}
+
+/// For SQL's `int`.
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
