@@ -285,7 +285,7 @@ begin
                case when v_taken > 0 and v_taken < claim_job.slots_free then 0
                     else extract(epoch from v_setting.heartbeat) end::double precision,
                jsonb_build_object(
-                   'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state,
+                   'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state, 'slots', v_host.slots,
                    'lease', extract(epoch from v_setting.lease_timeout),
                    'tick_in', case when exists (select from sisyphus.request q where q.guardian_id is null) then 0
                                    else extract(epoch from greatest(v_now, least(

@@ -190,8 +190,9 @@ impl<'a> Api<'a> {
     pub async fn tick(&self) -> Result<f64> {
         let rows = self
             .call(
-                "select extract(epoch from t.next_at - pg_catalog.clock_timestamp())::float8
-                   from sisyphus.tick() t(next_at)",
+                // Beside the very first tick another one is told -infinity.
+                "select extract(epoch from greatest(t.next_at, n.now) - n.now)::float8
+                   from sisyphus.tick() t(next_at), pg_catalog.clock_timestamp() n(now)",
                 &[],
             )
             .await?;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
 
-use super::{Api, session::Sessions};
+use super::{
+    Api,
+    session::{Sessions, connect_error},
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// All hosts of a long list have their turn within it.
@@ -46,7 +49,7 @@ impl Pool {
         use deadpool_postgres::PoolError;
         match self.pool.get().await {
             Ok(client) => Ok(PooledSession { client }),
-            Err(PoolError::Backend(err)) => Err(Error::from(err)),
+            Err(PoolError::Backend(err)) => Err(connect_error(err)),
             Err(err) => {
                 Err(Error::new(ErrorKind::Unreachable, "no session with the database was to be had")
                     .source(err))

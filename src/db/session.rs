@@ -12,7 +12,7 @@ use tokio_postgres::{
     types::Type,
 };
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The driver's own limit covers the TCP handshake alone; name look-up, authentication and the question
 /// whether the server takes writes hang for ever in a black hole.
@@ -59,7 +59,7 @@ impl Sessions {
     where
         F: FnOnce(Driver) -> JoinHandle<()>,
     {
-        Ok(self.try_open(drive).await?)
+        self.try_open(drive).await.map_err(connect_error)
     }
 
     async fn try_open<F>(&self, drive: F) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error>
@@ -134,6 +134,13 @@ impl Connect for Sessions {
             })
         }))
     }
+}
+
+/// Whatever the server did not say itself, a timeout included, means that it is out of reach.
+pub(super) fn connect_error(err: tokio_postgres::Error) -> Error {
+    let said = err.as_db_error().is_some();
+    let err = Error::from(err);
+    if said { err } else { err.with_kind(ErrorKind::Unreachable) }
 }
 
 /// The name, cut at a character when it is too long; what stands first identifies it.

@@ -87,6 +87,8 @@ pub(super) struct Guardian {
     pub(super) keeper: Keeper,
     /// Counts the keeper's lists.
     pub(super) lists: u64,
+    /// Runs in the last list that are not of the installation that this host last served.
+    pub(super) foreign: usize,
     /// The session of the link, while it has one.
     pub(super) session: Option<u64>,
     /// Whether it has ever registered: from then on every trouble with the database may pass.
@@ -128,6 +130,7 @@ impl Guardian {
             membership: Membership::None,
             keeper: Keeper::Away,
             lists: 0,
+            foreign: 0,
             session: None,
             was_member: false,
             draining: false,

@@ -71,16 +71,17 @@ impl Guardian {
             Membership::Member(member) => member.pace.failed(Boot::now(), Duration::ZERO),
             _ => self.membership = Membership::None,
         }
+        self.sign_off_was_lost();
         let hopeless = err.kind() != ErrorKind::Unreachable && !self.was_member;
         let single = self.options.once && self.leaving.is_none();
         if hopeless || single { Err(err) } else { Ok(()) }
     }
 
+    /// There is something to claim: now, or when it has been planned.
     fn woken(&mut self, tick: bool) {
         if tick {
             self.handles.ticker.send(TickerCommand::Now);
-        }
-        if let Some(member) = self.member_mut() {
+        } else if let Some(member) = self.member_mut() {
             member.pace.want();
         }
     }
@@ -163,6 +164,7 @@ impl Guardian {
         let Keeper::Greeted(id) = self.keeper else { return };
         let ours: Vec<Held> =
             runs.iter().filter(|h| Some(h.key.installation) == self.identity.installation).cloned().collect();
+        self.foreign = runs.len() - ours.len();
         self.runs.take_over(&ours);
         self.keeper = Keeper::Listed(id);
         self.lists += 1;
@@ -206,7 +208,7 @@ impl Guardian {
     }
 
     fn registered(&mut self, registered: Registered) -> Result<()> {
-        if self.identity.serve(registered.installation)? {
+        if self.identity.serve(registered.installation)? && self.foreign > 0 {
             // The keeper's list was read with another installation in mind, or none.
             self.membership = Membership::None;
             self.list_anew();
@@ -240,11 +242,10 @@ impl Guardian {
 
     pub(super) fn on_ticker(&mut self, event: TickerEvent) {
         match event {
-            TickerEvent::Ticked => {
-                if !std::mem::replace(&mut self.ticked, true)
-                    && let Some(member) = self.member_mut()
-                {
-                    // A pass of --once claims what this tick has made ready.
+            TickerEvent::Ticked { asked } => {
+                self.ticked = true;
+                self.pool_reached_it();
+                if let (true, Some(member)) = (asked, self.member_mut()) {
                     member.pace.want();
                 }
             }
@@ -259,6 +260,12 @@ impl Guardian {
         let gone = err.code().is_some_and(|code| code == sqlstate::READ_ONLY_TRANSACTION);
         if gone {
             self.tell_link(LinkCommand::Reconnect);
+        }
+    }
+    /// A pooled session reached the database, so the link can.
+    pub(super) fn pool_reached_it(&self) {
+        if self.session.is_none() {
+            self.handles.link.send(0, LinkCommand::Retry);
         }
     }
 }

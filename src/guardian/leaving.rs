@@ -58,6 +58,13 @@ impl Guardian {
         self.reach(Stage::Flushed);
     }
 
+    /// The session ended before the answer came.
+    pub(super) fn sign_off_was_lost(&mut self) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.stage == Stage::SigningOff) {
+            self.reach(Stage::Flushed);
+        }
+    }
+
     pub(super) fn signed_off(&mut self) {
         self.reach(Stage::SignedOff);
     }
@@ -106,6 +113,7 @@ impl Guardian {
                 self.handles.reporter.send(ReporterCommand::Flush);
                 self.reach(Stage::Flushing);
             }
+            Stage::Flushed if settled && self.session.is_none() => {}
             Stage::Flushed if settled => {
                 self.tell_link(LinkCommand::SignOff(guardian_id));
                 self.reach(Stage::SigningOff);

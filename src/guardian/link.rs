@@ -21,6 +21,8 @@ pub(super) enum Command {
     SignOff(i64),
     /// Another connection found that this server is of no more use.
     Reconnect,
+    /// Another connection reached the database: do not wait to try again.
+    Retry,
 }
 
 /// What the link tells the guardian.
@@ -94,8 +96,16 @@ impl Link {
                 Err(err) => err,
             };
             self.tell(LinkEvent::Down(err));
-            tokio::time::sleep(self.backoff.next()).await;
+            self.pause().await;
         }
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.backoff.next();
+        let retry =
+            async { while !matches!(self.commands.recv().await, Some((_, Command::Retry)) | None) {} };
+        // What else was asked meant a session that is gone.
+        tokio::time::timeout(pause, retry).await.ok();
     }
 
     async fn connect(&mut self) -> Result<ControlSession> {
@@ -145,6 +155,7 @@ impl Link {
                 let done = session.api().sign_off(guardian_id).await;
                 done.map(|()| LinkEvent::SignedOff)
             }
+            Command::Retry => return Ok(()),
             Command::Reconnect => {
                 Err(Error::new(ErrorKind::Unreachable, "another connection lost the database"))
             }

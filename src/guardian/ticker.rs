@@ -29,7 +29,8 @@ pub(super) enum Command {
 
 #[derive(Debug)]
 pub(super) enum TickerEvent {
-    Ticked,
+    /// `asked`: because somebody wanted one at once.
+    Ticked { asked: bool },
     /// The database is away.
     Away(Error),
 }
@@ -51,6 +52,7 @@ pub(super) struct Ticker {
     inputs: mpsc::UnboundedSender<Input>,
     commands: mpsc::UnboundedReceiver<Command>,
     next: Option<Instant>,
+    asked: bool,
     maintain_at: Instant,
     backoff: Backoff,
 }
@@ -60,7 +62,15 @@ impl Ticker {
         let (sender, commands) = mpsc::unbounded_channel();
         // Not all guardians of a fleet that was started at once.
         let maintain_at = Instant::now() + MAINTAIN_EVERY.mul_f64(fastrand::f64());
-        let ticker = Self { pool, inputs, commands, next: None, maintain_at, backoff: Backoff::default() };
+        let ticker = Self {
+            pool,
+            inputs,
+            commands,
+            next: None,
+            asked: false,
+            maintain_at,
+            backoff: Backoff::default(),
+        };
         (ticker, TickerHandle { commands: sender })
     }
 
@@ -77,7 +87,10 @@ impl Ticker {
     fn obey(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            Command::Now => self.next = Some(now),
+            Command::Now => {
+                self.next = Some(now);
+                self.asked = true;
+            }
             Command::Within(wait) => {
                 let at = now + wait + SPREAD.mul_f64(fastrand::f64());
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
@@ -92,7 +105,8 @@ impl Ticker {
                 self.backoff.reset();
                 let wait = Duration::try_from_secs_f64(next_in).unwrap_or(Duration::ZERO);
                 self.next = Some(Instant::now() + wait + SPREAD.mul_f64(fastrand::f64()));
-                self.tell(TickerEvent::Ticked);
+                let asked = std::mem::take(&mut self.asked);
+                self.tell(TickerEvent::Ticked { asked });
             }
             Err(err) => {
                 self.next = Some(Instant::now() + self.backoff.next());

@@ -271,6 +271,9 @@ impl Guardian {
     }
 
     pub(super) fn on_reporter(&mut self, event: ReporterEvent) {
+        if matches!(event, ReporterEvent::Finished(_) | ReporterEvent::Released(_)) {
+            self.pool_reached_it();
+        }
         match event {
             ReporterEvent::Finished(answers) => self.finished(&answers),
             ReporterEvent::Released(answers) => {
