@@ -105,6 +105,7 @@ async fn an_open_transaction_of_any_call_on_a_job_holds_up_nobody() {
             "create_pool('spare', '{a}')",
             "add_host('spare', 'b')",
             "set_setting('output_limit', '4096')",
+            "drain_host('a')",
             "preview('x')",
         ],
     ];
