@@ -66,7 +66,7 @@ pub(super) struct Forked {
     pub(super) pid: Pid,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    /// Ends empty when the program executes, holds a [`Failure`] when it could not be.
+    /// Ends empty when the program executes, holds a `Failure` when it could not be.
     pub(super) status: OwnedFd,
 }
 
