@@ -27,7 +27,6 @@ fn the_systemd_units_are_valid() {
 }
 
 #[test]
-#[ignore = "until docs/ is complete"]
 fn every_link_between_documents_leads_somewhere() {
     let mut documents =
         vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("CHANGELOG.md")];
