@@ -256,6 +256,7 @@ def test_pools_come_and_go(client: Client, guardian: Guardian) -> None:
     client.create_pool("web")
     client.add_host("web", "web1")
     assert {row.pool for row in client.queue_depth()} == {"default", "web"}
+    guardian.claim()  # pools reach the hosts with the next tick
     assert client.fleet(host="web1")[0].pools == ["default", "web"]
     client.remove_host("web", "web1")
     client.drop_pool("web")
