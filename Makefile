@@ -1,4 +1,5 @@
-# `make` lists the targets. Each one installs what it needs, or says what is missing and exits 3.
+# `make` lists the targets. Each one installs what it needs, or says what is missing and exits 3 (make itself
+# then tells "Error 3" and ends with its own 2).
 
 CARGO   := cargo
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
