@@ -21,6 +21,7 @@ mod dev_cluster;
 mod dev_house;
 mod explain;
 mod finish;
+mod guardian;
 mod house;
 mod job;
 mod job_errors;

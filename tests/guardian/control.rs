@@ -1,0 +1,112 @@
+//! What people ask of runs that a guardian has.
+
+use super::host::{Host, at, end_of, eventually, run, until};
+use crate::support;
+
+#[tokio::test]
+async fn a_running_job_is_terminated_from_afar() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let run_id = run(&client, "long", "sleep 600").await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    client.query("select sisyphus.terminate($1, 'enough')", &[&run_id]).await.unwrap();
+    assert_eq!(end_of(&client, run_id).await, "terminated");
+    let row = client.query_one("select signal, reason from sisyphus.history", &[]).await.unwrap();
+    assert_eq!(row.get::<_, Option<i32>>(0), Some(15));
+    assert!(row.get::<_, String>(1).contains("enough"));
+}
+
+#[tokio::test]
+async fn a_run_claimed_ahead_is_recalled_when_its_job_is_suspended() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let witness = host.file("ran");
+    let sql = &format!("select sisyphus.schedule('soon', {}, $1)", at(8));
+    client.query(sql, &[&format!("touch {}", witness.display())]).await.unwrap();
+    let sql = "select run_id from sisyphus.run where state = 'claimed'";
+    let run_id: i64 = eventually(&client, "it is claimed ahead", sql, &[]).await;
+    client.query("select sisyphus.suspend('soon')", &[]).await.unwrap();
+    assert_eq!(end_of(&client, run_id).await, "skipped");
+    assert!(!witness.exists());
+}
+
+#[tokio::test]
+async fn a_draining_host_finishes_what_it_runs_and_claims_nothing_new() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &["--slots", "4"]).await;
+    let go = host.file("go");
+    let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    client.query("select sisyphus.drain_host('web1')", &[]).await.unwrap();
+    let short = run(&client, "short", "true").await;
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    let sql = "select state from sisyphus.run where run_id = $1";
+    let state: String = client.query_one(sql, &[&short]).await.unwrap().get(0);
+    assert!(["waiting", "pending"].contains(&state.as_str()), "{state}");
+    client.query("select sisyphus.activate_host('web1')", &[]).await.unwrap();
+    assert_eq!(end_of(&client, short).await, "succeeded");
+}
+
+#[tokio::test]
+async fn with_one_slot_two_runs_due_at_once_go_one_after_the_other() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &["--slots", "1"]).await;
+    let sql = &format!(
+        "select sisyphus.schedule(n, {}, 'sleep 0.3', overlap => 'allow', ttl => '1 min')
+                 from unnest(array['a', 'b', 'c']) n",
+        at(5)
+    );
+    client.query(sql, &[]).await.unwrap();
+    until(&client, "all have ended", "3 = (select count(*) from sisyphus.history where state = 'succeeded')")
+        .await;
+    let sql = "select bool_and(attempt = 1), bool_and(started_at >= before)
+                 from (select attempt, started_at, lag(finished_at) over (order by started_at) as before
+                         from sisyphus.history) h";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0), "given back for want of a slot is no attempt");
+    assert!(row.get::<_, bool>(1), "one slot");
+}
+
+#[tokio::test]
+async fn slots_set_by_an_operator_take_effect_at_once() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &["--slots", "1"]).await;
+    let go = host.file("go");
+    let command = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
+    let first = run(&client, "first", &command).await;
+    until(&client, "one runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let second = run(&client, "second", &command).await;
+    client.query("select sisyphus.set_slots('web1', 2)", &[]).await.unwrap();
+    until(&client, "both run", "2 = (select count(*) from sisyphus.run where state = 'running')").await;
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, first).await, "succeeded");
+    assert_eq!(end_of(&client, second).await, "succeeded");
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_started_has_failed_with_the_reason() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    client
+        .query("select sisyphus.schedule('gone', null, argv => array['/no/such/program'])", &[])
+        .await
+        .unwrap();
+    let run_id: i64 = client.query_one("select sisyphus.run_now('gone')", &[]).await.unwrap().get(0);
+    assert_eq!(end_of(&client, run_id).await, "failed");
+    let row = client.query_one("select reason, started_at is null from sisyphus.history", &[]).await.unwrap();
+    assert!(row.get::<_, String>(0).contains("/no/such/program"), "{}", row.get::<_, String>(0));
+    assert!(row.get::<_, bool>(1));
+}

@@ -1,0 +1,82 @@
+//! What a person or a service manager sees of a guardian: errors, exit codes, readiness.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use super::host::{Host, SOON, stop};
+use crate::support;
+
+#[tokio::test]
+async fn a_second_guardian_on_a_state_directory_is_refused() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    host.spawn(&[]).wait().failure(3, &["is in use by another guardian", "hint: one guardian a host"]);
+    stop(guardian);
+}
+
+#[tokio::test]
+async fn a_missing_schema_ends_it_with_its_own_code() {
+    let db = support::empty_db().await;
+    Host::new("web1", &db.url()).spawn(&[]).wait().failure(5, &["sisyphus migrate"]);
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_bound_to_the_host_is_told_how_to_be() {
+    let db = support::db().await;
+    drop(db.login("test_guardian_unbound", &["sisyphus_guardian"]).await);
+    let host = Host::new("web1", &db.url_as("test_guardian_unbound"));
+    host.spawn(&[]).wait().failure(1, &["is not bound to host \"web1\"", "bind_guardian"]);
+}
+
+#[tokio::test]
+async fn a_bound_login_may_act_for_its_host() {
+    let db = support::db().await;
+    let client = db.client().await;
+    drop(db.login("test_guardian_bound", &["sisyphus_guardian"]).await);
+    client.query("select sisyphus.bind_guardian('test_guardian_bound', 'web1')", &[]).await.unwrap();
+    let host = Host::new("web1", &db.url_as("test_guardian_bound"));
+    let guardian = host.start(&client, &[]).await;
+    let run_id = super::host::run(&client, "a", "true").await;
+    assert_eq!(super::host::end_of(&client, run_id).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test]
+async fn two_machines_with_one_name_do_not_declare_each_other_lost() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let (host, clone) = (Host::new("web1", &db.url()), Host::new("web1", &db.url()));
+    let guardian = host.start(&client, &[]).await;
+    clone.spawn(&["--once"]).wait().failure(1, &["another host_key", "own --host"]);
+    stop(guardian);
+}
+
+#[test]
+fn once_says_that_the_database_cannot_be_reached() {
+    let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
+    host.spawn(&["--once"]).wait().failure(4, &["error connecting to server"]);
+}
+
+#[test]
+fn the_service_manager_hears_of_readiness_before_the_database_answers() {
+    let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
+    let path = host.file("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
+    let mut command = host.command(&[]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let guardian = support::spawn(command);
+    let mut heard = Vec::new();
+    let mut buffer = [0; 64];
+    while !(heard.contains(&"READY=1".to_owned()) && heard.contains(&"WATCHDOG=1".to_owned())) {
+        let length = manager.recv(&mut buffer).expect("READY=1 and WATCHDOG=1 come");
+        heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+    }
+    stop(guardian);
+    manager.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    while let Ok(length) = manager.recv(&mut buffer) {
+        heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+    }
+    assert!(heard.contains(&"STOPPING=1".to_owned()), "{heard:?}");
+}

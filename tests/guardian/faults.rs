@@ -1,0 +1,234 @@
+//! Things that break while jobs run: the guardian, its keeper, its connections, the server.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use sisyphus::dev::cluster::{Cluster, Durability};
+
+use super::{
+    host::{Host, SOON, at, end_of, eventually, run, stop, until},
+    proxy::Proxy,
+};
+use crate::support::{self, wait_until};
+
+#[tokio::test]
+async fn kill_9_of_the_guardian_leaves_its_jobs_alone() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let go = host.file("go");
+    let run_id =
+        run(&client, "long", &format!("echo begun; until [ -e {} ]; do sleep 0.02; done", go.display()))
+            .await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    guardian.signal(Signal::SIGKILL);
+    guardian.wait();
+    let _guardian = host.start(&client, &[]).await;
+    until(
+        &client,
+        "it has a living guardian",
+        "exists (select from sisyphus.run r join sisyphus.guardian g using (guardian_id) where g.ended_at is null)",
+    )
+    .await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let row = client.query_one("select stdout, attempt from sisyphus.history", &[]).await.unwrap();
+    assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, i32>(1)), ("begun\n", 1));
+}
+
+#[tokio::test]
+async fn kill_9_of_the_keeper_loses_its_jobs_at_once_and_nothing_else() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let lost = run(&client, "long", "sleep 600").await;
+    let sql = "select pid from sisyphus.run where run_id = $1 and state = 'running'";
+    let pid: i32 = eventually(&client, "it runs", sql, &[&lost]).await;
+    for keeper in host.keepers() {
+        kill(keeper, Signal::SIGKILL).ok();
+    }
+    assert_eq!(end_of(&client, lost).await, "lost");
+    assert!(!is_running(pid), "nothing of it is left running");
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+}
+
+#[tokio::test]
+async fn its_connections_may_be_cut_at_any_moment() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let sql = "select sisyphus.schedule('busy', null, 'echo x', overlap => 'allow')";
+    client.query(sql, &[]).await.unwrap();
+    for _ in 0..10 {
+        client
+            .query("select sisyphus.run_many('busy', array_fill('1'::jsonb, array[20]))", &[])
+            .await
+            .unwrap();
+        let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                    where datname = current_database() and application_name like 'sisyphus:%'";
+        client.query(cut, &[]).await.unwrap();
+        let ended: i64 = client.query_one("select count(*) from sisyphus.history", &[]).await.unwrap().get(0);
+        let more = format!("{ended} < (select count(*) from sisyphus.history)");
+        until(&client, "it goes on", &more).await;
+    }
+    until(&client, "all have ended", "200 = (select count(*) from sisyphus.history where is_final)").await;
+    let sql = "select count(*) filter (where state = 'succeeded' and attempt = 1), count(distinct run_id)
+                 from sisyphus.history";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (200, 200), "once each");
+    stop(guardian);
+}
+
+#[tokio::test]
+async fn a_guardian_that_was_superseded_registers_anew_and_keeps_its_job() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let go = host.file("go");
+    let run_id = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let first = host.guardian_id(&client).await;
+    let sql =
+        "update sisyphus.guardian set ended_at = clock_timestamp(), ended_as = 'lost' where ended_at is null";
+    client.execute(sql, &[]).await.unwrap();
+    wait_until("it is registered anew", SOON, async || {
+        let id = host.guardian_id(&client).await;
+        if id > first { Ok(()) } else { Err(format!("{id:?}")) }
+    })
+    .await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+}
+
+#[tokio::test]
+async fn while_the_database_is_down_jobs_end_and_claimed_ones_start_on_time() {
+    let dir = tempfile::Builder::new().prefix("sis").tempdir_in("/tmp").unwrap();
+    let cluster = Cluster::start(&dir.path().join("pg"), Durability::None).expect("a private server");
+    let url = cluster.url("postgres");
+    support::run(&["--database-url", &url, "migrate"]).success();
+    let client = support::connect(&url).await;
+    let host = Host::new("web1", &url);
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+
+    let (go, ended, started) = (host.file("go"), host.file("ended"), host.file("started"));
+    let command =
+        format!("until [ -e {} ]; do sleep 0.02; done; echo done; touch {}", go.display(), ended.display());
+    let long = run(&client, "long", &command).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let sql = &format!("select sisyphus.schedule('soon', {}, $1)", at(7));
+    client.query(sql, &[&format!("touch {}", started.display())]).await.unwrap();
+    let sql = "select run_id from sisyphus.run where state = 'claimed'";
+    let soon: i64 = eventually(&client, "it is claimed ahead", sql, &[]).await;
+    client.close().await;
+    let path = cluster.dir().to_owned();
+    cluster.stop().expect("stopped");
+
+    fs::write(&go, "").unwrap();
+    for (what, file) in [("the running job has ended", &ended), ("the claimed one has started", &started)] {
+        wait_until(what, SOON, async || if file.exists() { Ok(()) } else { Err("no".into()) }).await;
+    }
+    let cluster = Cluster::start(&path, Durability::None).expect("started again");
+    let client = support::connect(&url).await;
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    assert_eq!(end_of(&client, soon).await, "succeeded");
+    let sql = "select max(lateness_seconds)::float8, count(*) from sisyphus.history where job = 'soon'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert!(row.get::<_, f64>(0) < 2.0, "on time, while the database was down");
+    assert_eq!(row.get::<_, i64>(1), 1);
+    stop(guardian);
+    client.close().await;
+    drop(host);
+    cluster.stop().expect("stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_reply_was_lost_is_repeated_and_runs_once() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let proxy = Proxy::start(support::server());
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let _guardian = host.start(&client, &[]).await;
+    let witness = host.file("witness");
+    proxy.lose_reply_to("claim_job");
+    let run_id = run(&client, "a", &format!("echo ran >> {}", witness.display())).await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    assert!(proxy.has_lost());
+    assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n");
+    let row = client.query_one("select attempt, count(*) over () from sisyphus.history", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i32>(0), row.get::<_, i64>(1)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_whose_reply_was_lost_is_sent_again_and_stands_once() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let proxy = Proxy::start(support::server());
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &[]).await;
+    proxy.lose_reply_to("finish_job");
+    let run_id = run(&client, "a", "echo out").await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    assert!(proxy.has_lost());
+    // It leaves only when everything it knows has been answered.
+    stop(guardian);
+    let count: i64 = client.query_one("select count(*) from sisyphus.history", &[]).await.unwrap().get(0);
+    assert_eq!(count, 1);
+}
+
+#[tokio::test]
+async fn a_result_that_the_database_cannot_hold_does_not_hold_up_the_others() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &["--slots", "20"]).await;
+    let sql = r#"select sisyphus.schedule('bad', null, 'echo out; echo "{\"a\":\"\\u0000\"}" > $SISYPHUS_RESULT_FILE'),
+                        sisyphus.schedule('good', null, 'echo "{\"n\":1}" > $SISYPHUS_RESULT_FILE', overlap => 'allow')"#;
+    client.query(sql, &[]).await.unwrap();
+    client.query("select sisyphus.run_now('bad')", &[]).await.unwrap();
+    client.query("select sisyphus.run_many('good', array_fill('1'::jsonb, array[15]))", &[]).await.unwrap();
+    until(
+        &client,
+        "all have ended",
+        "16 = (select count(*) from sisyphus.history where state = 'succeeded')",
+    )
+    .await;
+    let sql = "select stdout, result is null, reason from sisyphus.history where job = 'bad'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "out\n");
+    assert!(row.get::<_, bool>(1));
+    assert!(row.get::<_, String>(2).contains("result"), "{}", row.get::<_, String>(2));
+    let sql = "select count(*) from sisyphus.history where job = 'good' and result = '{\"n\":1}'";
+    assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 15);
+}
+
+#[tokio::test]
+async fn a_stopped_guardian_wakes_up_and_starts_nothing_stale() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let witness = host.file("witness");
+    let sql = &format!("select sisyphus.schedule('soon', {}, $1, ttl => '1 s')", at(5));
+    client.query(sql, &[&format!("touch {}", witness.display())]).await.unwrap();
+    let sql = "select run_id from sisyphus.run where state = 'claimed'";
+    let run_id: i64 = eventually(&client, "it is claimed ahead", sql, &[]).await;
+    guardian.signal(Signal::SIGSTOP);
+    let sql = "select 1 from sisyphus.run where run_id = $1 and expires_at < clock_timestamp()";
+    let _: i32 = eventually(&client, "its time has passed", sql, &[&run_id]).await;
+    guardian.signal(Signal::SIGCONT);
+    assert_eq!(end_of(&client, run_id).await, "expired");
+    assert!(!witness.exists());
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+}
+
+/// A zombie does not run; the machine's first process may be slow to collect it.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}

@@ -1,0 +1,8 @@
+//! The guardian as a black box: the real binary, its keeper, and a real database.
+
+mod control;
+mod edges;
+mod faults;
+mod host;
+mod life;
+mod proxy;
