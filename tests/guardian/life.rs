@@ -13,7 +13,7 @@ async fn a_scheduled_job_runs_and_its_result_stands_in_the_history() {
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
     let guardian = host.start(&client, &["--slots", "3"]).await;
-    let sql = "select sisyphus.schedule('tick', 'every 1 second', 'echo out; echo err >&2; exit 0')";
+    let sql = "select sisyphus.schedule('tick', 'every 1 second', 'echo out; echo err >&2; exit 0', ttl => '1 min')";
     client.query(sql, &[]).await.unwrap();
     until(
         &client,
