@@ -10,6 +10,7 @@ mod backoff;
 mod clock;
 mod delivery;
 mod hands;
+mod health;
 mod identity;
 mod joining;
 mod leaving;

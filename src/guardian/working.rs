@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     actor::{Guardian, Keeper},
     clock::{Boot, DbTime},
+    health,
     link::Command as LinkCommand,
     reporter::{Command as ReporterCommand, Release, ReporterEvent},
     ticker::Command as TickerCommand,
@@ -47,7 +48,8 @@ impl Guardian {
         if self.next_claim(now).is_none_or(|at| at > now) {
             return;
         }
-        let fit = self.is_fit(now);
+        let shortage = health::problem(self.identity.directory.path());
+        let fit = self.is_fit(now) && shortage.is_none();
         if fit && self.unfit_until > Boot(0) {
             self.unfit_until = Boot(0);
             self.problem = None;
@@ -61,7 +63,7 @@ impl Guardian {
             slots: count(self.slots),
             running: count(self.runs.busy()),
             clock_offset_ms: self.clock.offset_ms(),
-            problem: self.problem.clone(),
+            problem: self.problem.clone().or(shortage),
         };
         let Some(member) = self.member_mut() else { return };
         member.pace.sent(now);

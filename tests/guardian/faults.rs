@@ -227,6 +227,46 @@ async fn a_stopped_guardian_wakes_up_and_starts_nothing_stale() {
     assert_eq!(end_of(&client, next).await, "succeeded");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_cut_off_ends_its_fenced_job_and_keeps_the_other() {
+    let db = support::db().await;
+    let client = db.client().await;
+    // A short lease, so that the test is short.
+    for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s"), ("lease_timeout", "5 s")] {
+        client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
+    }
+    let proxy = Proxy::start(support::server());
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let _guardian = host.start(&client, &["--slots", "4"]).await;
+    let go = host.file("go");
+    let command = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
+    client.query("select sisyphus.schedule('fenced', null, $1, grace => '1 s')", &[&command]).await.unwrap();
+    // What the guardian and its keeper are told of a fenced job.
+    let sql = r#"update sisyphus.job set spec = spec || '{"fenced": true}' where name = 'fenced'"#;
+    client.execute(sql, &[]).await.unwrap();
+    let fenced: i64 = client.query_one("select sisyphus.run_now('fenced')", &[]).await.unwrap().get(0);
+    let free = run(&client, "free", &command).await;
+    until(&client, "both run", "2 = (select count(*) from sisyphus.run where state = 'running')").await;
+    let mut pids = Vec::new();
+    for run_id in [fenced, free] {
+        let row =
+            client.query_one("select pid from sisyphus.run where run_id = $1", &[&run_id]).await.unwrap();
+        pids.push(row.get::<_, i32>(0));
+    }
+    let since = std::time::Instant::now();
+    proxy.cut();
+    wait_until("the fenced job is gone", SOON, async || {
+        if is_running(pids[0]) { Err("it runs".into()) } else { Ok(()) }
+    })
+    .await;
+    assert!(since.elapsed() < std::time::Duration::from_secs(7), "before the lease ends");
+    assert!(is_running(pids[1]));
+    fs::write(&go, "").unwrap();
+    proxy.mend();
+    assert_eq!(end_of(&client, free).await, "succeeded");
+    assert_eq!(end_of(&client, fenced).await, "lost");
+}
+
 /// A zombie does not run; the machine's first process may be slow to collect it.
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::watch,
     task::JoinSet,
 };
 
@@ -25,6 +26,8 @@ struct Wire {
     server: PathBuf,
     /// The reply to the next statement with this text is lost, and its connection with it.
     lose: Arc<Mutex<Option<&'static str>>>,
+    /// Nothing goes through, and nobody is told.
+    cut: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -32,7 +35,8 @@ impl Proxy {
     pub(super) fn start(server: &Path) -> Self {
         let dir = tempfile::Builder::new().prefix("sis").tempdir_in("/tmp").unwrap();
         let listener = UnixListener::bind(dir.path().join(SOCKET_NAME)).unwrap();
-        let wire = Wire { server: server.join(SOCKET_NAME), lose: Arc::default() };
+        let wire =
+            Wire { server: server.join(SOCKET_NAME), lose: Arc::default(), cut: watch::Sender::new(false) };
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, wire.clone()));
         Self { dir, wire, _tasks: tasks }
@@ -45,6 +49,16 @@ impl Proxy {
     /// Loses the reply to the next statement that contains this text, after the server has given it.
     pub(super) fn lose_reply_to(&self, text: &'static str) {
         *self.wire.lose.lock().unwrap() = Some(text);
+    }
+
+    /// Swallows everything from now on, as a broken network does.
+    pub(super) fn cut(&self) {
+        self.wire.cut.send_replace(true);
+    }
+
+    /// Lets everything through again.
+    pub(super) fn mend(&self) {
+        self.wire.cut.send_replace(false);
     }
 
     /// Whether the reply has been lost.
@@ -61,11 +75,15 @@ async fn accept(listener: UnixListener, wire: Wire) {
 }
 
 async fn forward(mut client: UnixStream, wire: Wire) {
+    let mut cut = wire.cut.subscribe();
+    until(&mut cut, false).await;
     let Ok(mut server) = UnixStream::connect(&wire.server).await else { return };
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut losing = false;
     loop {
+        until(&mut cut, false).await;
         tokio::select! {
+            () = until(&mut cut, true) => {}
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 losing = losing || is_asked_for(&wire, &up[..length]);
@@ -79,6 +97,11 @@ async fn forward(mut client: UnixStream, wire: Wire) {
             }
         }
     }
+}
+
+/// Returns no guard, which could not be held across an await.
+async fn until(cut: &mut watch::Receiver<bool>, wanted: bool) {
+    cut.wait_for(|cut| *cut == wanted).await.ok();
 }
 
 fn is_asked_for(wire: &Wire, bytes: &[u8]) -> bool {

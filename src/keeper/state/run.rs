@@ -80,8 +80,10 @@ impl Run {
         self.ended_by.get_or_insert((EndedBy::Spawn, reason));
     }
 
+    /// Of a run that was started without a fence this is not the business: a guardian that took it over
+    /// does not know.
     pub(super) fn move_fence(&mut self, boottime_us: i64) {
-        self.fence_us = Some(boottime_us);
+        self.fence_us = self.fence_us.map(|_| boottime_us);
     }
 
     /// TERM now, KILL after the grace; once.
