@@ -140,3 +140,26 @@ async fn ready(url: &str) -> Result<(), String> {
         None => Err("no host".to_owned()),
     }
 }
+
+#[test]
+fn the_demo_shows_the_history_it_promises_and_leaves_no_process() {
+    let scratch = scratch();
+    let dir = scratch.path().join("data");
+    let shown = support::spawn(support::command(&["dev", "--demo", "--data-dir", dir.to_str().unwrap()]));
+    let shown = shown.wait_for(Duration::from_secs(150)).success();
+    for text in [
+        "after  0 s: ",
+        "sisyphus.overview",
+        "sisyphus.history, the last 20 rows",
+        "the history is as it should be",
+    ] {
+        assert!(shown.contains(text), "{text:?} is missing:\n{shown}");
+    }
+    let left: Vec<String> = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())
+        .filter(|command| command.contains(dir.to_str().unwrap()))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// No command of a test runs longer than this.
+/// No command of a test runs longer, unless the test says so.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a command that ended has said.
@@ -101,16 +101,21 @@ impl Spawned {
     }
 
     /// Waits for its end, at most a minute.
-    pub(crate) fn wait(mut self) -> Finished {
+    pub(crate) fn wait(self) -> Finished {
+        self.wait_for(LONGEST)
+    }
+
+    /// Waits for its end, at most so long.
+    pub(crate) fn wait_for(mut self, longest: Duration) -> Finished {
         let started = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("own child") {
                 break status;
             }
-            if started.elapsed() > LONGEST {
+            if started.elapsed() > longest {
                 self.child.kill().ok();
                 let said = [self.stdout.take(), self.stderr.take()].map(text_of).concat();
-                panic!("still running after {LONGEST:?}:\n{said}");
+                panic!("still running after {longest:?}:\n{said}");
             }
             thread::sleep(Duration::from_millis(5));
         };
