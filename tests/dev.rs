@@ -100,20 +100,7 @@ async fn an_interrupt_terminates_the_jobs_and_keeps_their_results() {
     let dev = support::spawn(support::command(&["dev", "--data-dir", dir]));
     let url = sisyphus::dev::cluster::url(dir.as_ref(), "postgres", "sisyphus");
     wait_until("host dev is active", SOON, async || ready(&url).await).await;
-    let client = connect(&url).await;
-    client
-        .batch_execute("select sisyphus.schedule('long', null, 'echo begun; sleep 600'); select sisyphus.run_now('long')")
-        .await
-        .unwrap();
-    wait_until("the job runs", SOON, async || {
-        let row = client
-            .query_one("select count(*) from sisyphus.running where state = 'running'", &[])
-            .await
-            .unwrap();
-        if row.get::<_, i64>(0) == 1 { Ok(()) } else { Err("nothing running".to_owned()) }
-    })
-    .await;
-    client.close().await;
+    run_a_long_job(&url).await;
     let asked = Instant::now();
     dev.signal(Signal::SIGINT);
     let ended = dev.wait();
@@ -126,6 +113,43 @@ async fn an_interrupt_terminates_the_jobs_and_keeps_their_results() {
     let second = support::run(&["dev", "--data-dir", dir, "--", "psql", "-XAtc", look]).success();
     assert!(second.starts_with("terminated begun "), "{second}");
     assert!(second.contains("sisyphus dev was stopped"), "{second}");
+}
+
+/// Another process takes its place after a kill -9: a mere restart, for the jobs.
+mod faults {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_killed_dev_is_followed_by_one_that_takes_over_server_guardian_and_jobs() {
+        let scratch = scratch();
+        let dir = scratch.path().join("data");
+        let dir = dir.to_str().unwrap();
+        let url = sisyphus::dev::cluster::url(dir.as_ref(), "postgres", "sisyphus");
+        let dev = support::spawn(support::command(&["dev", "--data-dir", dir]));
+        wait_until("host dev is active", SOON, async || ready(&url).await).await;
+        run_a_long_job(&url).await;
+        // Killed. It is not waited for as a command is: its guardian lives and still holds the pipes.
+        drop(dev);
+
+        let look = "select job || ' ' || state from sisyphus.running";
+        let next = support::run(&["dev", "--data-dir", dir, "--", "psql", "-XAtc", look]);
+        assert!(next.stderr.contains("terminating run 1 of long on dev"), "{}", next.stderr);
+        assert_eq!(next.success(), "long running\n");
+    }
+}
+
+async fn run_a_long_job(url: &str) {
+    let client = connect(url).await;
+    let script =
+        "select sisyphus.schedule('long', null, 'echo begun; sleep 600'); select sisyphus.run_now('long')";
+    client.batch_execute(script).await.unwrap();
+    wait_until("the job runs", SOON, async || {
+        let running = "select count(*) from sisyphus.running where state = 'running'";
+        let count: i64 = client.query_one(running, &[]).await.unwrap().get(0);
+        if count == 1 { Ok(()) } else { Err("nothing running".to_owned()) }
+    })
+    .await;
+    client.close().await;
 }
 
 async fn ready(url: &str) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -59,6 +60,7 @@ impl Daemon {
             std::env::current_exe().map_err(|err| cannot_start(host, err))?
         };
         let mut command = cluster.account().command(&program, cluster.dir());
+        command.arg0("sisyphus");
         command.args(["guardian", "--host", host, "--slots", "8", "--state-dir"]).arg(&state);
         command.env("SISYPHUS_DATABASE_URL", cluster.url(database));
         if let Some(filter) = std::env::var_os(LOG_VARIABLE) {
@@ -72,7 +74,7 @@ impl Daemon {
             command.stderr(File::create(path).map_err(|err| cannot_start(host, err))?);
         }
         // A Ctrl-C in the terminal is for this process alone: it ends the guardian when the jobs have ended.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.process_group(0);
         let child =
             Command::from(command).kill_on_drop(true).spawn().map_err(|err| cannot_start(host, err))?;
         let daemon = Self { host: host.to_owned(), state, child };
