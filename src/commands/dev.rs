@@ -49,6 +49,7 @@ pub struct DevArgs {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hang_up: Signal,
 }
 
 /// Runs until a signal, the end of the demo or of the command.
@@ -68,7 +69,8 @@ pub async fn run(args: DevArgs) -> Result<()> {
     let status = outcome?;
     stopped?;
     if args.demo {
-        eprintln!("to look around: sisyphus dev --data-dir {} -- psql demo", data_dir.display());
+        let program = env::args().next().unwrap_or_else(|| "sisyphus".to_owned());
+        eprintln!("to look around: {program} dev --data-dir {} -- psql demo", data_dir.display());
     }
     match status {
         // Everything has ended in order; all that is left is to end as the command did.
@@ -119,14 +121,16 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).map_err(fault)?,
             terminate: signal(SignalKind::terminate()).map_err(fault)?,
+            hang_up: signal(SignalKind::hangup()).map_err(fault)?,
         })
     }
 
-    /// Waits for either. Cancel safe.
+    /// Waits for any of them. Cancel safe.
     async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }
