@@ -16,6 +16,7 @@ pub(super) fn problem(state_dir: &Path) -> Option<String> {
     }
 }
 
+#[allow(clippy::useless_conversion, reason = "these numbers are narrower on other systems")]
 fn shortage(stat: &Statvfs) -> Option<String> {
     let bytes = u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size());
     if bytes < LEAST_BYTES {
