@@ -30,6 +30,7 @@ mod job_suspend;
 mod keeper;
 mod migrate;
 mod migrate_install;
+mod model;
 mod overlap;
 mod plan;
 mod reference;

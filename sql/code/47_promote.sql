@@ -16,7 +16,7 @@ declare
 begin
     for v_loser in
         with waiter as (
-            select r.run_id, r.job_id, r.target, r.due_at, j.overlap,
+            select r.run_id, r.job_id, r.target, r.due_at, greatest(r.due_at, r.requested_at) as asked_at, j.overlap,
                    row_number() over oldest as nth, count(*) over whole as waiters,
                    first_value(r.run_id) over oldest as oldest_id, last_value(r.run_id) over whole as newest_id
               from sisyphus.run r
@@ -30,7 +30,7 @@ begin
               from waiter w
               left join sisyphus.run l
                 on l.job_id = w.job_id and l.target = w.target and not l.in_order
-               and l.state in ('pending', 'claimed', 'running') and l.due_at <= p_now)
+               and l.state in ('pending', 'claimed', 'running') and l.due_at <= w.asked_at)
         select m.run_id, m.overlap,
                case m.overlap
                    when 'skip' then format('overlap: run %s was still live', coalesce(m.live_id, m.oldest_id))
@@ -239,7 +239,7 @@ begin
       into v_candidate
       from (select r.run_id, r.job_id, r.exclusive,
                    r.job_id = 0 or (j.deleted_at is null
-                       and (j.suspended_at is null or j.suspended_until <= p_now)
+                       and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
               from sisyphus.run r
               left join sisyphus.job j on j.job_id = r.job_id

@@ -113,7 +113,7 @@ begin
     with fit as (
         select c.run_id,
                r.job_id = 0 or (j.deleted_at is null
-                   and (j.suspended_at is null or j.suspended_until <= p_now)
+                   and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                    and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
           from unnest(v_run_ids) c (run_id)
           join sisyphus.run r on r.run_id = c.run_id

@@ -214,9 +214,10 @@ declare
     v_me constant bigint := sign_off.guardian_id;
 begin
     perform sisyphus._check_guardian(v_me);
+    -- A claim that is due may have started unreported: its guardian gives it back itself when it knows better.
     perform sisyphus.release_job(v_me, array_agg(r.run_id), array_agg(r.claim_no), 'given back: the guardian stopped')
        from sisyphus.run r
-      where r.guardian_id = v_me and r.state = 'claimed'
+      where r.guardian_id = v_me and r.state = 'claimed' and r.due_at > v_now
      having count(*) > 0;
     update sisyphus.guardian g
        set ended_at = v_now, ended_as = 'stopped', slots_free = 0
@@ -224,7 +225,7 @@ begin
 end
 $$;
 comment on function sisyphus.sign_off(bigint) is
-    'Ends a guardian in order: unstarted runs go back; running ones wait a lease for the next guardian of the host';
+    'Ends a guardian in order: runs that are not yet due go back; running ones wait a lease for the next guardian of the host';
 grant execute on function sisyphus.sign_off(bigint) to sisyphus_guardian;
 
 -- Leases run only while ticks run: after a gap nobody is declared lost because the database was away.

@@ -98,6 +98,10 @@ begin
     perform sisyphus._supersede_retries(v_now);
     v_more := sisyphus._promote(v_now) >= 1000 or v_more;
     perform sisyphus._pass_on(array(select distinct f.lane_id from sisyphus.lane_floor f), v_now);
+    -- Asked of a claim that is over: nobody is left to answer.
+    delete from sisyphus.request q
+     where q.guardian_id is not null
+       and not exists (select from sisyphus.run r where r.run_id = q.run_id and r.claim_no = q.claim_no);
     perform sisyphus._raise_floors();
     v_next := sisyphus._next_tick(v_more, v_now);
     update sisyphus.planner p set last_tick_at = v_now, next_tick_at = v_next where p.only_row;
