@@ -54,8 +54,13 @@ bench: need-server ## claim, finish and history against bare SQL: runs a second,
 	@scripts/need pgbench
 	$(CARGO) bench --bench life_of_a_run
 
-bench-calendar: need-server ## the calendar functions: calls a second
-	$(CARGO) bench --bench calendar
+bench-calendar: need-server build ## next_fire beside cronsim, croniter and croner: microseconds a call
+	@scripts/need venv
+	[ -x $(TARGET)/bench-venv/bin/python ] || python3 -m venv $(TARGET)/bench-venv
+	$(TARGET)/bench-venv/bin/pip install --quiet --disable-pip-version-check croniter==7.0.0 cronsim==2.8
+	$(CARGO) build --quiet --release --manifest-path bench/calendar/croner/Cargo.toml --target-dir $(TARGET)/bench-croner
+	$(BINARY) dev --data-dir "$$(scripts/scratch-dir bench-calendar)" -- $(abspath $(TARGET)/bench-venv/bin/python) \
+	    bench/calendar/bench.py $(abspath $(TARGET)/bench-croner/release/bench-croner)
 
 bench-smoke: need-server
 	$(CARGO) test --quiet --bench life_of_a_run -- --smoke

@@ -23,7 +23,9 @@ set local role sisyphus_owner;
 \ir code/20_calendar_parse.sql
 \ir code/21_calendar_next.sql
 \ir code/22_calendar_describe.sql
-\ir code/24_calendar_errors.sql
+\ir code/24_calendar_count.sql
+\ir code/25_calendar_field_errors.sql
+\ir code/26_calendar_errors.sql
 \ir code/30_job.sql
 \ir code/31_check.sql
 \ir code/32_define.sql

@@ -4,6 +4,9 @@
 
 mod support;
 
+mod calendar;
+mod calendar_model;
+mod calendar_property;
 mod catalogue;
 mod catalogue_plans;
 mod catalogue_snapshot;

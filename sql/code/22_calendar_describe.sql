@@ -77,11 +77,13 @@ comment on function sisyphus._describe_time(int, boolean) is 'A second of the da
 create or replace function sisyphus._hours_in_a_row(p_hours int[])
 returns int[] language sql immutable parallel safe
 as $$
-    select case when pg_catalog.count(*) = 1 then array[pg_catalog.min(e.first), ((pg_catalog.min(e.first) + pg_catalog.cardinality(p_hours) - 1) % 24)] end
+    select case when pg_catalog.count(*) = 1
+        then array[pg_catalog.min(e.first), (pg_catalog.min(e.first) + pg_catalog.cardinality(p_hours) - 1) % 24] end
       from (select h as first from pg_catalog.unnest(p_hours) h
              where (h + 23) % 24 <> all (p_hours) or pg_catalog.cardinality(p_hours) = 24 and h = 0) e
 $$;
-comment on function sisyphus._hours_in_a_row(int[]) is 'First and last of hours that stand in a row, also over midnight, else null';
+comment on function sisyphus._hours_in_a_row(int[])
+    is 'First and last of hours that stand in a row, also over midnight, else null';
 
 -- ' from 09:00 to 17:55', ' of the hours 2, 5 and 7', nothing for the whole day
 create or replace function sisyphus._describe_hours(p_hours int[], p_last_minute int)
@@ -118,7 +120,8 @@ begin
         sisyphus._describe_time(v_ends[2] * 3600 + p_minute * 60, false));
 end
 $$;
-comment on function sisyphus._describe_hourly(int[], int) is 'One minute of evenly spaced hours in words, null when they are not';
+comment on function sisyphus._describe_hourly(int[], int)
+    is 'One minute of evenly spaced hours in words, null when they are not';
 
 -- Up to six times of the day are named; more are told by their rhythm.
 create or replace function sisyphus._describe_clock(p_compiled bigint[])
@@ -137,7 +140,8 @@ begin
     if v_hours_text <> ''
         and pg_catalog.cardinality(v_seconds) * pg_catalog.cardinality(v_minutes) * pg_catalog.cardinality(v_hours) <= 6
     then
-        select 'at ' || sisyphus._and_list(pg_catalog.array_agg(sisyphus._describe_time(h * 3600 + m * 60 + s, not v_on_minute) order by h, m, s))
+        select 'at ' || sisyphus._and_list(pg_catalog.array_agg(
+                   sisyphus._describe_time(h * 3600 + m * 60 + s, not v_on_minute) order by h, m, s))
           into v_text
           from pg_catalog.unnest(v_hours) h, pg_catalog.unnest(v_minutes) m, pg_catalog.unnest(v_seconds) s;
         return v_text;
@@ -178,8 +182,8 @@ declare
     v_words text[] := '{}'::text[];
 begin
     if v_step > 1 and pg_catalog.cardinality(v_days) > 6 and v_days[pg_catalog.cardinality(v_days)] + v_step > 31 then
-        v_words := array[pg_catalog.format('every %s day from the %s', case v_step when 2 then 'second' when 3 then 'third' else sisyphus._ordinal(v_step) end,
-            sisyphus._ordinal(v_days[1]))];
+        v_words := array[pg_catalog.format('every %s day from the %s',
+            case v_step when 2 then 'second' when 3 then 'third' else sisyphus._ordinal(v_step) end, sisyphus._ordinal(v_days[1]))];
     elsif v_days <> '{}' then
         v_words := array['the ' || sisyphus._describe_values(v_days, v_ordinals)];
     end if;
@@ -206,7 +210,8 @@ declare
     -- Sunday stands last
     c_names constant text[] := '{Monday,Tuesday,Wednesday,Thursday,Friday,Saturday,Sunday}'::text[];
     c_counts constant text[] := '{first,second,third,fourth,fifth,last}'::text[];
-    v_plain int[] := (select coalesce(pg_catalog.array_agg((v + 6) % 7), '{}') from pg_catalog.unnest(sisyphus._mask_values(p_compiled[7])) v where v < 7);
+    v_plain int[] := (select coalesce(pg_catalog.array_agg((v + 6) % 7), '{}')
+                        from pg_catalog.unnest(sisyphus._mask_values(p_compiled[7])) v where v < 7);
     v_counted text[];
 begin
     select pg_catalog.array_agg(pg_catalog.format('the %s %s', c_counts[v / 7], c_names[(v + 6) % 7 + 1]) order by (v + 6) % 7, v)
@@ -214,7 +219,8 @@ begin
     return array[sisyphus._describe_values(v_plain, c_names), sisyphus._and_list(v_counted)];
 end
 $$;
-comment on function sisyphus._describe_weekdays(bigint[]) is 'The weekdays of a compiled cron schedule in words: plain ones, and those counted within the month';
+comment on function sisyphus._describe_weekdays(bigint[])
+    is 'The weekdays of a compiled cron schedule in words: plain ones, and those counted within the month';
 
 create or replace function sisyphus._describe_days(p_compiled bigint[])
 returns text language plpgsql immutable parallel safe
@@ -247,7 +253,8 @@ begin
         case when v_weekdays[2] is null then 'a ' || v_weekday else v_weekday end);
 end
 $$;
-comment on function sisyphus._describe_days(bigint[]) is 'The days of a compiled cron schedule in words, empty for every day';
+comment on function sisyphus._describe_days(bigint[])
+    is 'The days of a compiled cron schedule in words, empty for every day';
 
 create or replace function sisyphus._describe_interval(p_seconds bigint)
 returns text language sql immutable parallel safe
@@ -262,7 +269,8 @@ as $$
         when p_seconds = 1 then 'every second'
         when p_seconds < 120 then pg_catalog.format('every %s seconds', p_seconds)
         else 'every ' || (
-            select pg_catalog.string_agg(pg_catalog.format('%s %s%s', p.n, p.unit, case when p.n = 1 then '' else 's' end), ' ' order by p.rank)
+            select pg_catalog.string_agg(
+                       pg_catalog.format('%s %s%s', p.n, p.unit, case when p.n = 1 then '' else 's' end), ' ' order by p.rank)
               from (values (1, p_seconds / 86400, 'day'), (2, p_seconds / 3600 % 24, 'hour'), (3, p_seconds / 60 % 60, 'minute'),
                            (4, p_seconds % 60, 'second')) p(rank, n, unit)
              where p.n > 0)
@@ -274,11 +282,12 @@ create or replace function sisyphus._describe_moment(p_at bigint, p_in_utc boole
 returns text language sql immutable parallel safe
 as $$
     select pg_catalog.format('once, at %s%s on %s %s %s',
-        sisyphus._describe_time((p_at - pg_catalog.floor(p_at / 86400.0) * 86400)::int, p_at % 60 <> 0), case when p_in_utc then ' UTC' else '' end,
-        pg_catalog.date_part('day', m.at),
-        ('{January,February,March,April,May,June,July,August,September,October,November,December}'::text[])[pg_catalog.date_part('month', m.at)::int],
+        sisyphus._describe_time((p_at - pg_catalog.floor(p_at / 86400.0) * 86400)::int, p_at % 60 <> 0),
+        case when p_in_utc then ' UTC' else '' end, pg_catalog.date_part('day', m.at),
+        ('{January,February,March,April,May,June,July,August,September,October,November,December}'::text[])[m.month],
         pg_catalog.date_part('year', m.at))
-      from (select pg_catalog.timezone('UTC', pg_catalog.to_timestamp(p_at)) as at) m
+      from (select u.at, pg_catalog.date_part('month', u.at)::int as month
+              from pg_catalog.timezone('UTC', pg_catalog.to_timestamp(p_at)) u(at)) m
 $$;
 comment on function sisyphus._describe_moment(bigint, boolean) is 'at <timestamp> in words';
 
@@ -287,12 +296,14 @@ create or replace function sisyphus._describe_clock_change(p_compiled bigint[])
 returns text language sql immutable parallel safe
 as $$
     select case
-        when (p_compiled[4] & sisyphus._range_mask(1, 3, 1)) = 0 or p_compiled[1] = 2 and p_compiled[4] = sisyphus._range_mask(0, 23, 1) then ''
+        when (p_compiled[4] & sisyphus._range_mask(1, 3, 1)) = 0 then ''
+        when p_compiled[1] = 2 and p_compiled[4] = sisyphus._range_mask(0, 23, 1) then ''
         when p_compiled[1] = 2 then ' (when the clocks change, wildcard: not in a skipped hour, twice in a repeated one)'
         else ' (when the clocks change, fixed: after a skipped hour instead of in it, once in a repeated one)'
     end
 $$;
-comment on function sisyphus._describe_clock_change(bigint[]) is 'How a compiled cron schedule takes clock changes, empty when that does not matter';
+comment on function sisyphus._describe_clock_change(bigint[])
+    is 'How a compiled cron schedule takes clock changes, empty when that does not matter';
 
 -- raises: SY1xx for what is no schedule. Definer: as next_fire.
 create or replace function sisyphus.describe_schedule(schedule text)

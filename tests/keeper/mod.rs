@@ -52,7 +52,6 @@ struct Guardian {
     client: KeeperClient,
     started: HashMap<RunKey, Started>,
     results: HashMap<RunKey, RunResult>,
-    refusals: Vec<Refused>,
 }
 
 impl Host {
@@ -118,12 +117,7 @@ impl Host {
             let connected = KeeperClient::connect(&self.directory, epoch).await;
             connected.map_err(|err| err.to_string())?.ok_or("nobody listens".to_owned())
         });
-        Guardian {
-            client: client.await,
-            started: HashMap::new(),
-            results: HashMap::new(),
-            refusals: Vec::new(),
-        }
+        Guardian { client: client.await, started: HashMap::new(), results: HashMap::new() }
     }
 
     /// A keeper with a guardian of epoch 1.
@@ -189,20 +183,20 @@ impl Guardian {
 
     async fn refused(&mut self, key: RunKey) -> Refused {
         loop {
-            if let Some(refused) = self.refusals.pop_if(|refused| refused.key == key) {
-                return refused;
+            match self.event().await {
+                Some(Event::Refused(refused)) if refused.key == key => return refused,
+                None => {}
+                other => panic!("{other:?}"),
             }
-            self.event().await;
         }
     }
 
-    /// Takes one event; what is said of a run is put aside.
+    /// Takes one event; results and starts are put aside.
     async fn event(&mut self) -> Option<Event> {
         let event = tokio::time::timeout(SOON, self.client.receive()).await.expect("the keeper is silent");
         match event.unwrap().expect("the keeper has hung up") {
             Event::Started(started) => drop(self.started.insert(started.key, started)),
             Event::Result(result) => drop(self.results.insert(result.key, *result)),
-            Event::Refused(refused) => self.refusals.push(refused),
             other => return Some(other),
         }
         None

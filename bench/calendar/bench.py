@@ -1,0 +1,102 @@
+"""next_fire beside cronsim and croniter (Python) and croner (Rust), from the same random starts in Europe/Amsterdam.
+
+Run by `make bench-calendar`, which provides a database, a venv and the croner program:
+    bench.py CRONER [STARTS]
+Each start is timed three times and its fastest time counts: what the machine does besides is not measured.
+Exits with 1 when a target is missed.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+from cronsim import CronSim
+
+EXPRESSIONS = ["*/5 * * * *", "0 0 * * *", "0 0 1 1 *", "0 0 29 2 *", "15 10 * * MON-FRI", "0 9-17/2 * * *"]
+ZONE = ZoneInfo("Europe/Amsterdam")
+ROUNDS = 3
+# microseconds
+TARGET_COMPILED, TARGET_PARSED, TARGET_LONGEST = 40.0, 150.0, 5000.0
+
+Times = tuple[float, float]
+
+
+def summary(times: list[float]) -> Times:
+    """Median and longest."""
+    return statistics.median(times), max(times)
+
+
+def python_times(call: Callable[[datetime], object], starts: list[int]) -> Times:
+    times = []
+    for start in starts:
+        moment = datetime.fromtimestamp(start, ZONE)
+        rounds = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            call(moment)
+            rounds.append((time.perf_counter() - began) * 1e6)
+        times.append(min(rounds))
+    return summary(times)
+
+
+def database_times(starts: Path) -> dict[str, list[Times]]:
+    """Compiled and parsed, each timed in the session, so that no network is in it."""
+    script = Path(__file__).with_name("bench.sql")
+    found: dict[str, list[Times]] = {}
+    command = ["psql", "-X", "-At", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-v", f"starts={starts}"]
+    command += ["-v", f"expressions={','.join(EXPRESSIONS)}", "-f", str(script)]
+    for line in subprocess.run(command, check=True, text=True, capture_output=True).stdout.splitlines():
+        expression, *numbers = line.split("\t")
+        compiled, longest, parsed, longest_parsed = map(float, numbers)
+        found[expression] = [(compiled, longest), (parsed, longest_parsed)]
+    return found
+
+
+def croner_times(program: str, starts: Path) -> dict[str, Times]:
+    output = subprocess.run([program, str(starts), *EXPRESSIONS], check=True, text=True, capture_output=True).stdout
+    return {line.split("\t")[0]: tuple(map(float, line.split("\t")[1:3])) for line in output.splitlines()}
+
+
+def main() -> int:
+    program, count = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000
+    chance = random.Random(20260101)
+    starts = [chance.randrange(1_000_000_000, 2_000_000_000) for _ in range(count)]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("".join(f"{start}\n" for start in starts))
+        file.flush()
+        Path(file.name).chmod(0o644)
+        ours = database_times(Path(file.name))
+        croner = croner_times(program, Path(file.name))
+    print(f"microseconds a call, median (longest), {count} starts in {ZONE}")
+    print(f"{'':18}{'compiled':>16}{'with parsing':>16}{'cronsim':>16}{'croniter':>16}{'croner':>16}")
+    missed = []
+    few = starts[: max(100, count // 10)]
+    for expression in EXPRESSIONS:
+        compiled, parsed = ours[expression]
+        cronsim = python_times(lambda moment, e=expression: next(CronSim(e, moment)), few)
+        iterated = python_times(lambda moment, e=expression: croniter(e, moment).get_next(datetime), few)
+        row = [compiled, parsed, cronsim, iterated, croner[expression]]
+        print(f"{expression:18}" + "".join(f"{f'{median:.1f} ({longest:.0f})':>16}" for median, longest in row))
+        for what, found, wanted in [
+            ("compiled", compiled[0], TARGET_COMPILED),
+            ("with parsing", parsed[0], TARGET_PARSED),
+            ("longest call", max(compiled[1], parsed[1]), TARGET_LONGEST),
+        ]:
+            if found > wanted:
+                missed.append(f"{expression}: {what} takes {found:.0f} us, wanted {wanted:.0f}")
+    print("\n".join(missed), file=sys.stderr if missed else sys.stdout, end="\n" if missed else "")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+//! The calendar by properties: random schedules in random windows against the model of `calendar_model`.
+//!
+//! `PROPTEST_CASES` sets how many cases each property gets; proptest prints the smallest one that fails.
+
+use chrono::{DateTime, Days, NaiveDate};
+use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    calendar_model::{Clocks, any_cron, any_date_cron},
+    support::{TestClient, TestDb, db},
+};
+
+/// Clock changes of every kind, as RFC 3339: half of all windows lie around one of them.
+const CHANGES: [(&str, &str); 22] = [
+    ("Europe/Amsterdam", "2025-03-30T01:00:00Z"),
+    ("Europe/Amsterdam", "2025-10-26T01:00:00Z"),
+    ("America/New_York", "2026-03-08T07:00:00Z"),
+    ("America/New_York", "2026-11-01T06:00:00Z"),
+    ("Australia/Lord_Howe", "2026-10-03T15:30:00Z"),
+    ("Australia/Lord_Howe", "2026-04-04T15:00:00Z"),
+    ("America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+    ("America/Sao_Paulo", "2018-02-18T02:00:00Z"),
+    ("Africa/Casablanca", "2026-02-15T02:00:00Z"),
+    ("Africa/Casablanca", "2026-03-22T02:00:00Z"),
+    ("America/St_Johns", "1988-04-03T03:31:00Z"),
+    ("America/St_Johns", "1988-10-30T01:31:00Z"),
+    ("Antarctica/Troll", "2026-03-29T01:00:00Z"),
+    ("Antarctica/Troll", "2026-10-25T01:00:00Z"),
+    ("Antarctica/Casey", "2009-10-17T18:00:00Z"),
+    ("Antarctica/Casey", "2010-03-04T15:00:00Z"),
+    ("Pacific/Apia", "2011-12-30T10:00:00Z"),
+    ("Pacific/Kwajalein", "1993-08-21T12:00:00Z"),
+    ("Asia/Pyongyang", "2015-08-14T15:00:00Z"),
+    ("America/Caracas", "2007-12-09T07:00:00Z"),
+    ("Asia/Gaza", "2040-10-20T00:00:00Z"),
+    ("Europe/Dublin", "1971-10-31T02:00:00Z"),
+];
+const HOUR: i64 = 3600;
+
+struct Bench {
+    runtime: Runtime,
+    client: TestClient,
+    _db: TestDb,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let (db, client) = runtime.block_on(async {
+            let db = db().await;
+            let client = db.client().await;
+            (db, client)
+        });
+        Bench { runtime, client, _db: db }
+    }
+
+    /// Runs a property over random values.
+    fn check<S: Strategy>(
+        &self,
+        values: &S,
+        property: impl AsyncFn(&TestClient, S::Value) -> Result<(), TestCaseError>,
+    ) {
+        let mut config =
+            ProptestConfig::with_failure_persistence(prop::test_runner::FileFailurePersistence::Off);
+        config.cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(150);
+        let result =
+            TestRunner::new(config).run(values, |value| self.runtime.block_on(property(&self.client, value)));
+        if let Err(err) = result {
+            panic!("{err}");
+        }
+    }
+}
+
+/// A zone and an instant of it.
+fn any_place() -> impl Strategy<Value = (&'static str, i64)> {
+    let near =
+        (prop::sample::select(CHANGES.to_vec()), -40 * HOUR..30 * HOUR).prop_map(|((zone, change), by)| {
+            (zone, DateTime::parse_from_rfc3339(change).unwrap().timestamp() + by)
+        });
+    let anywhere = (prop::sample::select(CHANGES.to_vec()), 100_000_000i64..7_200_000_000)
+        .prop_map(|((zone, _), at)| (zone, at));
+    prop_oneof![near, anywhere]
+}
+
+/// All ways to ask for the fires of a window give these.
+async fn ask(
+    client: &TestClient,
+    schedule: &str,
+    zone: &str,
+    since: i64,
+    until: i64,
+) -> (Vec<i64>, i64, Vec<i64>) {
+    let row = client
+        .query_one(
+            "select array(select extract(epoch from f)::bigint
+                            from sisyphus.fires($1, $2, to_timestamp($3::float8 + 1), to_timestamp($4::float8 + 1), 1000000) f),
+                    sisyphus._count_fires(c, $2, to_timestamp($3), to_timestamp($4), 'epoch'),
+                    array(select extract(epoch from f)::bigint
+                            from sisyphus._last_fires(c, $2, to_timestamp($3), to_timestamp($4), 'epoch', 7) f)
+               from sisyphus._compile_schedule($1, $2) c",
+            &[&schedule, &zone, &(since as f64), &(until as f64)],
+        )
+        .await
+        .unwrap_or_else(|err| panic!("{schedule:?} in {zone} after {since}: {err:?}"));
+    (row.get(0), row.get(1), row.get(2))
+}
+
+#[test]
+fn fires_counts_and_last_fires_are_those_that_every_minute_was_asked_for() {
+    let bench = Bench::new();
+    bench.check(&(any_cron(), any_place()), async |client, (cron, (zone, near))| {
+        let (step, length) = if cron.has_seconds { (1, 3 * HOUR) } else { (60, 60 * HOUR) };
+        let since = near - near % 60;
+        let clocks = Clocks::ask(client, zone, since - 4 * HOUR, since + length).await;
+        let wanted = cron.fires(&clocks, since, since + length, step);
+        let (fires, count, last) = ask(client, &cron.text, zone, since, since + length).await;
+        prop_assert_eq!(&fires, &wanted, "{} after {}", zone, since);
+        prop_assert_eq!(count, wanted.len() as i64, "{} after {}", zone, since);
+        prop_assert_eq!(&last, &wanted[wanted.len().saturating_sub(7)..], "{} after {}", zone, since);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_next_date_is_the_first_that_matches_within_41_years_or_there_is_none() {
+    let bench = Bench::new();
+    bench.check(&(any_date_cron(), 0u64..80_000), async |client, (cron, day)| {
+        let after = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap() + Days::new(day);
+        let wanted = after.iter_days().skip(1).take(41 * 366).find(|day| cron.day_matches(*day));
+        let row = client
+            .query_one(
+                "select (sisyphus.next_fire($1, 'UTC', $2::date::timestamp at time zone 'UTC') at time zone 'UTC')::date",
+                &[&cron.text, &after],
+            )
+            .await
+            .unwrap();
+        prop_assert_eq!(row.get::<_, Option<NaiveDate>>(0), wanted, "after {}", after);
+        Ok(())
+    });
+}
+
+#[test]
+fn each_fire_is_the_next_one_of_the_instant_before_it_and_of_the_fire_before() {
+    let bench = Bench::new();
+    bench.check(&(any_cron(), any_place()), async |client, (cron, (zone, near))| {
+        let row = client
+            .query_one(
+                "with recursive turn(n, at) as (
+                    select 1, sisyphus.next_fire($1, $2, to_timestamp($3))
+                    union all
+                    select n + 1, sisyphus.next_fire($1, $2, at) from turn where at is not null and n < 20)
+                 select coalesce(bool_and(at > to_timestamp($3) and at = date_trunc('second', at, 'UTC')
+                            and at = sisyphus.next_fire($1, $2, at - interval '1 us')
+                            and at = sisyphus.next_fire($1, $2, at - interval '1 s')), true)
+                        and count(distinct at) = count(at)
+                   from turn where at is not null",
+                &[&cron.text, &zone, &(near as f64 + 0.25)],
+            )
+            .await
+            .unwrap();
+        prop_assert!(row.get::<_, bool>(0), "{} after {}", zone, near);
+        Ok(())
+    });
+}
+
+#[test]
+fn session_settings_change_nothing() {
+    let bench = Bench::new();
+    let settings = (
+        prop::sample::select(vec![
+            "UTC",
+            "Pacific/Apia",
+            "America/St_Johns",
+            "Asia/Kathmandu",
+            "Europe/Dublin",
+        ]),
+        prop::sample::select(vec!["ISO, DMY", "SQL, MDY", "German", "Postgres, DMY", "ISO, YMD"]),
+        prop::sample::select(vec!["postgres", "sql_standard", "iso_8601", "postgres_verbose"]),
+        prop::sample::select(vec!["Default", "India", "Australia"]),
+    );
+    let others = prop::sample::select(vec![
+        "every 1 day 02:00:00",
+        "every P1DT2H",
+        "every 90 minutes",
+        "at 2040-03-04 05:06",
+        "at 2040-03-04",
+    ]);
+    bench.check(&(any_cron(), others, any_place(), settings), async |client, (cron, other, (zone, near), settings)| {
+        let ask = async || {
+            let mut answers = Vec::new();
+            for schedule in [cron.text.as_str(), other] {
+                let row = client
+                    .query_one(
+                        "select extract(epoch from sisyphus.next_fire($1, $2, to_timestamp($3)))::bigint, sisyphus.describe_schedule($1)",
+                        &[&schedule, &zone, &(near as f64)],
+                    )
+                    .await;
+                answers.push(row.map(|row| (row.get::<_, Option<i64>>(0), row.get::<_, String>(1))).map_err(|err| err.to_string()));
+            }
+            answers
+        };
+        let set = |timezone: &str, date: &str, interval: &str, abbreviations: &str| {
+            format!(
+                "set timezone = '{timezone}'; set datestyle = '{date}'; set intervalstyle = '{interval}';
+                 set timezone_abbreviations = '{abbreviations}'"
+            )
+        };
+        client.batch_execute(&set("UTC", "ISO, MDY", "postgres", "Default")).await.unwrap();
+        let wanted = ask().await;
+        client.batch_execute(&set(settings.0, settings.1, settings.2, settings.3)).await.unwrap();
+        prop_assert_eq!(ask().await, wanted);
+        Ok(())
+    });
+}
+
+#[test]
+fn any_text_gets_an_answer_or_an_error_of_the_calendar() {
+    let bench = Bench::new();
+    let texts = prop_oneof![
+        "[0-9*/,LW#a-zA-Z -]{0,24}",
+        "(every|at|@)[ -~]{0,20}",
+        "\\PC{0,20}",
+        "([0-9*]{1,3}[/,-]?[0-9LW#]{0,2} ){4}[0-9a-zA-Z*#/-]{1,5}",
+    ];
+    bench.check(&texts, async |client, text| {
+        match client
+            .query_one("select sisyphus.next_fire($1), sisyphus.describe_schedule($1)", &[&text])
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(err) => {
+                let code = err.code().map(|code| code.code().to_owned()).unwrap_or_default();
+                prop_assert!(code.starts_with("SY1"), "{:?}", err);
+                let hint = err.as_db_error().and_then(|err| err.hint()).unwrap_or_default();
+                prop_assert!(!hint.is_empty(), "no hint: {:?}", err);
+                Ok(())
+            }
+        }
+    });
+}
