@@ -38,8 +38,8 @@ pub(super) struct Children {
     /// The first processes, not reaped: their pids and process groups are surely theirs.
     leaders: HashMap<i32, RunKey>,
     orphans: Orphans,
-    /// Runs whose leftovers are being killed.
-    sweeping: Vec<RunKey>,
+    /// Runs whose leftovers are waited for, and how.
+    sweeping: HashMap<RunKey, Force>,
     scratch: Vec<u8>,
 }
 
@@ -65,7 +65,7 @@ impl Children {
             table: HashMap::new(),
             leaders: HashMap::new(),
             orphans: Orphans::new(keeper),
-            sweeping: Vec::new(),
+            sweeping: HashMap::new(),
             scratch: vec![0; SCRATCH],
         })
     }
@@ -174,12 +174,14 @@ impl Children {
         }
     }
 
-    /// Kills what an ended first process left. [`Self::look`] tells when nothing is left.
-    pub(super) fn sweep(&mut self, key: RunKey, writer: Pid) -> Vec<Input> {
+    /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.
+    pub(super) fn sweep(&mut self, key: RunKey, force: Force, writer: Pid) -> Vec<Input> {
         let Some(child) = self.table.get(&key) else { return Vec::new() };
-        // The zombie keeps the group's number taken.
-        processes::signal_group(child.pid.as_raw(), Signal::SIGKILL);
-        self.sweeping.push(key);
+        if force == Force::Kill {
+            // The zombie keeps the group's number taken.
+            processes::signal_group(child.pid.as_raw(), Signal::SIGKILL);
+        }
+        self.sweeping.insert(key, force);
         self.look(writer)
     }
 
@@ -187,17 +189,19 @@ impl Children {
     pub(super) fn look(&mut self, writer: Pid) -> Vec<Input> {
         self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
         let orphans = &self.orphans;
-        let swept = self.sweeping.extract_if(.., |key| {
-            orphans.kill(*key);
+        let swept = self.sweeping.extract_if(|key, force| {
+            if *force == Force::Kill {
+                orphans.kill(*key);
+            }
             orphans.of(*key).is_empty()
         });
-        swept.map(Input::Swept).collect()
+        swept.map(|(key, _)| Input::Swept(key)).collect()
     }
 
     /// Reaps the first process and gathers what is known of the run.
     pub(super) fn collect(&mut self, poll: &mut Poll, key: RunKey) -> Option<Input> {
         let mut child = self.table.remove(&key)?;
-        self.sweeping.retain(|sweeping| *sweeping != key);
+        self.sweeping.remove(&key);
         for stream in [&mut child.stdout, &mut child.stderr] {
             stream.0.read(&mut self.scratch);
             close(poll, stream);

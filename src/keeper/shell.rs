@@ -197,9 +197,9 @@ impl Shell {
             }
             Effect::Spawn(start) => return vec![self.children.spawn(&mut self.poll, &start)],
             Effect::Kill(key, force) => self.children.kill(key, force, writer),
-            Effect::Sweep(key) => {
+            Effect::Sweep(key, force) => {
                 self.looked_us = clock::now().boottime_us;
-                return self.children.sweep(key, writer);
+                return self.children.sweep(key, force, writer);
             }
             Effect::Collect(key) => return self.children.collect(&mut self.poll, key).into_iter().collect(),
             Effect::Record(result) => self.record(*result),

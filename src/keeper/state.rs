@@ -58,8 +58,9 @@ pub(super) enum Effect {
     Spawn(Box<Start>),
     /// To all processes of the run.
     Kill(RunKey, Force),
-    /// Kill what the ended first process left, and say [`Input::Swept`] when nothing is left.
-    Sweep(RunKey),
+    /// Say [`Input::Swept`] when nothing is left of the run whose first process has ended; by force when
+    /// it is [`Force::Kill`], else what is left was asked already.
+    Sweep(RunKey, Force),
     /// Reap the first process and answer [`Input::Collected`].
     Collect(RunKey),
     /// Store the result, and offer it to the guardian when one is connected.

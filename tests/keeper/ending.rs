@@ -42,6 +42,23 @@ async fn who_cleans_up_on_term_keeps_the_exit_code() {
 }
 
 #[tokio::test]
+async fn the_program_behind_a_shell_has_its_grace_too() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let (file, done) = (host.root().join("pid"), host.root().join("done"));
+    // The outer shell dies of TERM at once, the inner one cleans up.
+    let inner = format!(
+        "trap 'sleep 0.3; touch {}; exit' TERM; echo \\$\\$ > {}; while :; do sleep 0.01; done",
+        done.display(),
+        file.display()
+    );
+    let key = guardian.start(1, json!({"command": format!("sh -c \"{inner}\"; true"), "grace": 1000})).await;
+    number_in(file).await;
+    guardian.terminate(key, "by hand").await;
+    assert_eq!(guardian.result(key).await.signal, Some(15));
+    assert!(done.exists(), "it was killed in the middle of its cleaning up");
+}
+
+#[tokio::test]
 async fn a_stopped_process_takes_its_term() {
     let (_host, mut guardian) = Host::with_guardian().await;
     let key = guardian.start(1, json!({"argv": ["sleep", "1000"], "grace": 1000})).await;

@@ -52,6 +52,7 @@ struct Guardian {
     client: KeeperClient,
     started: HashMap<RunKey, Started>,
     results: HashMap<RunKey, RunResult>,
+    refusals: Vec<Refused>,
 }
 
 impl Host {
@@ -117,7 +118,12 @@ impl Host {
             let connected = KeeperClient::connect(&self.directory, epoch).await;
             connected.map_err(|err| err.to_string())?.ok_or("nobody listens".to_owned())
         });
-        Guardian { client: client.await, started: HashMap::new(), results: HashMap::new() }
+        Guardian {
+            client: client.await,
+            started: HashMap::new(),
+            results: HashMap::new(),
+            refusals: Vec::new(),
+        }
     }
 
     /// A keeper with a guardian of epoch 1.
@@ -183,20 +189,20 @@ impl Guardian {
 
     async fn refused(&mut self, key: RunKey) -> Refused {
         loop {
-            match self.event().await {
-                Some(Event::Refused(refused)) if refused.key == key => return refused,
-                None => {}
-                other => panic!("{other:?}"),
+            if let Some(refused) = self.refusals.pop_if(|refused| refused.key == key) {
+                return refused;
             }
+            self.event().await;
         }
     }
 
-    /// Takes one event; results and starts are put aside.
+    /// Takes one event; what is said of a run is put aside.
     async fn event(&mut self) -> Option<Event> {
         let event = tokio::time::timeout(SOON, self.client.receive()).await.expect("the keeper is silent");
         match event.unwrap().expect("the keeper has hung up") {
             Event::Started(started) => drop(self.started.insert(started.key, started)),
             Event::Result(result) => drop(self.results.insert(result.key, *result)),
+            Event::Refused(refused) => self.refusals.push(refused),
             other => return Some(other),
         }
         None

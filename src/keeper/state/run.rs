@@ -33,6 +33,7 @@ pub(super) struct Run {
     leftovers: Leftovers,
     ended_by: Option<(EndedBy, String)>,
     kill_us: Option<i64>,
+    killed: bool,
     /// Both pipes have ended; a job may close them long before it ends.
     closed: bool,
     leaving: Option<Leaving>,
@@ -43,9 +44,21 @@ pub(super) struct Run {
 struct Leaving {
     exit: Exit,
     at: Moment,
-    swept: bool,
-    /// When to stop waiting for what is not swept or not closed; none once the result is collected.
+    rest: Rest,
+    /// When to stop waiting for the rest or for the pipes; none once the result is collected.
     until_us: Option<i64>,
+}
+
+/// What is left of a run whose first process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Processes that got the TERM too and have the rest of the grace: a shell dies of it before the
+    /// program that it waits for has cleaned up.
+    Asked,
+    /// Processes that are being killed.
+    Killed,
+    /// Nothing, or nothing of ours.
+    Gone,
 }
 
 impl Run {
@@ -61,6 +74,7 @@ impl Run {
             leftovers: start.spec.leftovers,
             ended_by: None,
             kill_us: None,
+            killed: false,
             closed: false,
             leaving: None,
         }
@@ -104,17 +118,25 @@ impl Run {
         if self.leaving.is_some() {
             return None;
         }
-        let sweep = self.leftovers == Leftovers::Kill;
-        let patience = if sweep { KILL_PATIENCE_US } else { DRAIN_US };
-        let until_us = Some(now.boottime_us + patience);
-        self.leaving = Some(Leaving { exit, at: now, swept: !sweep, until_us });
-        if sweep { Some(Effect::Sweep(self.key)) } else { self.collect_when_ready() }
+        let asked_until = self.kill_us.filter(|_| !self.killed);
+        let asked_until = asked_until.map(|kill| self.fence_us.map_or(kill, |fence| fence.min(kill)));
+        let (rest, until_us) = match (self.leftovers, asked_until) {
+            (Leftovers::Leave, _) => (Rest::Gone, now.boottime_us + DRAIN_US),
+            (Leftovers::Kill, Some(until_us)) => (Rest::Asked, until_us),
+            (Leftovers::Kill, None) => (Rest::Killed, now.boottime_us + KILL_PATIENCE_US),
+        };
+        self.leaving = Some(Leaving { exit, at: now, rest, until_us: Some(until_us) });
+        match rest {
+            Rest::Asked => Some(Effect::Sweep(self.key, Force::Term)),
+            Rest::Killed => Some(Effect::Sweep(self.key, Force::Kill)),
+            Rest::Gone => self.collect_when_ready(),
+        }
     }
 
     /// Nothing is left of the run but its zombie, and perhaps unread output.
     pub(super) fn swept(&mut self, now: Moment) -> Option<Effect> {
-        let leaving = self.leaving.as_mut().filter(|leaving| !leaving.swept)?;
-        leaving.swept = true;
+        let leaving = self.leaving.as_mut().filter(|leaving| leaving.rest != Rest::Gone)?;
+        leaving.rest = Rest::Gone;
         leaving.until_us = Some(now.boottime_us + DRAIN_US);
         self.collect_when_ready()
     }
@@ -139,13 +161,16 @@ impl Run {
     pub(super) fn attend(&mut self, now: Moment) -> Option<Effect> {
         let due = |at: Option<i64>| at.is_some_and(|at| at <= now.boottime_us);
         if let Some(leaving) = &mut self.leaving {
-            if !due(leaving.until_us) {
-                return None;
-            }
-            if leaving.swept {
-                return self.closed();
-            }
-            return self.swept(now);
+            return match leaving.rest {
+                _ if !due(leaving.until_us) => None,
+                Rest::Asked => {
+                    leaving.rest = Rest::Killed;
+                    leaving.until_us = Some(now.boottime_us + KILL_PATIENCE_US);
+                    Some(Effect::Sweep(self.key, Force::Kill))
+                }
+                Rest::Killed => self.swept(now),
+                Rest::Gone => self.closed(),
+            };
         }
         if due(self.kill_us) || (self.kill_us.is_some() && due(self.fence_us)) {
             return Some(self.kill(now));
@@ -193,6 +218,7 @@ impl Run {
         // Again and again: a process in uninterruptible sleep, or one that escaped by forking, may be left.
         self.kill_us = Some(now.boottime_us + KILL_AGAIN_US);
         self.fence_us = None;
+        self.killed = true;
         Effect::Kill(self.key, Force::Kill)
     }
 
@@ -201,7 +227,7 @@ impl Run {
     }
 
     fn collect_when_ready(&mut self) -> Option<Effect> {
-        let leaving = self.leaving.as_mut().filter(|leaving| leaving.swept && self.closed)?;
+        let leaving = self.leaving.as_mut().filter(|leaving| leaving.rest == Rest::Gone && self.closed)?;
         leaving.until_us.take().map(|_| Effect::Collect(self.key))
     }
 }

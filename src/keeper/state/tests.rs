@@ -61,7 +61,7 @@ impl World {
     fn ended(&mut self, key: RunKey, exit: Exit) -> RunResult {
         self.input(Input::Closed(key));
         let effects = self.input(Input::Exited(key, exit));
-        assert!(matches!(effects[..], [Effect::Sweep(it)] if it == key), "{effects:?}");
+        assert!(matches!(effects[..], [Effect::Sweep(it, _)] if it == key), "{effects:?}");
         let effects = self.input(Input::Swept(key));
         assert!(matches!(effects[..], [Effect::Collect(it)] if it == key), "{effects:?}");
         let mut effects = self.input(Input::Collected(key, Box::default()));
@@ -261,9 +261,23 @@ fn leftovers_that_are_left_hold_the_pipes_for_a_moment_only() {
 fn leftovers_that_cannot_be_killed_do_not_hold_the_result_for_ever() {
     let mut world = World::greeted();
     let key = world.running(start(1));
-    assert!(matches!(world.input(Input::Exited(key, Exit::Code(0)))[..], [Effect::Sweep(_)]));
+    assert!(matches!(world.input(Input::Exited(key, Exit::Code(0)))[..], [Effect::Sweep(_, Force::Kill)]));
     assert!(world.pass(2 * SECOND).is_empty());
     assert!(matches!(world.pass(250_000)[..], [Effect::Collect(it)] if it == key));
+}
+
+#[test]
+fn those_that_a_shell_leaves_at_its_term_have_the_rest_of_the_grace() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    world.request(GUARDIAN, terminate(key));
+    world.pass(SECOND);
+    let effects = world.input(Input::Exited(key, Exit::Signal(15)));
+    assert!(matches!(effects[..], [Effect::Sweep(_, Force::Term)]), "{effects:?}");
+    assert!(world.pass(9 * SECOND - 1).is_empty());
+    assert!(matches!(world.pass(1)[..], [Effect::Sweep(_, Force::Kill)]));
+    world.input(Input::Closed(key));
+    assert!(matches!(world.input(Input::Swept(key))[..], [Effect::Collect(_)]));
 }
 
 #[test]
