@@ -136,7 +136,7 @@ impl World {
             910..=929 => self.define(job).await,
             930..=944 => self.suspend_or_resume(job).await,
             945..=952 => self.unschedule(job).await,
-            953..=967 => self.crash(guardian).await,
+            953..=967 => self.crash(guardian),
             968..=975 => self.sign_off(guardian).await,
             976..=985 => self.drain_or_activate(guardian).await,
             986..=992 => self.outage().await,
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// The guardian dies; its keeper and the processes go on, or die with it.
-    async fn crash(&mut self, number: usize) {
+    fn crash(&mut self, number: usize) {
         let keeper_dies = self.random.u32(..3) == 0;
         self.note(format!("web{number} crashes{}", if keeper_dies { " with its keeper" } else { "" }));
         let guardian = &mut self.guardians[number];

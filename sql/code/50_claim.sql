@@ -295,7 +295,7 @@ end
 $$;
 comment on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) is
     'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds)';
-grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian;
+grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus.release_job(
     guardian_id bigint, run_ids bigint[], claim_nos bigint[], reason text default null)
@@ -347,4 +347,4 @@ end
 $$;
 comment on function sisyphus.release_job(bigint, bigint[], bigint[], text) is
     'Gives claimed runs back that never started; answers accepted, busy (send again) or refused per run';
-grant execute on function sisyphus.release_job(bigint, bigint[], bigint[], text) to sisyphus_guardian;
+grant execute on function sisyphus.release_job(bigint, bigint[], bigint[], text) to sisyphus_guardian, sisyphus_admin;

@@ -45,7 +45,7 @@ end
 $$;
 comment on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) is
     'Reports processes that have started (no permission: it is skipped for runs that end within a moment); answers accepted, already, busy or refused per run';
-grant execute on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) to sisyphus_guardian;
+grant execute on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus._retry_after(
     p_delay interval, p_backoff double precision, p_max_delay interval, p_attempt integer)
@@ -300,4 +300,4 @@ end
 $$;
 comment on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) is
     'Reports ended processes; idempotent. Answers per run: accepted, already, superseded (kept beside a later attempt), refused (claim unknown), busy (send again)';
-grant execute on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) to sisyphus_guardian;
+grant execute on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) to sisyphus_guardian, sisyphus_admin;

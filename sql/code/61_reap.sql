@@ -226,7 +226,7 @@ end
 $$;
 comment on function sisyphus.sign_off(bigint) is
     'Ends a guardian in order: runs that are not yet due go back; running ones wait a lease for the next guardian of the host';
-grant execute on function sisyphus.sign_off(bigint) to sisyphus_guardian;
+grant execute on function sisyphus.sign_off(bigint) to sisyphus_guardian, sisyphus_admin;
 
 -- Leases run only while ticks run: after a gap nobody is declared lost because the database was away.
 create or replace function sisyphus._reap(p_last_tick_at timestamptz, p_now timestamptz, p_limit integer default 100)

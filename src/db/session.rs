@@ -101,7 +101,8 @@ impl Sessions {
         }
     }
 
-    /// Set by a statement and not by start-up options, which poolers refuse.
+    /// Set by a statement and not by start-up options, which poolers refuse. Compiling costs 200 ms in
+    /// statements that take one: over the partitions of the history the estimates look dear.
     async fn set_up(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let (statement, lock, idle) =
@@ -111,7 +112,7 @@ impl Sessions {
                 "select set_config('application_name', $1, false), set_config('statement_timeout', $2, false),
                         set_config('lock_timeout', $3, false),
                         set_config('idle_in_transaction_session_timeout', $4, false),
-                        set_config('TimeZone', 'UTC', false)",
+                        set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false)",
                 &[
                     (&self.application_name, Type::TEXT),
                     (&statement, Type::TEXT),

@@ -379,6 +379,7 @@ CREATE FUNCTION sisyphus.terminate(run_id bigint, reason text DEFAULT NULL::text
 CREATE FUNCTION sisyphus.tick() RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.unpause(run_id bigint) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -1509,6 +1510,7 @@ GRANT ALL ON FUNCTION sisyphus.cancel(run_id bigint) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.cancel(run_id bigint) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer, slots_free integer, ahead interval, holding bigint[], acknowledged bigint[], report jsonb) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer, slots_free integer, ahead interval, holding bigint[], acknowledged bigint[], report jsonb) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.create_pool(name text, hosts text[], selector jsonb, description text) TO sisyphus_admin;
 
@@ -1534,6 +1536,7 @@ GRANT ALL ON FUNCTION sisyphus.explain_run(run_id bigint) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.explain_run(run_id bigint) TO sisyphus_viewer;
 
 GRANT ALL ON FUNCTION sisyphus.finish_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], exit_codes integer[], signals integer[], ended_by text[], reasons text[], started_at timestamp with time zone[], finished_at timestamp with time zone[], stdouts text[], stderrs text[], results jsonb[], cpu_user double precision[], cpu_system double precision[], peak_memory bigint[]) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.finish_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], exit_codes integer[], signals integer[], ended_by text[], reasons text[], started_at timestamp with time zone[], finished_at timestamp with time zone[], stdouts text[], stderrs text[], results jsonb[], cpu_user double precision[], cpu_system double precision[], peak_memory bigint[]) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.fires(schedule text, timezone text, since timestamp with time zone, until timestamp with time zone, max integer, starts_at timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus.fires(schedule text, timezone text, since timestamp with time zone, until timestamp with time zone, max integer, starts_at timestamp with time zone) TO sisyphus_author;
@@ -1565,6 +1568,7 @@ GRANT ALL ON FUNCTION sisyphus.register_guardian(host text, slots integer, label
 GRANT ALL ON FUNCTION sisyphus.register_guardian(host text, slots integer, labels jsonb, pools text[], version text, host_key uuid, boot_id text, keepers uuid[], held jsonb, periodic boolean) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.release_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], reason text) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.release_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], reason text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.remove_host(pool text, host text) TO sisyphus_admin;
 
@@ -1597,8 +1601,10 @@ GRANT ALL ON FUNCTION sisyphus.set_slots(host text, n integer) TO sisyphus_opera
 GRANT ALL ON FUNCTION sisyphus.set_slots(host text, n integer) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.sign_off(guardian_id bigint) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.sign_off(guardian_id bigint) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.start_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], pids integer[], started_at timestamp with time zone[]) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.start_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], pids integer[], started_at timestamp with time zone[]) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.submit(command text, argv text[], pool text, host text, at timestamp with time zone, ttl interval, max_runtime interval, grace interval, priority integer, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.submit(command text, argv text[], pool text, host text, at timestamp with time zone, ttl interval, max_runtime interval, grace interval, priority integer, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text) TO sisyphus_admin;
