@@ -69,6 +69,22 @@ async fn a_claim_reads_its_lane_by_the_claim_index() {
     assert_no_seq_scan(&plans, &["run", "job", "request", "attempt"]);
 }
 
+/// Without the wish for index scans: what is measured is what the planner does by itself.
+#[tokio::test]
+async fn a_claim_reads_few_runs_however_many_are_pending() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    // Another host is idle, so the claim looks for work to pass on.
+    client.batch_execute("update sisyphus.guardian set slots_free = 5 where guardian_id > 1").await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let claim = "select from sisyphus.claim_job(1, max_runs => 8, slots_free => 8, holding => '{}')";
+    assert_eq!(transaction.query(claim, &[]).await.unwrap().len(), 9);
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.run'::regclass";
+    let read: i64 = transaction.query_one(read, &[]).await.unwrap().get(0);
+    assert!(read < 300, "{read} rows of run were read for a claim of 8");
+}
+
 #[tokio::test]
 async fn a_result_finds_its_run_and_looks_at_no_history() {
     let db = support::db().await;

@@ -14,6 +14,26 @@ comment on function sisyphus._wake_host(bigint, text) is
 
 -- Reads guardian rows without locking them: a stale answer costs one heartbeat at most. plpgsql for its kept plan:
 -- claims call it.
+create or replace function sisyphus._idle_host(p_lane_id bigint, p_now timestamptz)
+returns bigint
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select h.host_id
+          from sisyphus.guardian g
+          join sisyphus.host h on h.host_id = g.host_id
+         where g.ended_at is null and not g.periodic and g.lease_until > p_now and g.slots_free > 0
+           and h.state = 'active' and p_lane_id = any(h.lanes)
+         order by g.slots_free desc, random()
+         limit 1);
+end
+$$;
+comment on function sisyphus._idle_host(bigint, timestamptz) is 'A host of a lane whose guardian has a free slot; null: none';
+
 create or replace function sisyphus._wake_lane(p_lane_id bigint, p_now timestamptz)
 returns void
 language plpgsql
@@ -22,17 +42,10 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_host_id bigint;
+    v_host_id constant bigint := sisyphus._idle_host(p_lane_id, p_now);
 begin
-    select h.host_id into v_host_id
-      from sisyphus.guardian g
-      join sisyphus.host h on h.host_id = g.host_id
-     where g.ended_at is null and not g.periodic and g.lease_until > p_now and g.slots_free > 0
-       and h.state = 'active' and p_lane_id = any(h.lanes)
-     order by g.slots_free desc, random()
-     limit 1;
-    if found then
-        perform pg_notify('sisyphus_host_' || v_host_id, '');
+    if v_host_id is not null then
+        perform sisyphus._wake_host(v_host_id);
     end if;
 end
 $$;

@@ -67,6 +67,7 @@ declare
     v_hosts integer;
     v_draining integer;
     v_slots bigint;
+    v_free bigint;
     v_blocker bigint;
 begin
     select coalesce('pool "' || p.name || '"', 'host "' || h.name || '"') into v_lane
@@ -74,12 +75,12 @@ begin
       left join sisyphus.pool p on p.pool_id = p_run.lane_id
       left join sisyphus.host h on h.host_id = p_run.lane_id;
     select count(*) filter (where h.state = 'active'), count(*) filter (where h.state = 'draining'),
-           coalesce(sum(h.slots) filter (where h.state = 'active'), 0)
-      into v_hosts, v_draining, v_slots
+           coalesce(sum(h.slots) filter (where h.state = 'active'), 0),
+           coalesce(sum(g.slots_free) filter (where h.state = 'active'), 0)
+      into v_hosts, v_draining, v_slots, v_free
       from sisyphus.host h
-     where p_run.lane_id = any(h.lanes)
-       and exists (select from sisyphus.guardian g
-                    where g.host_id = h.host_id and g.ended_at is null and g.lease_until > p_now);
+      join sisyphus.guardian g on g.host_id = h.host_id and g.ended_at is null and g.lease_until > p_now
+     where p_run.lane_id = any(h.lanes);
     if v_hosts = 0 and v_draining > 0 then
         return format('all active hosts of %s are draining', v_lane);
     elsif v_hosts = 0 then
@@ -96,7 +97,9 @@ begin
             return format('run %s of the job was still live', v_blocker);
         end if;
     end if;
-    return coalesce(p_run.reason || '; ', '') || format('all %s slots of %s were taken', v_slots, v_lane);
+    return coalesce(p_run.reason || '; ', '')
+           || case when v_free > 0 then format('%s had a free slot, but no guardian took it in time', v_lane)
+                   else format('all %s slots of %s were taken', v_slots, v_lane) end;
 end
 $$;
 comment on function sisyphus._why_unstarted(sisyphus.run, timestamptz) is

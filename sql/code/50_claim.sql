@@ -82,8 +82,11 @@ comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamp
     'How many runs of a lane that are not yet due a guardian may take now';
 
 -- locks: run, by SKIP LOCKED. One probe of run_claim_idx a lane and priority: with the priority left open the
--- floor would be no seek. Every condition stands before the LIMIT, and no join. The update follows by run_id from an
--- array, which the planner takes for ten rows: one statement with a join went for hash joins and sequential scans.
+-- floor would be no seek. Every condition stands before the LIMIT, and no join.
+-- Looked up first and locked by run_id in a statement of its own: what another guardian claimed and committed since a
+-- statement's snapshot is locked all the same before the row is checked again (EvalPlanQual), stays locked until
+-- commit, and that guardian's finish is answered busy. The second snapshot is a moment old, not as old as the scan.
+-- More are looked up than wanted, because others may hold the first ones.
 -- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition.
 create or replace function sisyphus._claim_lane(
     p_lane_id bigint, p_priority smallint, p_floor bigint, p_after timestamptz, p_until timestamptz, p_limit integer,
@@ -95,51 +98,61 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_seen bigint[];
     v_run_ids bigint[];
 begin
-    with candidate as materialized (
-        select r.run_id
-          from sisyphus.run r
-         where r.state = 'pending' and r.lane_id = p_lane_id and r.priority = p_priority and r.ready_no > p_floor
-           and r.due_at > p_after and r.due_at <= p_until
-           and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
-         order by r.ready_no
-         limit p_limit
-           for no key update skip locked)
-    select array_agg(c.run_id) into v_run_ids from candidate c;
-    if v_run_ids is null then
-        return null;
-    end if;
-    with fit as (
-        select c.run_id,
-               r.job_id = 0 or (j.deleted_at is null
-                   and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                   and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
-          from unnest(v_run_ids) c (run_id)
-          join sisyphus.run r on r.run_id = c.run_id
-          left join sisyphus.job j on j.job_id = r.job_id),
-    claimed as (
-        update sisyphus.run r
-           set state = case when f.fits then 'claimed' else 'waiting' end,
-               ready_no = null,
-               wake_at = case when f.fits then null else p_now end,
-               claim_no = case when f.fits then nextval('sisyphus.claim_no_seq') end,
-               guardian_id = case when f.fits then p_guardian_id end,
-               host_id = case when f.fits then p_host_id end,
-               claimed_at = case when f.fits then p_now end,
-               attempt = r.attempt + f.fits::integer,
-               reason = null
-          from fit f
-         where r.run_id = f.run_id and r.state = 'pending'
-        returning r.run_id, r.state)
-    select array_agg(c.run_id) into v_run_ids from claimed c where c.state = 'claimed';
+    -- Others may have taken all that was seen: looked at again, a few times, or work would wait for a heartbeat.
+    for i in 1 .. 3 loop
+        v_seen := array(
+            select r.run_id
+              from sisyphus.run r
+             where r.state = 'pending' and r.lane_id = p_lane_id and r.priority = p_priority and r.ready_no > p_floor
+               and r.due_at > p_after and r.due_at <= p_until
+               and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
+             order by r.ready_no
+             limit 3 * p_limit + 20);
+        exit when v_seen = '{}';
+        with candidate as materialized (
+            select r.run_id
+              from unnest(v_seen) with ordinality c (run_id, place)
+              join sisyphus.run r on r.run_id = c.run_id
+             where r.state = 'pending'
+             order by c.place
+             limit p_limit
+               for no key update of r skip locked),
+        fit as (
+            select c.run_id,
+                   r.job_id = 0 or (j.deleted_at is null
+                       and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
+                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
+              from candidate c
+              join sisyphus.run r on r.run_id = c.run_id
+              left join sisyphus.job j on j.job_id = r.job_id),
+        claimed as (
+            update sisyphus.run r
+               set state = case when f.fits then 'claimed' else 'waiting' end,
+                   ready_no = null,
+                   wake_at = case when f.fits then null else p_now end,
+                   claim_no = case when f.fits then nextval('sisyphus.claim_no_seq') end,
+                   guardian_id = case when f.fits then p_guardian_id end,
+                   host_id = case when f.fits then p_host_id end,
+                   claimed_at = case when f.fits then p_now end,
+                   attempt = r.attempt + f.fits::integer,
+                   reason = null
+              from fit f
+             where r.run_id = f.run_id and r.state = 'pending'
+            returning r.run_id, r.state)
+        select array_agg(c.run_id) filter (where c.state = 'claimed') into v_run_ids from claimed c;
+        exit when v_run_ids is not null;
+    end loop;
     return v_run_ids;
 end
 $$;
 comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
     'Claims pending runs of one lane and priority that are due in a window, oldest first; returns their run_ids';
 
--- A claim that leaves due work behind passes the hint on.
+-- A claim that leaves due work behind passes the hint on. One probe of run_claim_idx a lane and priority: as a join
+-- this read every pending run at each claim.
 create or replace function sisyphus._pass_on(p_lanes bigint[], p_now timestamptz)
 returns void
 language plpgsql
@@ -148,16 +161,24 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_floor sisyphus.lane_floor;
     v_lane bigint;
+    v_host_id bigint;
 begin
-    for v_lane in
-        select distinct f.lane_id from sisyphus.lane_floor f
-         where f.lane_id = any(p_lanes)
-           and exists (select from sisyphus.run r
-                        where r.state = 'pending' and r.lane_id = f.lane_id and r.priority = f.priority
-                          and r.ready_no > f.floor and r.due_at <= p_now)
+    for v_floor in
+        select f.* from sisyphus.lane_floor f where f.lane_id = any(p_lanes) order by f.lane_id
     loop
-        perform sisyphus._wake_lane(v_lane, p_now);
+        -- Once a lane; null again after its hint has been given.
+        if v_lane is distinct from v_floor.lane_id then
+            v_lane := v_floor.lane_id;
+            v_host_id := sisyphus._idle_host(v_lane, p_now);
+        end if;
+        if v_host_id is not null and exists (select from sisyphus.run r
+                    where r.state = 'pending' and r.lane_id = v_floor.lane_id and r.priority = v_floor.priority
+                      and r.ready_no > v_floor.floor and r.due_at <= p_now) then
+            perform sisyphus._wake_host(v_host_id);
+            v_host_id := null;
+        end if;
     end loop;
 end
 $$;
@@ -177,8 +198,13 @@ volatile
 parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
--- Planning anew costs more than a small claim; every statement below has one good plan (tests/plans.rs).
+-- Planning anew costs more than a small claim; every statement below has one good plan (tests/catalogue_plans.rs).
 set plan_cache_mode = force_generic_plan
+-- By the index and in its order, whatever the statistics say, here and in what is called from here: with many runs
+-- waiting or due, a scan of the whole table for the first of them seems cheaper to the planner, and is not.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -232,10 +258,15 @@ begin
             end if;
             continue when v_wanted <= 0;
             if not v_floor.is_due then
-                continue when not exists (
+                -- Due work goes first, whoever takes it; and behind a backlog the few that are not due are far to seek.
+                continue when exists (
                     select from sisyphus.run r
                      where r.state = 'pending' and r.lane_id = v_floor.lane_id and r.priority = v_floor.priority
-                       and r.ready_no > v_floor.floor and r.due_at > v_now and r.due_at <= v_until);
+                       and r.ready_no > v_floor.floor and r.due_at <= v_now)
+                    or not exists (
+                    select from sisyphus.run r
+                     where r.state = 'pending' and r.lane_id = v_floor.lane_id and r.priority = v_floor.priority
+                       and r.ready_no > v_floor.floor and r.due_at <= v_until);
                 v_wanted := least(v_wanted, sisyphus._share_ahead(v_floor.lane_id, v_me, v_until, v_now));
                 continue when v_wanted <= 0;
             end if;

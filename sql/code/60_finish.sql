@@ -267,6 +267,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 -- One good plan each, whatever the size of the batch: not worth planning anew.
 set plan_cache_mode = force_generic_plan
+-- As for claim_job().
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare

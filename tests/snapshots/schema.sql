@@ -249,6 +249,9 @@ CREATE FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer DEFAULT 
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.create_pool(name text, hosts text[] DEFAULT '{}'::text[], selector jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -278,6 +281,9 @@ CREATE FUNCTION sisyphus.finish_job(guardian_id bigint, run_ids bigint[], claim_
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.fires(schedule text, timezone text, since timestamp with time zone, until timestamp with time zone, max integer DEFAULT 1000, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS SETOF timestamp with time zone
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -380,6 +386,7 @@ CREATE FUNCTION sisyphus.tick() RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
+    SET enable_seqscan TO 'off'
 
 CREATE FUNCTION sisyphus.unpause(run_id bigint) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
