@@ -188,6 +188,22 @@ async fn after_a_downtime_missed_none_runs_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_planned_before_a_change_is_not_counted_again_after_a_downtime() {
+    let play = Play::at("06:59:40").await;
+    play.exec(
+        "select sisyphus.schedule('often', '*/10 * * * * *', 'true', timezone => 'UTC', ttl => '20 s')",
+    )
+    .await;
+    play.tick_at("06:59:48").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '*/30 * * * * *')").await;
+    play.tick_at("07:00:48").await;
+    let due = "select to_char(due_at at time zone 'UTC', 'HH24:MI:SS') || ' ' || state from (
+                   select due_at, state from sisyphus.run where due_at <= sisyphus._clock()
+                   union all select due_at, state from sisyphus.attempt where state <> 'cancelled') x order by 1";
+    assert_eq!(play.lines(due).await, ["07:00:00 expired", "07:00:30 pending"]);
+}
+
+#[tokio::test]
 async fn a_year_without_ticks_of_a_job_each_second_is_one_row_with_a_count() {
     let play = Play::at("2025-03-02 07:00:00+00").await;
     play.exec("select sisyphus.schedule('tick', '* * * * * *', 'true', timezone => 'UTC', ttl => '10 s', missed => 'all')").await;

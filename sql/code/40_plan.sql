@@ -125,7 +125,9 @@ comment on function sisyphus._make_runs(bigint[], timestamptz[], timestamptz[], 
 
 -- After a downtime missed decides among the occurrences that are still fresh: at most the newest 1,000 become
 -- runs; the rest is counted in closed form, never walked.
-create or replace function sisyphus._catch_up(p_job sisyphus.job, p_watermark timestamptz, p_now timestamptz)
+-- Up to p_planned_until an occurrence may have its run already (a changed schedule): those go one by one.
+create or replace function sisyphus._catch_up(
+    p_job sisyphus.job, p_watermark timestamptz, p_planned_until timestamptz, p_now timestamptz)
 returns void
 language plpgsql
 volatile
@@ -133,14 +135,22 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_since constant timestamptz := greatest(p_watermark, p_job.starts_at - interval '1 us');
+    v_since timestamptz := greatest(p_watermark, p_job.starts_at - interval '1 us');
     v_until constant timestamptz := least(p_now, p_job.ends_at - interval '1 us');
+    v_fire timestamptz;
     v_fires timestamptz[];
     v_runs timestamptz[];
     v_nexts timestamptz[];
     v_stale_until timestamptz;
     v_count bigint;
 begin
+    for i in 1 .. 500 loop
+        v_fire := sisyphus._next_occurrence(p_job, v_since);
+        exit when v_fire > least(p_planned_until, v_until);
+        perform sisyphus._make_runs(array[p_job.job_id], array[v_fire],
+                                    array[sisyphus._next_occurrence(p_job, v_fire)], false, p_now);
+        v_since := v_fire;
+    end loop;
     -- Without a ttl an occurrence is fresh until the next one is due: only the newest can be.
     select array_agg(f order by f) into v_fires
       from sisyphus._last_fires(
@@ -187,7 +197,7 @@ begin
     end if;
 end
 $$;
-comment on function sisyphus._catch_up(sisyphus.job, timestamptz, timestamptz) is
+comment on function sisyphus._catch_up(sisyphus.job, timestamptz, timestamptz, timestamptz) is
     'Settles what a job missed in a downtime: fresh occurrences become runs as missed says, the rest one row each kind';
 
 create or replace function sisyphus._plan_jobs(
@@ -210,10 +220,10 @@ begin
     select j.* into v_job from sisyphus.job j where j.job_id = p_job_ids[1];
     if p_downtime and v_fire <= p_now then
         for v_one in
-            select j, s.watermark from sisyphus.job j join sisyphus.job_state s on s.job_id = j.job_id
+            select j, s.watermark, s.planned_until from sisyphus.job j join sisyphus.job_state s on s.job_id = j.job_id
              where j.job_id = any(p_job_ids)
         loop
-            perform sisyphus._catch_up(v_one.j, v_one.watermark, p_now);
+            perform sisyphus._catch_up(v_one.j, v_one.watermark, v_one.planned_until, p_now);
         end loop;
         v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, p_now, v_job.anchor_at), 'infinity');
     end if;
