@@ -15,7 +15,11 @@ async fn the_schema_is_the_one_in_the_snapshot() {
         eprintln!("SKIPPED: the snapshot is of PostgreSQL 15, the server is {version}");
         return;
     }
-    let found = normalised(&dump(&db.url()));
+    let Some(dumped) = dump(&db.url()) else {
+        eprintln!("SKIPPED: this server came without pg_dump");
+        return;
+    };
+    let found = normalised(&dumped);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots/schema.sql");
     if env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(&path, &found).unwrap();
@@ -30,14 +34,19 @@ async fn the_schema_is_the_one_in_the_snapshot() {
     );
 }
 
-fn dump(url: &str) -> String {
+/// None where only a server is installed, as in the matrix of versions.
+fn dump(url: &str) -> Option<String> {
     let binaries = Search::here().find(Some(15)).unwrap_or_else(|e| panic!("{}", support::told(&e)));
-    let out = Command::new(binaries.program("pg_dump"))
+    let program = binaries.program("pg_dump");
+    if !program.exists() {
+        return None;
+    }
+    let out = Command::new(program)
         .args(["--schema-only", "--no-owner", "-n", "sisyphus", "-d", url])
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+    Some(String::from_utf8(out.stdout).unwrap())
 }
 
 /// Tables and views whole, public functions as their headers, grants; comments and owners have tests of their own.
