@@ -2,6 +2,8 @@
 
 use crate::error::ErrorKind;
 
+/// This is a copy of the installation, or it was restored: nothing runs here before it is adopted.
+pub const NOT_ADOPTED: &str = "SY001";
 /// The guardian is unknown, or another one has followed it: register anew.
 pub const GUARDIAN_UNKNOWN: &str = "SY401";
 /// A guardian with another host_key is alive on that host.
@@ -10,6 +12,7 @@ pub const HOST_TAKEN: &str = "SY402";
 /// Every code of our own class that `sql/` raises; docs/errors.md has a row for each.
 #[rustfmt::skip]
 pub const OURS: &[&str] = &[
+    NOT_ADOPTED,
     "SY100", "SY101", "SY102", "SY103", "SY104", "SY105", "SY106", "SY107", "SY108", "SY109", "SY110", "SY111", "SY112",
     "SY201", "SY202", "SY203",
     "SY301",

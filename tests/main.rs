@@ -26,6 +26,7 @@ mod explain;
 mod finish;
 mod guardian;
 mod house;
+mod installation;
 mod job;
 mod job_errors;
 mod job_rights;

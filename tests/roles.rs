@@ -30,10 +30,16 @@ const GRANTS: &[(&str, &str)] = &[
         "admin author operator",
     ),
     ("activate_host drain_host set_slots", "admin operator"),
-    ("add_host bind_guardian create_pool drop_pool forget_host remove_host set_setting", "admin"),
+    (
+        "add_host adopt_installation bind_guardian create_pool drop_pool forget_host remove_host set_setting",
+        "admin",
+    ),
     ("explain explain_run preview", "admin author operator viewer"),
     ("describe_schedule fires next_fire", "admin author guardian operator viewer"),
-    ("claim_job finish_job maintain register_guardian release_job sign_off start_job tick", "admin guardian"),
+    (
+        "claim_job finish_job maintain note_tick register_guardian release_job sign_off start_job tick",
+        "admin guardian",
+    ),
 ];
 
 /// A job of `test_author` that has run once and left output, and the sessions that look at it.

@@ -13,6 +13,11 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+# A copy is refused until it is adopted; adopt_installation() itself would raise the numbers of runs.
+ADOPT = """
+update sisyphus.installation i set database_oid = d.oid, database_name = d.datname
+  from pg_database d where d.datname = current_database()
+"""
 SQL = Path(__file__).parents[2] / "sql"
 SERVER_USER = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
 
@@ -53,7 +58,11 @@ def create(server: str, name: str, template: str | None = None) -> str:
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f'drop database if exists "{name}" with (force)')
         admin.execute(f'create database "{name}"' + (f' template "{template}"' if template else ""))
-    return make_conninfo(server, dbname=name)
+    url = make_conninfo(server, dbname=name)
+    if template:
+        with psycopg.connect(url, autocommit=True) as copy:
+            copy.execute(ADOPT)
+    return url
 
 
 def _as_server(program: str, *arguments: object) -> None:

@@ -225,6 +225,7 @@ begin
         raise exception 'max_runs and slots_free must not be negative'
             using errcode = '22023', hint = 'Give how many runs to take and how many slots are free.';
     end if;
+    perform sisyphus._check_installation(to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000), v_now);
     select s.* into v_setting from sisyphus.setting s;
     v_host := sisyphus._heartbeat(v_me, claim_job.slots_free, report, v_setting.lease_timeout, v_now);
     if acknowledged is not null then
@@ -318,6 +319,7 @@ begin
                jsonb_build_object(
                    'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state, 'slots', v_host.slots,
                    'lease', extract(epoch from v_setting.lease_timeout),
+                   'tick_us', sisyphus._epoch_us(p.newest_tick_at),
                    'tick_in', case when exists (select from sisyphus.request q where q.guardian_id is null) then 0
                                    else extract(epoch from greatest(v_now, least(
                                        p.next_tick_at, p.last_tick_at + v_setting.heartbeat)) - v_now) end)

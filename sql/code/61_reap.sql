@@ -138,6 +138,7 @@ begin
         raise exception 'slots must be 0 or more' using errcode = '22023', hint = 'Give how many runs the host takes at once.';
     end if;
     perform sisyphus._check_binding(register_guardian.host, pools, register_guardian.labels);
+    perform sisyphus._check_installation(null, v_now);
     perform sisyphus._join_pools(register_guardian.host, pools);
     select s.* into v_setting from sisyphus.setting s;
     insert into sisyphus.host (name) values (register_guardian.host) on conflict (name) do nothing;
@@ -197,7 +198,7 @@ begin
 end
 $$;
 comment on function sisyphus.register_guardian(text, integer, jsonb, text[], text, uuid, text, uuid[], jsonb, boolean) is
-    'Signs a guardian on for a host, hands it what the host''s keepers hold and settles the rest; raises 42501 (not bound) and SY402 (another machine has that name)';
+    'Signs a guardian on for a host, hands it what the host''s keepers hold and settles the rest; raises 42501 (not bound), SY402 (another machine has that name) and SY001 (a copy that was not adopted)';
 grant execute on function sisyphus.register_guardian(text, integer, jsonb, text[], text, uuid, text, uuid[], jsonb, boolean) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus.sign_off(guardian_id bigint)

@@ -61,7 +61,7 @@ comment on function sisyphus._next_tick(boolean, timestamptz) is 'When the next 
 
 -- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
 -- hold an advisory lock. Lock order: planner, request, guardian, job_state, run (SKIP LOCKED), lane_floor.
-create or replace function sisyphus.tick()
+create or replace function sisyphus.tick(seen_tick_at timestamptz default null)
 returns timestamptz
 language plpgsql
 volatile
@@ -84,13 +84,15 @@ begin
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
     select p.* into v_planner from sisyphus.planner p for update skip locked;
     if not found then
-        return (select p.next_tick_at from sisyphus.planner p);
+        -- Before the first one has ended there is none to tell.
+        return (select greatest(p.next_tick_at, v_now) from sisyphus.planner p);
     end if;
     if v_planner.next_tick_at > v_now and v_planner.last_tick_at <= v_now
        and v_planner.next_tick_at <= v_planner.last_tick_at + interval '1 min'
        and not exists (select from sisyphus.request q where q.guardian_id is null) then
         return v_planner.next_tick_at;
     end if;
+    perform sisyphus._check_installation(tick.seen_tick_at, v_now);
     select s.* into v_setting from sisyphus.setting s;
     perform sisyphus._ensure_partitions(v_now);
     perform sisyphus._apply_pools(date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now));
@@ -111,10 +113,11 @@ begin
        and not exists (select from sisyphus.run r where r.run_id = q.run_id and r.claim_no = q.claim_no);
     perform sisyphus._raise_floors();
     v_next := sisyphus._next_tick(v_more, v_now);
-    update sisyphus.planner p set last_tick_at = v_now, next_tick_at = v_next where p.only_row;
+    update sisyphus.planner p set last_tick_at = v_now, newest_tick_at = greatest(p.newest_tick_at, v_now), next_tick_at = v_next
+     where p.only_row;
     return v_next;
 end
 $$;
-comment on function sisyphus.tick() is
-    'One pass of the planner: occurrences become runs, requests are applied, stale runs expire, lost guardians are noticed. Returns when to call it next; safe to call from anywhere at any time';
-grant execute on function sisyphus.tick() to sisyphus_guardian, sisyphus_admin;
+comment on function sisyphus.tick(timestamptz) is
+    'One pass of the planner: occurrences become runs, requests are applied, stale runs expire, lost guardians are noticed. Returns when to call it next; safe to call from anywhere at any time. Guardians tell the newest tick they saw: SY001 in a database restored from before it';
+grant execute on function sisyphus.tick(timestamptz) to sisyphus_guardian, sisyphus_admin;

@@ -128,7 +128,11 @@ as $$
 declare
     v_job sisyphus.job;
     v_request sisyphus.request;
+    v_problem constant text := sisyphus._installation_problem();
 begin
+    if v_problem is not null then
+        return v_problem;
+    end if;
     select q.* into v_request
       from sisyphus.request q
      where q.run_id = p_run.run_id and q.action in ('cancel', 'terminate')
@@ -283,6 +287,9 @@ begin
           and p_due_at > p_job.suspended_at then
         return format('left out: job "%s" was suspended at %s', p_job.name, sisyphus._instant_text(p_job.suspended_at))
                || coalesce(': ' || p_job.suspend_reason, '');
+    end if;
+    if sisyphus._installation_problem() is not null then
+        return 'not planned: ' || sisyphus._installation_problem();
     end if;
     select s.* into v_setting from sisyphus.setting s;
     if p_due_at > p_now + v_setting.plan_ahead then

@@ -99,7 +99,8 @@ select j.name as job,
        recent.quantiles[1] as p50_seconds,
        recent.quantiles[2] as p95_seconds,
        j.owner,
-       case when s.broken is not null then s.broken when d.suspended then j.suspend_reason end as problem
+       coalesce((select sisyphus._installation_problem()),
+                case when s.broken is not null then s.broken when d.suspended then j.suspend_reason end) as problem
   from sisyphus.job j
        join sisyphus.pool p on p.pool_id = j.pool_id
        left join sisyphus.job_state s on s.job_id = j.job_id
@@ -149,7 +150,7 @@ comment on column sisyphus.overview.success_ratio is 'Succeeded among the last 1
 comment on column sisyphus.overview.p50_seconds is 'Median duration of the last 100 started runs, seconds';
 comment on column sisyphus.overview.p95_seconds is 'Duration that 95 of the last 100 started runs stayed below, seconds';
 comment on column sisyphus.overview.owner is 'Role that made it';
-comment on column sisyphus.overview.problem is 'Why it is broken or suspended';
+comment on column sisyphus.overview.problem is 'Why it is broken or suspended, or nothing runs here at all';
 
 create or replace view sisyphus.running as
 select r.run_id,
@@ -340,7 +341,7 @@ begin
 end
 $$;
 
-grant execute on function sisyphus._clock(), sisyphus._visible_owners(), sisyphus._sees_all(),
+grant execute on function sisyphus._clock(), sisyphus._installation_problem(timestamptz), sisyphus._visible_owners(), sisyphus._sees_all(),
         sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;
 grant select on sisyphus.overview, sisyphus.running, sisyphus.upcoming, sisyphus.overdue, sisyphus.history, sisyphus.failures

@@ -17,7 +17,7 @@ select h.name as host,
        g.version,
        h.labels,
        array(select p.name from sisyphus.pool p where p.pool_id = any(h.lanes) order by p.name) as pools,
-       g.problem
+       coalesce((select sisyphus._installation_problem()), g.problem) as problem
   from sisyphus.host h
        cross join sisyphus.setting s
        cross join lateral (select (select sisyphus._clock()) as now) n
@@ -39,7 +39,7 @@ comment on column sisyphus.fleet.clock_offset_ms is 'Its clock less the database
 comment on column sisyphus.fleet.version is 'Version of its guardian';
 comment on column sisyphus.fleet.labels is 'Labels, for pool selectors';
 comment on column sisyphus.fleet.pools is 'Pools it is a member of';
-comment on column sisyphus.fleet.problem is 'What hinders it, in its own words';
+comment on column sisyphus.fleet.problem is 'What hinders it, in its own words, or what hinders all';
 
 create or replace view sisyphus.queue_depth as
 select p.name as pool,

@@ -62,6 +62,8 @@ select 'sisyphus_tick_age_seconds', '{}', extract(epoch from (select n.now from 
  union all
 select 'sisyphus_requests', '{}', count(*) from sisyphus.request
  union all
+select 'sisyphus_installation_adopted', '{}', (sisyphus._installation_problem() is null)::integer
+ union all
 select 'sisyphus_dead_rows', jsonb_build_object('table', c.relname), pg_catalog.pg_stat_get_dead_tuples(c.oid)
   from pg_catalog.pg_class c
  where c.oid in ('sisyphus.run'::pg_catalog.regclass, 'sisyphus.request'::pg_catalog.regclass,

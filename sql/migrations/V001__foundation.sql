@@ -52,7 +52,11 @@ create table sisyphus.installation (
     bundle_checksum text,
     min_protocol integer not null default 1,
     system_identifier bigint not null,
+    database_oid oid not null,
     database_name name not null,
+    timeline text not null,
+    server_started_at timestamptz not null,
+    seen_tick_at timestamptz,
     adopted_at timestamptz not null default pg_catalog.now(),
     constraint installation_pkey primary key (only_row),
     constraint installation_only_row_check check (only_row)
@@ -63,11 +67,18 @@ comment on column sisyphus.installation.installation_id is 'Random identity; kee
 comment on column sisyphus.installation.bundle_checksum is 'SHA-256 of the applied code bundle (sql/code); null when loaded by psql';
 comment on column sisyphus.installation.min_protocol is 'Guardians of an older protocol are refused';
 comment on column sisyphus.installation.system_identifier is 'Cluster that this installation was adopted on';
-comment on column sisyphus.installation.database_name is 'Database that this installation was adopted in';
+comment on column sisyphus.installation.database_oid is 'Database that this installation was adopted in';
+comment on column sisyphus.installation.database_name is 'Its name when the server was last looked at';
+comment on column sisyphus.installation.timeline is 'Timeline that the server wrote then';
+comment on column sisyphus.installation.server_started_at is 'Start of the server that was last looked at';
+comment on column sisyphus.installation.seen_tick_at is 'A tick that a guardian has seen and this database has not: it was restored';
 comment on column sisyphus.installation.adopted_at is 'When it was installed or adopted';
 
-insert into sisyphus.installation (system_identifier, database_name)
-select c.system_identifier, pg_catalog.current_database() from pg_catalog.pg_control_system() c;
+insert into sisyphus.installation (system_identifier, database_oid, database_name, timeline, server_started_at)
+select c.system_identifier, d.oid, d.datname,
+       pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), pg_catalog.pg_postmaster_start_time()
+  from pg_catalog.pg_control_system() c
+  join pg_catalog.pg_database d on d.datname = pg_catalog.current_database();
 
 create table sisyphus.setting (
     only_row boolean not null default true,
@@ -106,6 +117,7 @@ select coalesce((select z.name from pg_catalog.pg_timezone_names z
 create table sisyphus.planner (
     only_row boolean not null default true,
     last_tick_at timestamptz,
+    newest_tick_at timestamptz,
     next_tick_at timestamptz not null default '-infinity',
     constraint planner_pkey primary key (only_row),
     constraint planner_only_row_check check (only_row)
@@ -113,6 +125,7 @@ create table sisyphus.planner (
 comment on table sisyphus.planner is 'The private lock and memory of tick(); one row, written by ticks only';
 comment on column sisyphus.planner.only_row is 'Always true: there is one row';
 comment on column sisyphus.planner.last_tick_at is 'When the last tick that did its work began';
+comment on column sisyphus.planner.newest_tick_at is 'Latest of all ticks: the clock of the server may have been set back since';
 comment on column sisyphus.planner.next_tick_at is 'When the next tick has something to do';
 insert into sisyphus.planner default values;
 

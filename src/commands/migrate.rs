@@ -2,7 +2,7 @@
 
 use crate::{
     config::Connection,
-    db::client::Session,
+    db::client::{Call, Session},
     error::Result,
     migrate::{Report, migrate},
 };
@@ -10,13 +10,28 @@ use crate::{
 /// Arguments of `sisyphus migrate`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  sisyphus --database-url postgresql:///jobs migrate")]
-pub struct MigrateArgs {}
+pub struct MigrateArgs {
+    /// Let the jobs of a restored, cloned or pg_upgraded database run here
+    #[arg(long)]
+    adopt: bool,
+}
 
 /// Installs or upgrades the schema and says what changed.
-pub async fn run(_args: MigrateArgs, connection: &Connection) -> Result<()> {
+pub async fn run(args: MigrateArgs, connection: &Connection) -> Result<()> {
     let mut session = Session::open_bare(connection).await?;
     let report = migrate(session.client_mut()).await?;
     say(&report);
+    if args.adopt {
+        let adopted = session.call(&Call::new("adopt_installation")).await?;
+        match adopted.first() {
+            Some(Some(changed)) if changed == "true" => {
+                eprintln!("adopted: the jobs of this database run here")
+            }
+            _ => eprintln!("nothing to adopt"),
+        }
+    } else if let Some(problem) = session.installation_problem().await? {
+        eprintln!("{problem}\nwith --adopt, its jobs run here");
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{
 use super::{
     messages::{
         Answer, Claim, Claimed, ClaimedRun, Finish, HeldClaim, Registered, Registration, RequestedAction,
-        RunRequest, Server, Start,
+        RunRequest, SeenTick, Server, Start,
     },
     session::CALL_TIMEOUT,
 };
@@ -48,6 +48,16 @@ impl<'a> Api<'a> {
     pub async fn listen(&self, host_id: i64) -> Result<()> {
         let sql = format!("listen sisyphus_host_{host_id}");
         within(self.client.batch_execute(&sql)).await
+    }
+
+    /// Tells which tick this host has seen, in case the database was restored from before it.
+    pub async fn note_tick(&self, seen: &SeenTick) -> Result<()> {
+        self.call(
+            "select sisyphus.note_tick($1, pg_catalog.to_timestamp($2::bigint / 1000000.0))",
+            &[(&seen.installation, Type::UUID), (&seen.at_us, Type::INT8)],
+        )
+        .await
+        .map(drop)
     }
 
     /// Makes this guardian the one of its host, and takes over what it holds.
@@ -187,13 +197,13 @@ impl<'a> Api<'a> {
     }
 
     /// One pass of the planner. Returns the seconds until the next one has something to do.
-    pub async fn tick(&self) -> Result<f64> {
+    pub async fn tick(&self, seen_tick_us: Option<i64>) -> Result<f64> {
         let rows = self
             .call(
-                // Beside the very first tick another one is told -infinity.
                 "select extract(epoch from greatest(t.next_at, n.now) - n.now)::float8
-                   from sisyphus.tick() t(next_at), pg_catalog.clock_timestamp() n(now)",
-                &[],
+                   from sisyphus.tick(pg_catalog.to_timestamp($1::bigint / 1000000.0)) t(next_at),
+                        pg_catalog.clock_timestamp() n(now)",
+                &[(&seen_tick_us, Type::INT8)],
             )
             .await?;
         Ok(only(&rows)?.try_get(0)?)

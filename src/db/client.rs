@@ -48,6 +48,12 @@ impl Session {
         migrate::installed_version(&self.client).await
     }
 
+    /// Why nothing runs in this database before it is adopted; none when all is well.
+    pub async fn installation_problem(&self) -> Result<Option<String>> {
+        let row = self.client.query_one("select sisyphus._installation_problem()", &[]).await?;
+        Ok(row.get(0))
+    }
+
     /// Runs statements that return nothing, in one transaction.
     pub async fn run_script(&self, text: &str) -> Result<()> {
         Ok(self.client.batch_execute(text).await?)

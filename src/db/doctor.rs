@@ -16,6 +16,15 @@ pub struct Check {
 /// In the order in which a person would look.
 pub const CHECKS: &[Check] = &[
     Check {
+        name: "copy",
+        good: "this is the installation, not a copy",
+        query: "
+            select true as bad, p as found,
+                   '`sisyphus migrate --adopt`, if the original is gone for good' as remedy
+              from sisyphus._installation_problem() p
+             where p is not null",
+    },
+    Check {
         name: "planner",
         good: "ticks in time",
         query: "

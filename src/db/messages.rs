@@ -28,6 +28,17 @@ pub struct Registration {
     pub held: Vec<HeldClaim>,
     /// Whether this is one pass of `--once`.
     pub periodic: bool,
+    /// The newest tick that this host saw, and in which installation.
+    pub seen_tick: Option<SeenTick>,
+}
+
+/// A tick of an installation, which a backup of it may not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenTick {
+    /// The installation.
+    pub installation: Uuid,
+    /// When, microseconds since 1970.
+    pub at_us: i64,
 }
 
 /// A claim that a keeper holds.
@@ -99,6 +110,8 @@ pub struct Report {
     pub clock_offset_ms: Option<f64>,
     /// What hinders it.
     pub problem: Option<String>,
+    /// The newest tick it saw, microseconds since 1970.
+    pub seen_tick_us: Option<i64>,
 }
 
 /// The answer to a claim.
@@ -162,6 +175,8 @@ pub struct Next {
     pub now_us: i64,
     /// Seconds until a tick has something to do.
     pub tick_in: f64,
+    /// The newest tick, microseconds since 1970.
+    pub tick_us: Option<i64>,
     /// `active` or `draining`.
     pub state: String,
     /// Runs the host may take at once, as an operator or its guardian has said.

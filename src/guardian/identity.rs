@@ -15,9 +15,13 @@ use nix::{
 use uuid::Uuid;
 
 use crate::{
+    db::messages::SeenTick,
     error::{Error, ErrorKind, Result},
     keeper::StateDirectory,
 };
+
+const SEEN_TICK: &str = "seen_tick";
+const KEEP_EVERY_US: i64 = 60_000_000;
 
 /// The state directory, locked for this guardian until dropped.
 #[derive(Debug)]
@@ -30,6 +34,9 @@ pub(super) struct Identity {
     pub(super) epoch: u64,
     /// The installation that this host last served.
     pub(super) installation: Option<Uuid>,
+    /// The newest tick of that installation, microseconds since 1970, and what of it is on disk.
+    seen_tick_us: Option<i64>,
+    kept_tick_us: Option<i64>,
     _lock: Flock<File>,
 }
 
@@ -48,7 +55,16 @@ impl Identity {
         let epoch = read::<u64>(&directory, "epoch")?.unwrap_or(0) + 1;
         write(&directory, "epoch", &epoch.to_string())?;
         let installation = read(&directory, "installation")?;
-        Ok(Some(Self { directory, host_key, epoch, installation, _lock: lock }))
+        let tick = read(&directory, SEEN_TICK)?;
+        Ok(Some(Self {
+            directory,
+            host_key,
+            epoch,
+            installation,
+            seen_tick_us: tick,
+            kept_tick_us: tick,
+            _lock: lock,
+        }))
     }
 
     /// Remembers the installation; returns whether it was another one or none before.
@@ -56,9 +72,31 @@ impl Identity {
         if self.installation == Some(installation) {
             return Ok(false);
         }
+        // First the tick: left beside another installation it would speak of that one.
+        write(&self.directory, SEEN_TICK, "")?;
+        (self.seen_tick_us, self.kept_tick_us) = (None, None);
         write(&self.directory, "installation", &installation.to_string())?;
         self.installation = Some(installation);
         Ok(true)
+    }
+
+    /// Remembers the newest tick: a database that does not know it was restored from before. On disk once a
+    /// minute, which is exact enough, for a host that is started anew together with its database.
+    pub(super) fn saw_tick(&mut self, at_us: i64) {
+        let newest = at_us.max(self.seen_tick_us.unwrap_or(at_us));
+        self.seen_tick_us = Some(newest);
+        if self.kept_tick_us.is_none_or(|kept| newest - kept >= KEEP_EVERY_US) {
+            // Even when it cannot be written: a full disk is told elsewhere.
+            self.kept_tick_us = Some(newest);
+            if let Err(err) = write(&self.directory, SEEN_TICK, &newest.to_string()) {
+                tracing::debug!(error = super::told(&err), "the newest tick is not on disk");
+            }
+        }
+    }
+
+    /// What [`Self::saw_tick`] remembers.
+    pub(super) fn seen_tick(&self) -> Option<SeenTick> {
+        Some(SeenTick { installation: self.installation?, at_us: self.seen_tick_us? })
     }
 }
 
@@ -124,5 +162,23 @@ mod tests {
         let installation = Uuid::new_v4();
         assert!(second.serve(installation).unwrap());
         assert!(!second.serve(installation).unwrap());
+    }
+
+    #[test]
+    fn the_newest_tick_of_the_installation_outlives_the_guardian() {
+        let root = tempfile::tempdir().unwrap();
+        let take = || Identity::take(StateDirectory::open(root.path()).unwrap()).unwrap().expect("free");
+        let mut identity = take();
+        let installation = Uuid::new_v4();
+        identity.serve(installation).unwrap();
+        for at_us in [7_000_000, 90_000_000, 30_000_000, 91_000_000] {
+            identity.saw_tick(at_us);
+        }
+        assert_eq!(identity.seen_tick(), Some(SeenTick { installation, at_us: 91_000_000 }));
+        drop(identity);
+        let mut next = take();
+        assert_eq!(next.seen_tick(), Some(SeenTick { installation, at_us: 90_000_000 }));
+        next.serve(Uuid::new_v4()).unwrap();
+        assert_eq!(next.seen_tick(), None, "ticks of another installation say nothing");
     }
 }

@@ -96,7 +96,12 @@ impl Guardian {
             return Err(err);
         }
         tracing::warn!(error = told(&err), hint = err.hint_text(), "the database refused");
-        if let Membership::Member(member) = &mut self.membership {
+        if err.code() == Some(sqlstate::NOT_ADOPTED) {
+            // What was claimed elsewhere is not to be started for this database.
+            self.leave_membership();
+            self.list_anew();
+            self.register_at = now + REGISTER_AGAIN;
+        } else if let Membership::Member(member) = &mut self.membership {
             member.pace.failed(now, CLAIM_AGAIN);
         } else {
             self.membership = Membership::None;
@@ -197,6 +202,7 @@ impl Guardian {
             keepers: vec![keeper],
             held: self.runs.held(),
             periodic: self.options.once,
+            seen_tick: self.identity.seen_tick(),
         };
         self.tell_link(LinkCommand::Register(Box::new(registration)));
         self.membership = Membership::Asked(self.lists);

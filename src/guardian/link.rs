@@ -179,6 +179,10 @@ impl Link {
     }
 
     async fn register(&mut self, session: &ControlSession, this: &Registration) -> Result<LinkEvent> {
+        // On its own, because the refusal that may follow takes back what it was asked with.
+        if let Some(seen) = &this.seen_tick {
+            session.api().note_tick(seen).await?;
+        }
         let sent = Boot::now();
         let registered = session.api().register_guardian(this).await?;
         let received = Boot::now();

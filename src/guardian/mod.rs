@@ -136,7 +136,7 @@ fn assemble(
 async fn tick_only(options: &Options, config: &tokio_postgres::Config) -> Result<()> {
     tracing::info!(state_dir = ?options.state_dir, "another guardian is at work: only a tick");
     let pool = Pool::new(Sessions::new(config.clone(), "once", &options.host), 1)?;
-    pool.get().await?.api().tick().await.map(drop)
+    pool.get().await?.api().tick(None).await.map(drop)
 }
 
 /// An error with its causes, for the log.

@@ -23,6 +23,8 @@ pub(super) enum Command {
     Now,
     /// Tick no later than in this time; also begins to tick at all.
     Within(Duration),
+    /// The newest tick that a claim told of, microseconds since 1970.
+    Saw(i64),
     /// Not registered: do not tick.
     Rest,
 }
@@ -53,6 +55,7 @@ pub(super) struct Ticker {
     commands: mpsc::UnboundedReceiver<Command>,
     next: Option<Instant>,
     asked: bool,
+    seen_tick_us: Option<i64>,
     maintain_at: Instant,
     backoff: Backoff,
 }
@@ -68,6 +71,7 @@ impl Ticker {
             commands,
             next: None,
             asked: false,
+            seen_tick_us: None,
             maintain_at,
             backoff: Backoff::default(),
         };
@@ -95,7 +99,9 @@ impl Ticker {
                 let at = now + wait + SPREAD.mul_f64(fastrand::f64());
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
             }
-            Command::Rest => self.next = None,
+            Command::Saw(at_us) => self.seen_tick_us = self.seen_tick_us.max(Some(at_us)),
+            // What registers next may be another installation.
+            Command::Rest => (self.next, self.seen_tick_us) = (None, None),
         }
     }
 
@@ -121,7 +127,7 @@ impl Ticker {
 
     async fn try_tick(&mut self) -> Result<f64, Error> {
         let session = self.pool.get().await?;
-        let ticked = session.api().tick().await;
+        let ticked = session.api().tick(self.seen_tick_us).await;
         if ticked.is_err() {
             session.discard();
             return ticked;

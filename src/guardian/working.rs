@@ -64,6 +64,7 @@ impl Guardian {
             running: count(self.runs.busy()),
             clock_offset_ms: self.clock.offset_ms(),
             problem: self.problem.clone().or(shortage),
+            seen_tick_us: self.identity.seen_tick().map(|seen| seen.at_us),
         };
         let Some(member) = self.member_mut() else { return };
         member.pace.sent(now);
@@ -84,6 +85,10 @@ impl Guardian {
     pub(super) fn claimed(&mut self, claimed: Claimed, sent: Boot, received: Boot) {
         self.clock.sample(sent, received, claimed.next.now_us);
         let now = DbTime(claimed.next.now_us);
+        if let Some(at_us) = claimed.next.tick_us {
+            self.identity.saw_tick(at_us);
+            self.handles.ticker.send(TickerCommand::Saw(at_us));
+        }
         self.draining = claimed.next.state == "draining";
         if let Some(slots) = claimed.next.slots {
             self.slots = usize::try_from(slots).unwrap_or(0);

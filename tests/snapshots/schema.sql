@@ -223,6 +223,10 @@ CREATE FUNCTION sisyphus.add_host(pool text, host text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
+CREATE FUNCTION sisyphus.adopt_installation() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
 CREATE FUNCTION sisyphus.alter_job(name text, schedule text DEFAULT NULL::text, command text DEFAULT NULL::text, timezone text DEFAULT NULL::text, argv text[] DEFAULT NULL::text[], pool text DEFAULT NULL::text, run_on text DEFAULT NULL::text, ttl interval DEFAULT NULL::interval, missed text DEFAULT NULL::text, overlap text DEFAULT NULL::text, max_runtime interval DEFAULT NULL::interval, grace interval DEFAULT NULL::interval, retries integer DEFAULT NULL::integer, retry_delay interval DEFAULT NULL::interval, retry_backoff double precision DEFAULT NULL::double precision, retry_max_delay interval DEFAULT NULL::interval, retry_on_lost boolean DEFAULT NULL::boolean, fenced boolean DEFAULT NULL::boolean, success_exit_codes integer[] DEFAULT NULL::integer[], no_retry_exit_codes integer[] DEFAULT NULL::integer[], priority integer DEFAULT NULL::integer, jitter interval DEFAULT NULL::interval, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ends_at timestamp with time zone DEFAULT NULL::timestamp with time zone, except_on text DEFAULT NULL::text, only_on text DEFAULT NULL::text, payload jsonb DEFAULT NULL::jsonb, env jsonb DEFAULT NULL::jsonb, cwd text DEFAULT NULL::text, run_as text DEFAULT NULL::text, limits jsonb DEFAULT NULL::jsonb, leftovers text DEFAULT NULL::text, retention jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], reset text[] DEFAULT '{}'::text[]) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -299,6 +303,10 @@ CREATE FUNCTION sisyphus.maintain() RETURNS TABLE(relation text, outcome text)
 
 CREATE FUNCTION sisyphus.next_fire(schedule text, timezone text DEFAULT 'UTC'::text, after timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
+CREATE FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.pause(run_id bigint) RETURNS boolean
@@ -382,7 +390,7 @@ CREATE FUNCTION sisyphus.terminate(run_id bigint, reason text DEFAULT NULL::text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.tick() RETURNS timestamp with time zone
+CREATE FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -887,7 +895,7 @@ CREATE VIEW sisyphus.fleet AS
            FROM sisyphus.pool p
           WHERE (p.pool_id = ANY (h.lanes))
           ORDER BY p.name) AS pools,
-    g.problem
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), g.problem) AS problem
    FROM (((sisyphus.host h
      CROSS JOIN sisyphus.setting s)
      CROSS JOIN LATERAL ( SELECT ( SELECT sisyphus._clock() AS _clock) AS now) n)
@@ -928,7 +936,11 @@ CREATE TABLE sisyphus.installation (
     bundle_checksum text,
     min_protocol integer DEFAULT 1 NOT NULL,
     system_identifier bigint NOT NULL,
+    database_oid oid NOT NULL,
     database_name name NOT NULL,
+    timeline text NOT NULL,
+    server_started_at timestamp with time zone NOT NULL,
+    seen_tick_at timestamp with time zone,
     adopted_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT installation_only_row_check CHECK (only_row)
 );
@@ -962,6 +974,7 @@ WITH (fillfactor='50');
 CREATE TABLE sisyphus.planner (
     only_row boolean DEFAULT true NOT NULL,
     last_tick_at timestamp with time zone,
+    newest_tick_at timestamp with time zone,
     next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT planner_only_row_check CHECK (only_row)
 )
@@ -1092,6 +1105,10 @@ UNION ALL
     count(*) AS value
    FROM sisyphus.request
 UNION ALL
+ SELECT 'sisyphus_installation_adopted'::text AS name,
+    '{}'::jsonb AS labels,
+    ((sisyphus._installation_problem() IS NULL))::integer AS value
+UNION ALL
  SELECT 'sisyphus_dead_rows'::text AS name,
     jsonb_build_object('table', c.relname) AS labels,
     pg_stat_get_dead_tuples(c.oid) AS value
@@ -1145,11 +1162,12 @@ CREATE VIEW sisyphus.overview AS
     recent.quantiles[1] AS p50_seconds,
     recent.quantiles[2] AS p95_seconds,
     j.owner,
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem),
         CASE
             WHEN (s.broken IS NOT NULL) THEN s.broken
             WHEN d.suspended THEN j.suspend_reason
             ELSE NULL::text
-        END AS problem
+        END) AS problem
    FROM ((((((sisyphus.job j
      JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))
      LEFT JOIN sisyphus.job_state s ON ((s.job_id = j.job_id)))
@@ -1474,6 +1492,11 @@ GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_viewer;
 
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_viewer;
+
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
@@ -1498,6 +1521,8 @@ GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.add_host(pool text, host text) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus.adopt_installation() TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_admin;
@@ -1561,6 +1586,9 @@ GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after tim
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_viewer;
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_guardian;
+
+GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_operator;
@@ -1628,8 +1656,8 @@ GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_admin;
 
-GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_guardian;
-GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_operator;

@@ -57,6 +57,16 @@ impl TestDb {
         &self.name
     }
 
+    /// A copy, as `create database … template` makes it, while nobody is connected to this one.
+    pub(crate) async fn copy(&self) -> TestDb {
+        let admin = connect(&cluster::server_url("postgres")).await;
+        let name = format!("{}_copy", self.name);
+        admin.batch_execute(&format!("drop database if exists \"{name}\" with (force)")).await.expect("drop");
+        let text = format!("create database \"{name}\" template \"{}\"", self.name);
+        admin.batch_execute(&text).await.expect("create");
+        TestDb { name }
+    }
+
     /// A connection string as the superuser.
     pub(crate) fn url(&self) -> String {
         cluster::server_url(&self.name)
@@ -159,7 +169,14 @@ async fn create(admin: &Client, template: &str) -> TestDb {
     let name = database_name();
     admin.batch_execute(&format!("drop database if exists \"{name}\" with (force)")).await.expect("drop");
     admin.batch_execute(&format!("create database \"{name}\" template {template}")).await.expect("create");
-    TestDb { name }
+    let db = TestDb { name };
+    if template != "template0" {
+        // Not by adopt_installation(), which raises the numbers of runs.
+        let adopt = "update sisyphus.installation i set database_oid = d.oid, database_name = d.datname
+                       from pg_database d where d.datname = current_database()";
+        db.client().await.batch_execute(adopt).await.expect("adopted");
+    }
+    db
 }
 
 /// From the path of the test: whoever looks at the server sees whose it is, and the next run of the same
