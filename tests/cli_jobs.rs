@@ -257,7 +257,10 @@ async fn what_the_database_refuses_ends_with_1_and_its_hint() {
             &["schedule", "x", "@daily", "true", "--payload", "{"],
             ["invalid input syntax for type json", "detail: "],
         ),
-        (&["schedule", "x", "@daily", "true", "--fenced"], ["not supported yet", "hint: "]),
+        (
+            &["schedule", "x", "@daily", "true", "--fenced", "--grace", "1 min"],
+            ["fenced needs a shorter grace", "hint: "],
+        ),
         (&["drain", "web1"], ["error: host \"web1\" does not exist", "hint: "]),
         (&["pool", "drop", "default"], ["error: pool \"default\" cannot be dropped", "hint: "]),
     ] {

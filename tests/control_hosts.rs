@@ -237,6 +237,7 @@ async fn a_setting_counts_for_jobs_that_leave_it_open() {
 async fn a_wrong_setting_is_refused_with_the_rule_it_breaks() {
     let db = support::db().await;
     let client = db.client().await;
+    run(&client, "select sisyphus.schedule('guarded', null, 'true', fenced => true, grace => '12 s')").await;
     for (name, value, message, hint) in [
         ("'hearbeat'", "'1 s'", "name \"hearbeat\"", "Did you mean \"heartbeat\"?"),
         ("'only_row'", "'1'", "name \"only_row\"", "Give one of claim_ahead"),
@@ -245,6 +246,12 @@ async fn a_wrong_setting_is_refused_with_the_rule_it_breaks() {
         ("'heartbeat'", "'soon'", "heartbeat \"soon\"", "Give an interval"),
         ("'heartbeat'", "'1 hour'", "heartbeat \"1 hour\"", "heartbeat <= '00:01:00'"),
         ("'lease_timeout'", "'1 s'", "lease_timeout \"1 s\"", "claim_ahead + heartbeat < lease_timeout"),
+        (
+            "'lease_timeout'",
+            "'20 s'",
+            "lease_timeout \"20 s\"",
+            "Job \"guarded\" is fenced with a grace of 12 s",
+        ),
         ("'output_limit'", "'1'", "output_limit \"1\"", "output_limit >= 1024"),
         ("'output_limit'", "'99999999999'", "output_limit", "a number"),
         ("'retention_failure'", "'-1 day'", "retention_failure \"-1 day\"", "\"30 days\""),

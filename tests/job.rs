@@ -34,7 +34,7 @@ async fn schedule_stores_the_job_its_first_version_a_request_and_an_audit_entry(
         &client,
         "select sisyphus.schedule('j', '0 7 * * *', 'echo hello', timezone => 'Europe/Amsterdam',
              ttl => '10 min', max_runtime => '1 h', env => '{\"A\": \"b\"}', payload => '{\"deep\": null}',
-             limits => '{\"output\": \"128kB\", \"nice\": 5}', retention => '{\"success\": \"8 days\"}')",
+             limits => '{\"output\": \"128kB\", \"nice\": 5, \"memory\": \"2 GB\", \"cpu\": 1.5}', retention => '{\"success\": \"8 days\"}')",
     )
     .await;
     let row = client
@@ -53,9 +53,15 @@ async fn schedule_stores_the_job_its_first_version_a_request_and_an_audit_entry(
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i32>(1)), (job_id, 1));
     assert_eq!(row.get::<_, &str>(2), "postgres");
     let spec = row.get::<_, &str>(3);
-    for part in
-        ["\"grace\": 10,", "\"max_runtime\": 3600,", "\"output_limit\": 131072", "\"nice\": 5", "echo hello"]
-    {
+    for part in [
+        "\"grace\": 10,",
+        "\"max_runtime\": 3600,",
+        "\"output_limit\": 131072",
+        "\"nice\": 5",
+        "\"memory\": 2147483648",
+        "\"cpu\": 1.5",
+        "echo hello",
+    ] {
         assert!(spec.contains(part), "{part} should be in {spec}");
     }
     assert!(!spec.contains("128kB"), "{spec}");

@@ -120,19 +120,21 @@ const WRONG_DEFINITIONS: &[(&str, &str, &str, &str)] = &[
         "later ends_at",
     ),
     (
-        "'@daily', 'true', limits => '{\"memory\": \"1GB\"}'",
-        "0A000",
-        "limits \"memory\" is not supported yet",
-        "Leave it out",
+        "'@daily', 'true', limits => '{\"memory\": \"1000kB\"}'",
+        "22023",
+        "limits memory",
+        "from \"1MB\" to \"1024TB\"",
     ),
-    (
-        "'@daily', 'true', limits => '{\"cpu\": 1}'",
-        "0A000",
-        "limits \"cpu\" is not supported yet",
-        "Leave it out",
-    ),
+    ("'@daily', 'true', limits => '{\"memory\": \"much\"}'", "22023", "limits memory", "from \"1MB\""),
+    ("'@daily', 'true', limits => '{\"cpu\": \"two\"}'", "22023", "limits cpu", "for example 1.5"),
+    ("'@daily', 'true', limits => '{\"cpu\": 0}'", "22023", "limits cpu", "from 0.01 to 1024"),
     ("'@daily', 'true', run_as => 'nobody'", "0A000", "run_as is not supported yet", "Leave it out"),
-    ("'@daily', 'true', fenced => true", "0A000", "fenced is not supported yet", "Leave it out"),
+    (
+        "'@daily', 'true', fenced => true, grace => '16 s'",
+        "SY203",
+        "fenced needs a shorter grace",
+        "at most 15 s",
+    ),
 ];
 
 #[tokio::test]

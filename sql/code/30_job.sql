@@ -250,6 +250,32 @@ end
 $$;
 comment on function sisyphus._output_limit(text, jsonb) is 'Bytes kept of each output stream under a job''s limits; null: not given; raises 22023';
 
+create or replace function sisyphus._memory_limit(p_what text, p_limits jsonb)
+returns bigint
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_text constant text := p_limits ->> 'memory';
+    v_bytes numeric;
+begin
+    if v_text is null then
+        return null;
+    end if;
+    if v_text ~* '^\s*\d{1,15}\s*(bytes|kb|mb|gb|tb)?\s*$' then
+        v_bytes := substring(v_text from '\d+')::numeric * pg_size_bytes('1' || coalesce(substring(v_text from '[A-Za-z]+'), ''));
+    end if;
+    if v_bytes between 1048576 and 1125899906842624 then
+        return v_bytes;
+    end if;
+    perform sisyphus._raise_argument(p_what, 'limits memory', v_text, 'Give a size from "1MB" to "1024TB".', null);
+    return null;
+end
+$$;
+comment on function sisyphus._memory_limit(text, jsonb) is 'Bytes of memory under a job''s limits; null: not given; raises 22023';
+
 create or replace function sisyphus._check_limits(p_what text, p_limits jsonb)
 returns void
 language plpgsql
@@ -264,11 +290,6 @@ begin
         return;
     end if;
     perform sisyphus._check_keys(p_what, 'limits', p_limits, '{memory,cpu,nice,open_files,output}');
-    select k into v_bad from jsonb_object_keys(p_limits) k where k in ('memory', 'cpu') limit 1;
-    if found then
-        raise exception '%: limits "%" is not supported yet', p_what, v_bad.k
-            using errcode = '0A000', hint = 'Leave it out; nice, open_files and output work.';
-    end if;
     select n.key, n.found, n.low, n.high into v_bad
       from (values ('nice', p_limits -> 'nice', -20, 19),
                    ('open_files', p_limits -> 'open_files', 16, 1048576)) n (key, found, low, high)
@@ -280,10 +301,16 @@ begin
         perform sisyphus._raise_argument(p_what, 'limits ' || v_bad.key, v_bad.found #>> '{}',
             format('Give a whole number from %s to %s.', v_bad.low, v_bad.high), null);
     end if;
+    if p_limits ? 'cpu' and not coalesce(jsonb_typeof(p_limits -> 'cpu') = 'number'
+                                         and (p_limits ->> 'cpu')::numeric between 0.01 and 1024, false) then
+        perform sisyphus._raise_argument(p_what, 'limits cpu', p_limits ->> 'cpu',
+            'Give a number of processors from 0.01 to 1024, for example 1.5.', null);
+    end if;
+    perform sisyphus._memory_limit(p_what, p_limits);
     perform sisyphus._output_limit(p_what, p_limits);
 end
 $$;
-comment on function sisyphus._check_limits(text, jsonb) is 'raises 22023 for limits that are unknown or out of range, 0A000 for those to come';
+comment on function sisyphus._check_limits(text, jsonb) is 'raises 22023 for limits that are unknown or out of range';
 
 create or replace function sisyphus._retention_days(p_what text, p_retention jsonb, p_key text)
 returns integer

@@ -68,6 +68,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_bad record;
+    v_longest_grace constant interval := (select s.lease_timeout - 3 * s.heartbeat from sisyphus.setting s);
 begin
     select c.* into v_bad
       from (values
@@ -120,7 +121,10 @@ begin
         (p_job.except_on is null and p_job.only_on is null, '0A000', 'except_on and only_on are not supported yet',
          'Leave them out.'),
         (p_job.run_as is null, '0A000', 'run_as is not supported yet', 'Leave it out: the job runs as the keeper''s user.'),
-        (not p_job.fenced, '0A000', 'fenced is not supported yet', 'Leave it out.')
+        -- Between two heartbeats, of which one may be lost, its keeper must not see the end of the lease near.
+        (not p_job.fenced or p_job.grace <= v_longest_grace, 'SY203', 'fenced needs a shorter grace',
+         format('It must end before a lease does: give a grace of at most %s (lease_timeout less three heartbeats).',
+                sisyphus._duration_text(v_longest_grace)))
       ) c (valid, code, message, hint)
      where not c.valid;
     if found then
@@ -165,7 +169,9 @@ as $$
         'command', p_job.command, 'argv', p_job.argv, 'env', p_job.env, 'cwd', p_job.cwd, 'run_as', p_job.run_as,
         'max_runtime', extract(epoch from p_job.max_runtime)::double precision,
         'grace', extract(epoch from p_job.grace)::double precision,
-        'fenced', p_job.fenced, 'limits', nullif(p_job.limits - 'output', '{}'), 'leftovers', p_job.leftovers,
+        'fenced', p_job.fenced, 'leftovers', p_job.leftovers,
+        'limits', nullif((p_job.limits - 'output') || jsonb_strip_nulls(jsonb_build_object(
+            'memory', sisyphus._memory_limit('job', p_job.limits))), '{}'),
         'output_limit', sisyphus._output_limit('job', p_job.limits)));
 $$;
 comment on function sisyphus._job_spec(sisyphus.job) is 'What a keeper needs to know to run a job';

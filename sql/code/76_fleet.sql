@@ -196,6 +196,17 @@ begin
             perform sisyphus._raise_argument('setting', set_setting.name, set_setting.value,
                                              'Give an interval such as "5 s", a number or a word, as view sisyphus.settings shows it.', null);
     end;
+    if set_setting.name in ('lease_timeout', 'heartbeat') then
+        select format('Job "%s" is fenced with a grace of %s: lease_timeout less three heartbeats must not be shorter.',
+                      j.name, sisyphus._duration_text(j.grace)) into v_rule
+          from sisyphus.job j, sisyphus.setting s
+         where j.deleted_at is null and j.fenced and j.grace > s.lease_timeout - 3 * s.heartbeat
+         order by j.grace desc
+         limit 1;
+        if found then
+            perform sisyphus._raise_argument('setting', set_setting.name, set_setting.value, v_rule, null);
+        end if;
+    end if;
     perform sisyphus._audit('set_setting', set_setting.name, v_before, to_jsonb(set_setting.value), sisyphus._clock());
 end
 $$;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     error::Result,
-    keeper::{self, StateDirectory},
+    keeper::{self, Options, Place, StateDirectory},
 };
 
 /// Run the parent of this host's jobs
@@ -22,6 +22,11 @@ pub struct KeeperArgs {
     #[arg(long, value_name = "DIR", env = "SISYPHUS_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// Where control groups (version 2) are made, one for each run: auto, none, or a directory of that file
+    /// system that is this keeper's own
+    #[arg(long, value_name = "PLACE", default_value = "auto", env = "SISYPHUS_CGROUP")]
+    pub cgroup: Place,
+
     /// Go to the background once the socket listens, and end when there is nothing to do
     #[arg(long)]
     pub detach: bool,
@@ -31,5 +36,5 @@ pub struct KeeperArgs {
 pub fn run(args: KeeperArgs) -> Result<()> {
     let path = args.state_dir.map_or_else(StateDirectory::default_path, Ok)?;
     let directory = StateDirectory::open(path)?;
-    keeper::run(&directory, args.detach)
+    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup })
 }

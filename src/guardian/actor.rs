@@ -100,6 +100,10 @@ pub(super) struct Guardian {
     pub(super) ticked: bool,
     /// What hinders it, for the view `fleet`.
     pub(super) problem: Option<String>,
+    /// Limits that the keeper cannot hold a run to.
+    pub(super) unenforced: Vec<String>,
+    /// The last of these that a run was to be held to.
+    pub(super) unlimited: Option<String>,
     /// Until when nothing is claimed because the host could not start something.
     pub(super) unfit_until: Boot,
     pub(super) register_at: Boot,
@@ -136,6 +140,8 @@ impl Guardian {
             draining: false,
             ticked: false,
             problem: None,
+            unenforced: Vec::new(),
+            unlimited: None,
             unfit_until: Boot(0),
             register_at: Boot(0),
             leaving: None,

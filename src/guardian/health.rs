@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix::sys::statvfs::{Statvfs, statvfs};
+use serde_json::{Map, Value};
 
 /// Outcomes that wait for the database need room, also when it stays away for long.
 const LEAST_BYTES: u64 = 16 << 20;
@@ -14,6 +15,19 @@ pub(super) fn problem(state_dir: &Path) -> Option<String> {
         Ok(stat) => shortage(&stat).map(|what| format!("{what} left for {state_dir:?}")),
         Err(errno) => Some(format!("the file system of {state_dir:?} does not answer: {errno}")),
     }
+}
+
+/// What the keeper of this host cannot do about the limits that a run was given.
+pub(super) fn unenforced(limits: &Map<String, Value>, unenforced: &[String]) -> Option<String> {
+    let mut lacking = unenforced.iter().filter(|name| limits.contains_key(*name)).peekable();
+    lacking.peek()?;
+    let lacking: Vec<&str> = lacking
+        .map(|name| match name.as_str() {
+            "memory" => "memory (only process by process)",
+            other => other,
+        })
+        .collect();
+    Some(format!("no control group holds runs to their limits of {}", lacking.join(" and ")))
 }
 
 #[allow(clippy::useless_conversion, reason = "these numbers are narrower on other systems")]
@@ -30,6 +44,16 @@ fn shortage(stat: &Statvfs) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_limits_that_were_asked_for_are_missed() {
+        let limits = |json| serde_json::from_str::<Map<String, Value>>(json).unwrap();
+        let missing = ["memory".to_owned(), "cpu".to_owned()];
+        assert_eq!(unenforced(&limits(r#"{"nice": 1}"#), &missing), None);
+        assert_eq!(unenforced(&limits(r#"{"cpu": 1}"#), &[]), None);
+        let said = unenforced(&limits(r#"{"cpu": 1, "memory": 2}"#), &missing).unwrap();
+        assert!(said.ends_with("limits of memory (only process by process) and cpu"), "{said}");
+    }
 
     #[test]
     fn a_directory_that_is_gone_is_a_problem_and_one_with_room_is_none() {

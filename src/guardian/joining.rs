@@ -150,6 +150,8 @@ impl Guardian {
     fn greeted(&mut self, hello: &KeeperHello) {
         tracing::info!(keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
         self.keeper = Keeper::Greeted(hello.keeper_id);
+        self.unenforced.clone_from(&hello.unenforced);
+        self.unlimited = None;
     }
 
     fn keeper_lost(&mut self, err: Error) -> Result<()> {

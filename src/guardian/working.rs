@@ -63,7 +63,7 @@ impl Guardian {
             slots: count(self.slots),
             running: count(self.runs.busy()),
             clock_offset_ms: self.clock.offset_ms(),
-            problem: self.problem.clone().or(shortage),
+            problem: self.problem.clone().or(shortage).or_else(|| self.unlimited.clone()),
             seen_tick_us: self.identity.seen_tick().map(|seen| seen.at_us),
         };
         let Some(member) = self.member_mut() else { return };
@@ -211,6 +211,8 @@ impl Guardian {
         let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no)) else {
             return;
         };
+        let unlimited = spec.limits.as_ref().and_then(|it| health::unenforced(it, &self.unenforced));
+        self.unlimited = unlimited.or_else(|| self.unlimited.take());
         let deadline = self.member().and_then(|member| member.pace.deadline()).filter(|_| spec.fenced);
         self.handles.hands.send(Request::Start(Box::new(Start {
             installation,

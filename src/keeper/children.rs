@@ -1,5 +1,7 @@
 //! The processes of the live runs: made, watched, killed, collected.
 
+mod ending;
+
 use std::{
     collections::HashMap,
     fs::File,
@@ -12,16 +14,18 @@ use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
 use uuid::Uuid;
 
 use super::{
+    cgroup::{Cgroup, Cgroups},
     env::{Account, Environment},
+    limits::Limits,
     orphans::Orphans,
     output::Stream,
     poll::{Channel, Poll, Token, Watched},
-    processes::{self, Stat},
+    processes,
     protocol::{RunKey, Start},
     result_file::RunDirectory,
     spawn::{Forked, Inheritance, Launch, Names},
     state::{Collected, Fault, Force, Input},
-    sys,
+    sys::{self, Usage},
 };
 
 /// Read at once of a pipe.
@@ -34,6 +38,7 @@ pub(super) struct Children {
     account: Account,
     inheritance: Inheritance,
     runs: PathBuf,
+    groups: Option<Cgroups>,
     table: HashMap<RunKey, Child>,
     /// The first processes, not reaped: their pids and process groups are surely theirs.
     leaders: HashMap<i32, RunKey>,
@@ -51,23 +56,38 @@ struct Child {
     status: Option<(File, Token)>,
     stdout: (Stream, Option<Token>),
     stderr: (Stream, Option<Token>),
-    directory: RunDirectory,
     names: Names,
+    room: Room,
+}
+
+/// What a run is given before it has a process.
+#[derive(Debug)]
+struct Room {
+    directory: RunDirectory,
+    group: Option<Cgroup>,
 }
 
 impl Children {
-    pub(super) fn new(keeper: Uuid, runs: PathBuf) -> Result<Self, Errno> {
+    pub(super) fn new(keeper: Uuid, runs: PathBuf, groups: Option<Cgroups>) -> Result<Self, Errno> {
         Ok(Self {
             keeper,
             account: Account::own(),
             inheritance: Inheritance::take()?,
             runs,
+            groups,
             table: HashMap::new(),
             leaders: HashMap::new(),
             orphans: Orphans::new(keeper),
             sweeping: HashMap::new(),
             scratch: vec![0; SCRATCH],
         })
+    }
+
+    /// The limits that this host cannot hold a run to, though it may be asked to.
+    pub(super) fn unenforced(&self) -> Vec<String> {
+        let (memory, cpu) = self.controls();
+        let missing = [(!memory).then_some("memory"), (!cpu).then_some("cpu")];
+        missing.into_iter().flatten().map(str::to_owned).collect()
     }
 
     /// Whether leftovers of an ended run are being waited for.
@@ -78,33 +98,30 @@ impl Children {
     /// Makes the process of a run.
     pub(super) fn spawn(&mut self, poll: &mut Poll, start: &Start) -> Input {
         let key = start.key();
-        let directory = match RunDirectory::make(&self.runs, key) {
-            Ok(directory) => directory,
-            Err(err) => {
-                let reason = format!("cannot make the run's directory in {:?}: {err}", self.runs);
-                return Input::NotForked(key, Fault::Host(reason));
-            }
-        };
-        match self.launch(start, &directory) {
-            Ok((forked, pidfd, names)) => {
+        match self.make(poll, start) {
+            Ok(pid) => Input::Forked(key, pid),
+            Err(fault) => Input::NotForked(key, fault),
+        }
+    }
+
+    fn make(&mut self, poll: &mut Poll, start: &Start) -> Result<i32, Fault> {
+        let key = start.key();
+        let limits = Limits::of(&start.spec)?;
+        let room = self.make_room(key, &limits)?;
+        match self.launch(start, limits, &room) {
+            Ok((forked, names)) => {
                 let pid = forked.pid.as_raw();
+                let child = Child::watch(poll, start, forked, names, room).map_err(|errno| {
+                    processes::signal_group(pid, Signal::SIGKILL);
+                    Fault::Host(format!("cannot watch a process: {}", errno.desc()))
+                })?;
                 self.leaders.insert(pid, key);
-                match Child::watch(poll, start, forked, pidfd, directory, names) {
-                    Ok(child) => drop(self.table.insert(key, child)),
-                    Err(errno) => {
-                        processes::signal_group(pid, Signal::SIGKILL);
-                        self.leaders.remove(&pid);
-                        return Input::NotForked(
-                            key,
-                            Fault::Host(format!("cannot watch a process: {errno}")),
-                        );
-                    }
-                }
-                Input::Forked(key, pid)
+                self.table.insert(key, child);
+                Ok(pid)
             }
             Err(fault) => {
-                directory.remove();
-                Input::NotForked(key, fault)
+                self.clear(room);
+                Err(fault)
             }
         }
     }
@@ -152,52 +169,6 @@ impl Children {
         status.into_iter().chain([Input::Exited(key, exit)]).collect()
     }
 
-    /// Signals every process of a run.
-    pub(super) fn kill(&mut self, key: RunKey, force: Force, writer: Pid) {
-        let Some(leader) = self.table.get(&key).map(|child| child.pid.as_raw()) else { return };
-        let signals: &[Signal] = match force {
-            // A stopped process takes its TERM when it goes on.
-            Force::Term => &[Signal::SIGTERM, Signal::SIGCONT],
-            Force::Kill => &[Signal::SIGKILL],
-        };
-        self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
-        let snapshot = processes::snapshot();
-        let family = processes::family(&snapshot, leader, &self.orphans.of(key));
-        for signal in signals {
-            processes::signal_group(leader, *signal);
-            for pid in &family {
-                let stat: Stat = snapshot[pid];
-                if stat.group != leader && *pid != leader {
-                    let _ = processes::signal(*pid, stat, *signal);
-                }
-            }
-        }
-    }
-
-    /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.
-    pub(super) fn sweep(&mut self, key: RunKey, force: Force, writer: Pid) -> Vec<Input> {
-        let Some(child) = self.table.get(&key) else { return Vec::new() };
-        if force == Force::Kill {
-            // The zombie keeps the group's number taken.
-            processes::signal_group(child.pid.as_raw(), Signal::SIGKILL);
-        }
-        self.sweeping.insert(key, force);
-        self.look(writer)
-    }
-
-    /// Reaps orphans, kills those of ended runs, and tells which runs are swept.
-    pub(super) fn look(&mut self, writer: Pid) -> Vec<Input> {
-        self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
-        let orphans = &self.orphans;
-        let swept = self.sweeping.extract_if(|key, force| {
-            if *force == Force::Kill {
-                orphans.kill(*key);
-            }
-            orphans.of(*key).is_empty()
-        });
-        swept.map(|(key, _)| Input::Swept(key)).collect()
-    }
-
     /// Reaps the first process and gathers what is known of the run.
     pub(super) fn collect(&mut self, poll: &mut Poll, key: RunKey) -> Option<Input> {
         let mut child = self.table.remove(&key)?;
@@ -212,53 +183,94 @@ impl Children {
         if let Some(token) = child.exit {
             poll.remove(&child.pidfd, token);
         }
-        let usage = sys::reap(child.pid).ok().flatten().unwrap_or_default();
+        let mut usage = sys::reap(child.pid).ok().flatten().unwrap_or_default();
         self.leaders.remove(&child.pid.as_raw());
-        let (result, note) = child.directory.collect();
+        let (result, mut note) = child.room.directory.collect();
+        if let Some(used) = child.room.group.as_ref().and_then(Cgroup::usage) {
+            usage = Usage {
+                cpu_user: used.cpu_user,
+                cpu_system: used.cpu_system,
+                peak_memory: used.peak_memory.unwrap_or(usage.peak_memory),
+            };
+            if used.out_of_memory {
+                note =
+                    Some("processes were killed: all of them together were over the memory limit".to_owned());
+            }
+        }
+        self.release(child.room.group);
         let (stdout, stderr) = (child.stdout.0.into_text(), child.stderr.0.into_text());
         Some(Input::Collected(key, Box::new(Collected { stdout, stderr, result, note, usage })))
     }
 
-    fn launch(&self, start: &Start, directory: &RunDirectory) -> Result<(Forked, OwnedFd, Names), Fault> {
-        let environment = Environment::build(start, &self.account, self.keeper, &directory.result_file())?;
-        let launch = Launch::prepare(&start.spec, &environment, &self.account)?;
+    fn make_room(&mut self, key: RunKey, limits: &Limits) -> Result<Room, Fault> {
+        let directory = RunDirectory::make(&self.runs, key).map_err(|err| {
+            Fault::Host(format!("cannot make the run's directory in {:?}: {err}", self.runs))
+        })?;
+        match self.groups.as_mut().map(|groups| groups.make(key, limits)).transpose() {
+            Ok(group) => Ok(Room { directory, group }),
+            Err(err) => {
+                directory.remove();
+                Err(Fault::Host(format!("cannot make a control group: {err}")))
+            }
+        }
+    }
+
+    fn clear(&mut self, room: Room) {
+        room.directory.remove();
+        self.release(room.group);
+    }
+
+    fn release(&mut self, group: Option<Cgroup>) {
+        if let (Some(groups), Some(group)) = (&mut self.groups, group) {
+            groups.release(group);
+        }
+    }
+
+    fn launch(&self, start: &Start, limits: Limits, room: &Room) -> Result<(Forked, Names), Fault> {
+        let limits = if self.controls().0 { limits } else { limits.process_by_process() };
+        let result_file = room.directory.result_file();
+        let environment = Environment::build(start, &self.account, self.keeper, &result_file)?;
+        let launch = Launch::prepare(&start.spec, limits, &environment, &self.account)?;
         let host = |errno: Errno| Fault::Host(format!("cannot make a process: {}", errno.desc()));
         // Once the process is there, no want of a descriptor may make it unwatchable.
         let reserve = self.inheritance.reserve().map_err(host)?;
-        let forked = launch.fork(&self.inheritance).map_err(host)?;
+        let forked = launch.fork(&self.inheritance, room.group.as_ref()).map_err(host)?;
         drop(reserve);
-        let pidfd = sys::pidfd_open(forked.pid).map_err(|errno| {
-            processes::signal_group(forked.pid.as_raw(), Signal::SIGKILL);
-            host(errno)
-        })?;
-        Ok((forked, pidfd, launch.into_names()))
+        Ok((forked, launch.into_names()))
+    }
+
+    fn controls(&self) -> (bool, bool) {
+        self.groups.as_ref().map(Cgroups::controls).unwrap_or_default()
     }
 }
 
 impl Child {
+    fn group(&self) -> Option<&Cgroup> {
+        self.room.group.as_ref()
+    }
+
     fn watch(
         poll: &mut Poll,
         start: &Start,
         forked: Forked,
-        pidfd: OwnedFd,
-        directory: RunDirectory,
         names: Names,
+        room: Room,
     ) -> Result<Self, Errno> {
         let (key, limit) = (start.key(), start.spec.output_limit);
-        let exit = poll.add(&pidfd, Watched::Exit(key))?;
+        let exit = poll.add(&forked.pidfd, Watched::Exit(key))?;
         let status = File::from(forked.status);
         let status_token = poll.add(&status, Watched::Status(key))?;
         let stdout_token = poll.add(&forked.stdout, Watched::Output(key, Channel::Stdout))?;
         let stderr_token = poll.add(&forked.stderr, Watched::Output(key, Channel::Stderr))?;
         Ok(Self {
             pid: forked.pid,
-            pidfd,
+            pidfd: forked.pidfd,
             exit: Some(exit),
             status: Some((status, status_token)),
             stdout: (Stream::new(forked.stdout, limit), Some(stdout_token)),
             stderr: (Stream::new(forked.stderr, limit), Some(stderr_token)),
-            directory,
             names,
+            room,
         })
     }
 }

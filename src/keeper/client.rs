@@ -180,7 +180,7 @@ async fn start_keeper(directory: &StateDirectory, program: &Path) -> Result<()> 
         .arg("--state-dir")
         .arg(directory.path())
         .env_clear();
-    for name in ["PATH", "HOME", "LANG", "TZ", "SISYPHUS_LOG"] {
+    for name in ["PATH", "HOME", "LANG", "TZ", "SISYPHUS_LOG", "SISYPHUS_CGROUP"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

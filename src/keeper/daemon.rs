@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +14,12 @@ use nix::{
 };
 use uuid::Uuid;
 
-use super::{directory::StateDirectory, shell::Shell, sweep, sys};
+use super::{
+    cgroup::{Cgroups, Place},
+    directory::StateDirectory,
+    shell::Shell,
+    sweep, sys,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a keeper that a guardian started stays with nothing to do and nobody connected.
@@ -24,18 +29,27 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 /// What the background process says when the socket listens.
 const READY: u8 = b'R';
 
+/// How a keeper is to be.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Go to the background, and end when there is nothing to do.
+    pub detach: bool,
+    /// Where it makes control groups.
+    pub cgroup: Place,
+}
+
 /// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
 ///
 /// To be called while the process has a single thread. Detached, it returns once the keeper listens in
 /// the background.
-pub fn run(directory: &StateDirectory, detach: bool) -> Result<()> {
-    if !detach {
-        return open(directory, None)?.run();
+pub fn run(directory: &StateDirectory, options: &Options) -> Result<()> {
+    if !options.detach {
+        return open(directory, options, None)?.run();
     }
     let fault =
         |err: std::io::Error| Error::new(ErrorKind::Failed, "cannot go to the background").source(err);
     let (ready, say_ready) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| fault(errno.into()))?;
-    sys::fork_into(|| match background(directory, say_ready.as_fd()) {
+    sys::fork_into(|| match background(directory, options, say_ready.as_fd()) {
         Ok(()) => 0,
         Err(err) => {
             let _ = err.report(&mut std::io::stderr());
@@ -52,11 +66,11 @@ pub fn run(directory: &StateDirectory, detach: bool) -> Result<()> {
     }
 }
 
-fn background(directory: &StateDirectory, say_ready: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+fn background(directory: &StateDirectory, options: &Options, say_ready: BorrowedFd<'_>) -> Result<()> {
     let fault =
         |err: std::io::Error| Error::new(ErrorKind::Failed, "cannot go to the background").source(err);
     setsid().map_err(|errno| fault(errno.into()))?;
-    let shell = open(directory, Some(IDLE_LIMIT_US))?;
+    let shell = open(directory, options, Some(IDLE_LIMIT_US))?;
     let leave = || {
         std::env::set_current_dir("/")?;
         sys::silence()?;
@@ -67,7 +81,7 @@ fn background(directory: &StateDirectory, say_ready: std::os::fd::BorrowedFd<'_>
 }
 
 /// Takes the lock, ends what a dead predecessor left, and opens everything.
-fn open(directory: &StateDirectory, idle_limit_us: Option<i64>) -> Result<Shell> {
+fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64>) -> Result<Shell> {
     let lock = lock(directory)?;
     if let Some(dead) = directory.keeper_id() {
         match sweep::sweep(directory, dead) {
@@ -81,8 +95,11 @@ fn open(directory: &StateDirectory, idle_limit_us: Option<i64>) -> Result<Shell>
         |err| Error::new(ErrorKind::Config, format!("cannot use {:?}", directory.runs())).source(err);
     sweep::clear_runs(directory).map_err(config)?;
     let keeper_id = Uuid::new_v4();
+    // In this order: a successor must find the groups of whoever is named.
+    let groups = Cgroups::open(&options.cgroup, keeper_id);
+    directory.write_groups(groups.as_ref().map(Cgroups::root))?;
     directory.write_keeper_id(keeper_id)?;
-    Shell::open(directory, lock, keeper_id, idle_limit_us)
+    Shell::open(directory, lock, keeper_id, groups, idle_limit_us)
 }
 
 fn lock(directory: &StateDirectory) -> Result<OwnedFd> {

@@ -1,9 +1,13 @@
 //! The state directory of a host: where guardian and keeper of one host meet.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -130,6 +134,20 @@ impl StateDirectory {
     /// Where each live run has its directory. One that is there marks a run that has not ended.
     pub(super) fn runs(&self) -> PathBuf {
         self.path.join("runs")
+    }
+
+    /// Where the keeper that holds the lock has its control groups; none: nowhere.
+    pub(super) fn write_groups(&self, root: Option<&Path>) -> Result<()> {
+        let path = self.path.join("cgroup");
+        let text = root.map(|root| root.as_os_str().as_bytes()).unwrap_or_default();
+        fs::write(&path, text)
+            .map_err(|err| Error::new(ErrorKind::Config, format!("cannot write {path:?}")).source(err))
+    }
+
+    /// Where the newest keeper has or had its control groups.
+    pub(super) fn groups(&self) -> Option<PathBuf> {
+        let text = fs::read(self.path.join("cgroup")).ok().filter(|text| !text.is_empty())?;
+        Some(PathBuf::from(OsString::from_vec(text)))
     }
 
     fn keeper_id_file(&self) -> PathBuf {

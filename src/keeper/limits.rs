@@ -5,21 +5,31 @@ use nix::libc;
 
 use super::{protocol::RunSpec, state::Fault};
 
-/// What the child sets before it executes the program.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a run may use at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Limits {
-    nice: Option<i32>,
-    open_files: Option<u64>,
+    /// Bytes, of all its processes together where there are control groups.
+    pub(super) memory: Option<u64>,
+    /// Processors.
+    pub(super) cpu: Option<f64>,
+    pub(super) nice: Option<i32>,
+    pub(super) open_files: Option<u64>,
+    /// Bytes of data of each process: what is left to do about memory without control groups.
+    data: Option<u64>,
 }
 
 impl Limits {
-    /// Of a run; what is not supported is refused, never ignored.
+    /// Of a run; what is unknown is refused, never ignored.
     pub(super) fn of(spec: &RunSpec) -> Result<Self, Fault> {
         let mut limits = Self::default();
         for (name, value) in spec.limits.iter().flatten() {
             let wrong = || Fault::Policy(format!("limit {name:?} cannot be {value}"));
             match name.as_str() {
                 _ if value.is_null() => {}
+                "memory" => limits.memory = Some(value.as_u64().ok_or_else(wrong)?),
+                "cpu" => {
+                    limits.cpu = Some(value.as_f64().filter(|cpu| *cpu > 0.0).ok_or_else(wrong)?);
+                }
                 "nice" => {
                     let nice = value.as_i64().filter(|nice| (-20..=19).contains(nice));
                     limits.nice = Some(nice.ok_or_else(wrong)? as i32);
@@ -27,15 +37,18 @@ impl Limits {
                 "open_files" => limits.open_files = Some(value.as_u64().ok_or_else(wrong)?),
                 // The database has already turned it into the run's output_limit.
                 "output" => {}
-                _ => {
-                    return Err(Fault::Policy(format!("limit {name:?} is not supported yet on this host")));
-                }
+                _ => return Err(Fault::Policy(format!("limit {name:?} is not known to this host"))),
             }
         }
         Ok(limits)
     }
 
-    /// Sets them for this process; `check` sees the result of each call.
+    /// The same where no control group counts the memory of a run as a whole.
+    pub(super) fn process_by_process(self) -> Self {
+        Self { data: self.memory, ..self }
+    }
+
+    /// Sets for this process what is set process by process; `check` sees the result of each call.
     ///
     /// # Safety
     /// Made for a forked child: setpriority and setrlimit only, no allocation.
@@ -44,9 +57,13 @@ impl Limits {
         if let Some(wanted) = self.open_files {
             (files.rlim_cur, files.rlim_max) = (wanted, wanted);
         }
-        // SAFETY: plain numbers and a pointer to a local.
+        // SAFETY: plain numbers and pointers to locals.
         unsafe {
             check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files));
+            if let Some(bytes) = self.data {
+                let data = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+                check(libc::setrlimit(libc::RLIMIT_DATA, &raw const data));
+            }
             if let Some(nice) = self.nice {
                 check(libc::setpriority(libc::PRIO_PROCESS, 0, nice));
             }

@@ -5,6 +5,7 @@
 //! input or output, `shell` is the loop around it, `children` are the processes, and `store` keeps the
 //! results that are not delivered yet.
 
+mod cgroup;
 mod children;
 pub mod client;
 pub mod clock;
@@ -26,7 +27,8 @@ mod store;
 mod sweep;
 mod sys;
 
+pub use cgroup::Place;
 pub use client::KeeperClient;
-pub use daemon::run;
+pub use daemon::{Options, run};
 pub use directory::StateDirectory;
 pub use sweep::sweep;

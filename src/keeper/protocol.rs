@@ -88,6 +88,9 @@ pub struct KeeperHello {
     pub pid: i32,
     /// The boot the keeper runs in.
     pub boot_id: String,
+    /// Limits by name that this host cannot hold a run to, or not the run as a whole.
+    #[serde(default)]
+    pub unenforced: Vec<String>,
 }
 
 /// The order to start a run.

@@ -20,6 +20,7 @@ use nix::{
 use uuid::Uuid;
 
 use super::{
+    cgroup::Cgroups,
     children::Children,
     clock::{self, Moment},
     directory::StateDirectory,
@@ -64,6 +65,7 @@ impl Shell {
         directory: &StateDirectory,
         lock: OwnedFd,
         keeper_id: Uuid,
+        groups: Option<Cgroups>,
         idle_limit_us: Option<i64>,
     ) -> Result<Self> {
         let fault = |what: &'static str| {
@@ -90,9 +92,11 @@ impl Shell {
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
         let peers = Peers::listen(&mut poll, directory)?;
         let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
-        let children = Children::new(keeper_id, directory.runs()).map_err(fault("prepare for children"))?;
+        let children =
+            Children::new(keeper_id, directory.runs(), groups).map_err(fault("prepare for children"))?;
         let pid = std::process::id() as i32;
-        let keeper = KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id };
+        let keeper =
+            KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id, unenforced: children.unenforced() };
         let state = State::new(now, keeper, idle_limit_us, store.unacknowledged());
         Ok(Self {
             poll,

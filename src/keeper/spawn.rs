@@ -17,10 +17,12 @@ use nix::{
 };
 
 use super::{
+    cgroup::Cgroup,
     env::{Account, Environment},
     limits::Limits,
     protocol::RunSpec,
     state::Fault,
+    sys::{self, Made},
 };
 
 /// The status pipe's number in the child.
@@ -64,6 +66,7 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct Forked {
     pub(super) pid: Pid,
+    pub(super) pidfd: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     /// Ends empty when the program executes, holds a `Failure` when it could not be.
@@ -115,13 +118,13 @@ impl Launch {
     /// Builds everything the child needs, so that it has nothing left to allocate.
     pub(super) fn prepare(
         spec: &RunSpec,
+        limits: Limits,
         environment: &Environment,
         account: &Account,
     ) -> Result<Self, Fault> {
         if let Some(user) = spec.run_as.as_ref().filter(|user| **user != account.name) {
             return Err(Fault::Policy(format!("run_as {user:?} is not supported yet on this host")));
         }
-        let limits = Limits::of(spec)?;
         let arguments = match (&spec.command, &spec.argv) {
             (Some(command), None) => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
             (None, Some(argv)) if !argv.is_empty() => argv.clone(),
@@ -147,7 +150,7 @@ impl Launch {
     }
 
     /// Forks. Returns at once: whether the program could be executed comes through the status pipe.
-    pub(super) fn fork(&self, inheritance: &Inheritance) -> Result<Forked, Errno> {
+    pub(super) fn fork(&self, inheritance: &Inheritance, group: Option<&Cgroup>) -> Result<Forked, Errno> {
         let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
         let (status, child_status) = pipe2(OFlag::O_CLOEXEC)?;
@@ -158,15 +161,19 @@ impl Launch {
         let files = [stdin, child_stdout.as_fd(), child_stderr.as_fd(), child_status.as_fd()];
         let pointers = Pointers::new(self);
         let keeper = Pid::this();
+        let group = group.map(Cgroup::directory);
         // SAFETY: between fork and exec the child makes async-signal-safe calls only (see `child`), on
         // memory that was allocated before; it never returns.
-        let pid = unsafe {
-            match Errno::result(libc::fork())? {
-                0 => child(self, inheritance, &pointers, files, keeper),
-                pid => Pid::from_raw(pid),
+        let (pid, pidfd) = unsafe {
+            match sys::make_process(group)? {
+                Made::Child { in_group } => {
+                    let to_join = group.filter(|_| !in_group);
+                    child(self, inheritance, &pointers, files, to_join, keeper)
+                }
+                Made::Parent(pid, pidfd) => (pid, pidfd),
             }
         };
-        Ok(Forked { pid, stdout, stderr, status })
+        Ok(Forked { pid, pidfd, stdout, stderr, status })
     }
 
     /// What is needed once the process is made.
@@ -211,14 +218,15 @@ impl Pointers {
 /// The child between fork and exec.
 ///
 /// # Safety
-/// To be called in a freshly forked child only. Calls nothing but write, open, close, close_range, dup2,
-/// dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, sigaction, sigprocmask, chdir, execve and
+/// To be called in a freshly forked child only. Calls nothing but write, open, openat, close, close_range,
+/// dup2, dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, sigaction, sigprocmask, chdir, execve and
 /// _exit: all async-signal-safe or plain system calls. Allocates nothing and panics nowhere.
 unsafe fn child(
     launch: &Launch,
     inheritance: &Inheritance,
     pointers: &Pointers,
     files: [BorrowedFd<'_>; 4],
+    to_join: Option<BorrowedFd<'_>>,
     keeper: Pid,
 ) -> ! {
     // SAFETY: as above; every pointer is to memory that the parent made before the fork.
@@ -230,6 +238,12 @@ unsafe fn child(
         if files[3].as_raw_fd() != STATUS_FD {
             let copied = libc::dup3(files[3].as_raw_fd(), STATUS_FD, libc::O_CLOEXEC);
             check(copied, files[3].as_raw_fd(), Stage::Set);
+        }
+        if let Some(group) = to_join {
+            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
+            let file = libc::openat(group.as_raw_fd(), c"cgroup.procs".as_ptr(), flags, 0o600);
+            check(file, STATUS_FD, Stage::Limit);
+            check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, STATUS_FD, Stage::Limit);
         }
         let closed = libc::syscall(libc::SYS_close_range, STATUS_FD + 1, u32::MAX, 0);
         check(closed as i32, STATUS_FD, Stage::Set);

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use uuid::Uuid;
 
 use super::{
+    cgroup,
     directory::StateDirectory,
     processes::{self, Mark, Stat},
     result_file::RunDirectory,
@@ -28,6 +29,7 @@ pub fn sweep(directory: &StateDirectory, dead: Uuid) -> Result<usize> {
     let runs = directory.runs();
     let begun = Instant::now();
     let mut killed = std::collections::HashSet::new();
+    let in_groups = directory.groups().map_or(0, |root| cgroup::sweep(&root, |run| !runs.join(run).exists()));
     loop {
         // Again until none is found: they may be forking.
         let mut left = Vec::new();
@@ -41,7 +43,7 @@ pub fn sweep(directory: &StateDirectory, dead: Uuid) -> Result<usize> {
             }
         }
         if left.is_empty() {
-            return Ok(killed.len());
+            return Ok(in_groups + killed.len());
         }
         if begun.elapsed() > PATIENCE {
             let message = format!("processes {left:?} of a dead keeper cannot be killed");

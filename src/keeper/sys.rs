@@ -2,10 +2,15 @@
 #![allow(unsafe_code)]
 
 use std::{
+    ffi::{CStr, CString},
     fs::File,
     io,
     mem::MaybeUninit,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use nix::{
@@ -37,6 +42,100 @@ pub(super) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
         Ok(OwnedFd::from_raw_fd(fd as i32))
     }
+}
+
+/// What [`make_process`] returns, in either process.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// In the child; whether it is in the group already.
+    Child { in_group: bool },
+    /// In the parent; the descriptor is that of the child.
+    Parent(Pid, OwnedFd),
+}
+
+/// Makes a process as fork does, in a control group at once where the kernel can: to be moved there later
+/// costs milliseconds.
+///
+/// # Safety
+/// For a process with one thread. The child must end in exec or `_exit`.
+pub(super) unsafe fn make_process(group: Option<BorrowedFd<'_>>) -> Result<Made, Errno> {
+    if let Some(group) = group {
+        // Not a control group (tests), a kernel before 5.7, or no right to: the child goes there by itself.
+        // SAFETY: as ours.
+        if let Ok(made) = unsafe { clone3(Some(group)) } {
+            return Ok(made);
+        }
+    }
+    // SAFETY: as ours.
+    match unsafe { clone3(None) } {
+        // Not allowed in some containers.
+        Err(Errno::ENOSYS | Errno::EPERM) => {}
+        made => return made,
+    }
+    // SAFETY: as ours.
+    match Errno::result(unsafe { libc::fork() })? {
+        0 => Ok(Made::Child { in_group: false }),
+        pid => {
+            let pid = Pid::from_raw(pid);
+            let pidfd = pidfd_open(pid).inspect_err(|_| {
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            });
+            Ok(Made::Parent(pid, pidfd?))
+        }
+    }
+}
+
+/// # Safety
+/// As [`make_process`]. The C library is not told, which matters to its threads only.
+unsafe fn clone3(group: Option<BorrowedFd<'_>>) -> Result<Made, Errno> {
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    /// `struct clone_args` of the kernel's second version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let mut pidfd: i32 = -1;
+    let mut arguments = Arguments {
+        flags: libc::CLONE_PIDFD as u64,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..Arguments::default()
+    };
+    if let Some(group) = group {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = group.as_raw_fd() as u64;
+    }
+    // SAFETY: the arguments are as the kernel has them, and the place of the pidfd outlives the call; the
+    // memory is not shared, so the child is as after fork.
+    unsafe {
+        let size = size_of::<Arguments>();
+        match Errno::result(libc::syscall(libc::SYS_clone3, &raw const arguments, size))? {
+            0 => Ok(Made::Child { in_group: group.is_some() }),
+            pid => Ok(Made::Parent(Pid::from_raw(pid as i32), OwnedFd::from_raw_fd(pidfd))),
+        }
+    }
+}
+
+/// An extended attribute of a file; none when it has none of this name.
+pub(super) fn attribute(path: &Path, name: &CStr) -> Option<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut value = vec![0; 64];
+    // SAFETY: C strings and a buffer of the length that is told.
+    let length =
+        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
 }
 
 /// Sends a signal to the process behind the descriptor.

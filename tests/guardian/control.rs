@@ -110,3 +110,20 @@ async fn a_job_that_cannot_be_started_has_failed_with_the_reason() {
     assert!(row.get::<_, String>(0).contains("/no/such/program"), "{}", row.get::<_, String>(0));
     assert!(row.get::<_, bool>(1));
 }
+
+#[tokio::test]
+async fn a_host_tells_which_limits_it_cannot_hold_a_run_to() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let mut command = host.command(&[]);
+    command.env("SISYPHUS_CGROUP", "none");
+    let _guardian = support::spawn(command);
+    let limited = "select sisyphus.submit('true', limits => '{\"cpu\": 0.5, \"memory\": \"1GB\"}')";
+    until(&client, "it is there", "exists (select from sisyphus.fleet where problem is null)").await;
+    let run_id: i64 = client.query_one(limited, &[]).await.unwrap().get(0);
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let sql = "select problem from sisyphus.fleet where problem is not null";
+    let problem: String = eventually(&client, "the next heartbeat tells", sql, &[]).await;
+    assert!(problem.ends_with("limits of memory (only process by process) and cpu"), "{problem}");
+}

@@ -240,10 +240,8 @@ async fn a_host_that_is_cut_off_ends_its_fenced_job_and_keeps_the_other() {
     let _guardian = host.start(&client, &["--slots", "4"]).await;
     let go = host.file("go");
     let command = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
-    client.query("select sisyphus.schedule('fenced', null, $1, grace => '1 s')", &[&command]).await.unwrap();
-    // What the guardian and its keeper are told of a fenced job.
-    let sql = r#"update sisyphus.job set spec = spec || '{"fenced": true}' where name = 'fenced'"#;
-    client.execute(sql, &[]).await.unwrap();
+    let sql = "select sisyphus.schedule('fenced', null, $1, grace => '1 s', fenced => true)";
+    client.query(sql, &[&command]).await.unwrap();
     let fenced: i64 = client.query_one("select sisyphus.run_now('fenced')", &[]).await.unwrap().get(0);
     let free = run(&client, "free", &command).await;
     until(&client, "both run", "2 = (select count(*) from sisyphus.run where state = 'running')").await;
@@ -265,6 +263,45 @@ async fn a_host_that_is_cut_off_ends_its_fenced_job_and_keeps_the_other() {
     proxy.mend();
     assert_eq!(end_of(&client, free).await, "succeeded");
     assert_eq!(end_of(&client, fenced).await, "lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fenced_job_ends_with_the_lease_of_a_guardian_that_is_stopped_and_outlives_one_that_is_replaced() {
+    let db = support::db().await;
+    let client = db.client().await;
+    for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s"), ("lease_timeout", "5 s")] {
+        client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
+    }
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    client
+        .query("select sisyphus.schedule('f', null, 'exec sleep 600', grace => '1 s', fenced => true)", &[])
+        .await
+        .unwrap();
+    let run_id: i64 = client.query_one("select sisyphus.run_now('f')", &[]).await.unwrap().get(0);
+    let sql = "select pid from sisyphus.run where run_id = $1 and state = 'running'";
+    let pid: i32 = eventually(&client, "it runs", sql, &[&run_id]).await;
+    // The next one renews the lease, and with it the deadline of what it took over.
+    stop(guardian);
+    let guardian = host.start(&client, &[]).await;
+    let sql =
+        "select 1 from sisyphus.guardian where ended_at is null and lease_until > clock_timestamp() + interval '4 s'
+                  and registered_at < clock_timestamp() - interval '6 s'";
+    let _: i32 = eventually(&client, "more than a lease later", sql, &[]).await;
+    assert!(is_running(pid));
+    let since = std::time::Instant::now();
+    guardian.signal(Signal::SIGSTOP);
+    wait_until(
+        "the fenced job is gone",
+        SOON,
+        async || {
+            if is_running(pid) { Err("it runs".into()) } else { Ok(()) }
+        },
+    )
+    .await;
+    assert!(since.elapsed() < std::time::Duration::from_secs(7), "before the lease ends");
+    guardian.signal(Signal::SIGCONT);
+    assert_eq!(end_of(&client, run_id).await, "lost");
 }
 
 /// A zombie does not run; the machine's first process may be slow to collect it.

@@ -60,7 +60,8 @@ async fn what_cannot_be_started_says_why() {
 async fn what_is_not_supported_is_refused_by_name() {
     let (_host, mut guardian) = Host::with_guardian().await;
     for (run_id, (fields, name)) in (1..).zip([
-        (json!({"argv": ["true"], "limits": {"memory": "512MB"}}), "limit \"memory\" is not supported yet"),
+        (json!({"argv": ["true"], "limits": {"memory": "512MB"}}), "limit \"memory\" cannot be \"512MB\""),
+        (json!({"argv": ["true"], "limits": {"tokens": 5}}), "limit \"tokens\" is not known"),
         (json!({"argv": ["true"], "limits": {"nice": 99}}), "limit \"nice\" cannot be 99"),
         (json!({"argv": ["true"], "run_as": "somebody"}), "run_as \"somebody\" is not supported yet"),
     ]) {

@@ -2,6 +2,7 @@
 
 mod ending;
 mod faults;
+mod group;
 mod life;
 
 use std::{
@@ -58,11 +59,15 @@ struct Guardian {
 impl Host {
     /// With a keeper in the foreground.
     fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("keeper").tempdir().unwrap();
-        let directory = StateDirectory::open(root.path().join("state")).unwrap();
-        let mut host = Self { root, directory, keeper: None };
+        let mut host = Self::unstarted();
         host.start_keeper();
         host
+    }
+
+    fn unstarted() -> Self {
+        let root = tempfile::Builder::new().prefix("keeper").tempdir().unwrap();
+        let directory = StateDirectory::open(root.path().join("state")).unwrap();
+        Self { root, directory, keeper: None }
     }
 
     /// With its state directory on a disk of so many bytes; none, said loudly, where nothing may be mounted.
@@ -82,8 +87,20 @@ impl Host {
         Some((host, disk))
     }
 
+    /// As where control groups cannot be had: what works there works everywhere.
     fn start_keeper(&mut self) {
-        self.keeper = Some(spawn(command(&["keeper", "--state-dir", self.state()])));
+        self.start_keeper_with(&["--cgroup", "none"]);
+    }
+
+    fn start_keeper_with(&mut self, args: &[&str]) {
+        let args = [&["keeper", "--state-dir", self.state()], args].concat();
+        self.keeper = Some(spawn(command(&args)));
+    }
+
+    /// Where the keeper makes its control groups.
+    fn groups(&self) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(self.directory.path().join("cgroup")).unwrap();
+        (!text.is_empty()).then(|| PathBuf::from(text))
     }
 
     fn state(&self) -> &str {

@@ -18,7 +18,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let now = Moment { boottime_us: 1_000 * SECOND, realtime_us: 0 };
-        let keeper = KeeperHello { protocol: PROTOCOL, keeper_id: Uuid::nil(), pid: 9, boot_id: "b".into() };
+        let keeper = KeeperHello {
+            protocol: PROTOCOL,
+            keeper_id: Uuid::nil(),
+            pid: 9,
+            boot_id: "b".into(),
+            unenforced: Vec::new(),
+        };
         Self { state: State::new(now, keeper, Some(60 * SECOND), []), now }
     }
 

@@ -1,0 +1,80 @@
+//! Reaching all processes of a run: its control group, else its session, its process group, its
+//! descendants, and those who lost their parent.
+
+use nix::{sys::signal::Signal, unistd::Pid};
+
+use super::{
+    super::{
+        processes::{self, Stat},
+        protocol::RunKey,
+        state::{Force, Input},
+    },
+    Child, Children,
+};
+
+impl Children {
+    /// Signals every process of a run.
+    pub(in crate::keeper) fn kill(&mut self, key: RunKey, force: Force, writer: Pid) {
+        match force {
+            // A stopped process takes its TERM when it goes on.
+            Force::Term => self.signal(key, &[Signal::SIGTERM, Signal::SIGCONT], writer),
+            Force::Kill => {
+                self.table.get(&key).and_then(Child::group).inspect(|group| group.kill());
+                self.signal(key, &[Signal::SIGKILL], writer);
+            }
+        }
+    }
+
+    /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.
+    pub(in crate::keeper) fn sweep(&mut self, key: RunKey, force: Force, writer: Pid) -> Vec<Input> {
+        let Some(child) = self.table.get(&key) else { return Vec::new() };
+        // What is in a group is seen there at once; outside of one the orphans have to be looked through.
+        if let Some(group) = child.group().filter(|group| group.is_real()) {
+            if !group.is_populated() {
+                return vec![Input::Swept(key)];
+            }
+            if force == Force::Kill {
+                group.kill();
+            }
+        } else if force == Force::Kill {
+            // The zombie keeps the group's number taken.
+            processes::signal_group(child.pid.as_raw(), Signal::SIGKILL);
+        }
+        self.sweeping.insert(key, force);
+        self.look(writer)
+    }
+
+    /// Reaps orphans, kills those of ended runs, and tells which runs are swept.
+    pub(in crate::keeper) fn look(&mut self, writer: Pid) -> Vec<Input> {
+        self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
+        let (orphans, table) = (&self.orphans, &self.table);
+        let swept = self.sweeping.extract_if(|key, force| {
+            let group = table.get(key).and_then(Child::group).filter(|group| group.is_real());
+            if *force == Force::Kill {
+                group.map_or_else(|| orphans.kill(*key), |group| group.kill());
+            }
+            group.map_or_else(|| orphans.of(*key).is_empty(), |group| !group.is_populated())
+        });
+        swept.map(|(key, _)| Input::Swept(key)).collect()
+    }
+
+    fn signal(&mut self, key: RunKey, signals: &[Signal], writer: Pid) {
+        let Some(child) = self.table.get(&key) else { return };
+        if let Some(group) = child.group().filter(|group| group.is_real()) {
+            return group.signal(signals);
+        }
+        let leader = child.pid.as_raw();
+        self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
+        let snapshot = processes::snapshot();
+        let family = processes::family(&snapshot, leader, &self.orphans.of(key));
+        for signal in signals {
+            processes::signal_group(leader, *signal);
+            for pid in &family {
+                let stat: Stat = snapshot[pid];
+                if stat.group != leader && *pid != leader {
+                    let _ = processes::signal(*pid, stat, *signal);
+                }
+            }
+        }
+    }
+}
