@@ -121,6 +121,18 @@ impl Error {
         Ok(())
     }
 
+    /// The message and its causes in one line.
+    pub fn in_a_line(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            line.push_str(": ");
+            line.push_str(&error.to_string());
+            cause = error.source();
+        }
+        line
+    }
+
     /// This error and the causes of the same type under it.
     fn chain(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |error| error.source.as_deref()?.downcast_ref())

@@ -13,5 +13,4 @@ pub mod guardian;
 pub mod keeper;
 pub mod migrate;
 pub mod observe;
-mod passfile;
 pub mod sqlstate;

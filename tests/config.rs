@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt};
 
 use sisyphus::{
-    config::Connection,
+    config::{Connection, Place},
     error::{ErrorKind, Result},
 };
 
@@ -12,6 +12,10 @@ use crate::support::{self, command, finish};
 fn resolve(flag: Option<&str>, env: &[(&str, &str)]) -> Result<Connection> {
     let env: HashMap<String, String> = env.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     Connection::resolve(flag, &|name| env.get(name).cloned())
+}
+
+fn password(connection: &Connection) -> Option<&str> {
+    connection.endpoints[0].password.as_ref().map(|password| password.0.as_str())
 }
 
 /// Value and origin of a setting.
@@ -59,7 +63,7 @@ fn without_anything_the_user_of_the_system_is_user_and_database() {
 fn the_password_is_never_shown() {
     let connection = resolve(Some("postgresql://ann:secret@db1/jobs"), &[("PGPASSWORD", "other")]).unwrap();
     assert_eq!(setting(&connection, "password"), pair("(hidden)", "--database-url"));
-    assert_eq!(connection.config.get_password(), Some(&b"secret"[..]));
+    assert_eq!(password(&connection), Some("secret"));
     assert!(!format!("{connection:?}").contains("secret"));
 }
 
@@ -71,14 +75,20 @@ fn the_password_file_is_read_when_it_is_ours_alone() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let env = [("PGPASSFILE", file.to_str().unwrap())];
     let one = resolve(Some("postgresql://ann@db1/jobs"), &env).unwrap();
-    assert_eq!(one.config.get_password(), Some(&b"one"[..]));
+    assert_eq!(password(&one), Some("one"));
     assert_eq!(setting(&one, "password").1, file.to_str().unwrap());
     let two = resolve(Some("postgresql://ann@db2/jobs"), &env).unwrap();
-    assert_eq!(two.config.get_password(), Some(&b"two"[..]));
+    assert_eq!(password(&two), Some("two"));
+
+    let each = resolve(Some("postgresql://ann@db1,db2/jobs"), &env).unwrap();
+    let passwords: Vec<_> = each.endpoints.iter().map(|e| e.password.clone().unwrap().0).collect();
+    assert_eq!(passwords, ["one", "two"], "each host has its line");
+    let named = resolve(Some(&format!("host=db1 user=ann dbname=jobs passfile={}", file.display())), &[]);
+    assert_eq!(password(&named.unwrap()), Some("one"));
 
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let ignored = resolve(Some("postgresql://ann@db1/jobs"), &env).unwrap();
-    assert_eq!(ignored.config.get_password(), None);
+    assert_eq!(password(&ignored), None);
 }
 
 #[test]
@@ -91,12 +101,32 @@ fn among_several_hosts_the_primary_is_wanted() {
 #[test]
 fn what_cannot_be_used_is_refused_by_name() {
     for (flag, env, texts) in [
-        (Some("postgresql:///jobs?sslrootcert=x"), vec![], ["--database-url", "`sslrootcert`"]),
-        (Some("postgresql:///jobs?sslmode=verify-full"), vec![], ["--database-url", "`sslmode`"]),
-        (Some("postgresql:///jobs?sslmode=require"), vec![], ["sslmode=require", "cannot encrypt"]),
+        (Some("postgresql:///jobs?sslroot=x"), vec![], ["--database-url", "unknown option \"sslroot\""]),
+        (Some("host=a database=jobs"), vec![], ["unknown option \"database\"", "libpq calls it dbname"]),
+        (Some("host=a application-name=x"), vec![], ["unknown option", "libpq calls it application_name"]),
+        (
+            Some("postgresql:///jobs?sslmode=full"),
+            vec![],
+            ["sslmode=\"full\" in --database-url", "verify-full"],
+        ),
+        (Some("host=a require_auth=none"), vec![], ["require_auth in --database-url", "does not have"]),
+        (
+            Some("host=a sslrootcert=system sslmode=require"),
+            vec![],
+            ["sslrootcert=system", "verify-full only"],
+        ),
+        (Some("host=a target_session_attrs=standby"), vec![], ["target_session_attrs", "read-write"]),
+        (Some("host=a,b port=1,2,3"), vec![], ["port=\"1,2,3\"", "one for each of the 2 hosts"]),
+        (Some("host=a,b hostaddr=127.0.0.1"), vec![], ["2 hosts and 1 addresses", "as many addresses"]),
         (None, vec![("DATABASE_URL", "nonsense")], ["DATABASE_URL", "connection string"]),
-        (None, vec![("PGSSLMODE", "verify-ca")], ["PGSSLMODE=verify-ca", "cannot encrypt"]),
-        (None, vec![("PGSERVICE", "jobs")], ["PGSERVICE=jobs", "not supported"]),
+        (None, vec![("PGSSLMODE", "always")], ["PGSSLMODE=\"always\"", "verify-ca"]),
+        (None, vec![("PGREQUIREPEER", "postgres")], ["PGREQUIREPEER", "does not have"]),
+        (
+            None,
+            vec![("PGSERVICE", "jobs"), ("HOME", "/nonexistent")],
+            ["service \"jobs\"", ".pg_service.conf"],
+        ),
+        (None, vec![("PGSERVICE", "jobs"), ("PGSERVICEFILE", "/no/file")], ["/no/file", "cannot be read"]),
         (None, vec![("PGPORT", "x")], ["PGPORT=\"x\"", "port number"]),
         (None, vec![("PGCONNECT_TIMEOUT", "soon")], ["PGCONNECT_TIMEOUT", "seconds"]),
         (None, vec![("PGHOSTADDR", "db1")], ["PGHOSTADDR", "IP address"]),
@@ -108,6 +138,38 @@ fn what_cannot_be_used_is_refused_by_name() {
             assert!(said.contains(text), "{text} in {said}");
         }
     }
+}
+
+#[test]
+fn a_service_goes_before_the_variables_and_after_the_connection_string() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("services");
+    fs::write(&file, "[jobs]\nhost=db1\nport=5433\nsslmode=verify-full\nuser=ann\n").unwrap();
+    let path = file.to_str().unwrap();
+    let env = [("PGSERVICEFILE", path), ("PGHOST", "other"), ("PGSSLMODE", "disable"), ("PGDATABASE", "d")];
+    let connection = resolve(Some("postgresql://bob@/?service=jobs"), &env).unwrap();
+    let origin = format!("service jobs of {path}");
+    assert_eq!(setting(&connection, "host"), pair("db1", &origin));
+    assert_eq!(setting(&connection, "sslmode"), pair("verify-full", &origin));
+    assert_eq!(setting(&connection, "user"), pair("bob", "--database-url"));
+    assert_eq!(setting(&connection, "dbname"), pair("d", "PGDATABASE"));
+    assert_eq!(
+        resolve(None, &[&env[..], &[("PGSERVICE", "jobs")]].concat()).unwrap().hosts(),
+        "db1 port 5433"
+    );
+
+    fs::write(&file, "[jobs]\nhost db1\n").unwrap();
+    let error = resolve(Some("service=jobs"), &env).unwrap_err();
+    assert!(support::told(&error).contains("line 2 of service file"), "{}", support::told(&error));
+}
+
+#[test]
+fn an_address_of_the_environment_stays_with_the_host_of_the_environment() {
+    let env = [("PGHOST", "db1"), ("PGHOSTADDR", "10.0.0.1")];
+    let both = resolve(None, &env).unwrap();
+    assert_eq!(both.endpoints[0].place, Place::Network("db1".into(), Some("10.0.0.1".parse().unwrap())));
+    let given = resolve(Some("postgresql://db2/jobs"), &env).unwrap();
+    assert_eq!(given.endpoints[0].place, Place::Network("db2".into(), None));
 }
 
 #[test]
@@ -129,9 +191,11 @@ fn config_show_tells_where_values_come_from() {
 #[test]
 fn a_wrong_setting_ends_with_3() {
     let mut command = command(&["jobs"]);
-    command.env("DATABASE_URL", "postgresql:///jobs?sslcrl=x");
-    finish(command)
-        .failure(3, &["error: DATABASE_URL", "cause: unknown option `sslcrl`", "hint: for example"]);
+    command.env("DATABASE_URL", "postgresql:///jobs?sslcrt=x");
+    finish(command).failure(
+        3,
+        &["error: DATABASE_URL has the unknown option \"sslcrt\"", "hint: the names are libpq's"],
+    );
 }
 
 #[test]
@@ -157,7 +221,8 @@ fn a_server_that_accepts_and_says_nothing_is_given_up() {
     let port = silent.local_addr().unwrap().port().to_string();
     let mut command = command(&["jobs"]);
     command.envs([("PGHOST", "127.0.0.1"), ("PGPORT", &port), ("PGUSER", "ann"), ("PGCONNECT_TIMEOUT", "1")]);
-    finish(command).failure(4, &["cannot connect to the database at 127.0.0.1", "did not answer in time"]);
+    finish(command)
+        .failure(4, &["cannot connect to the database at 127.0.0.1", "did not come to an end within 1s"]);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod cli_doctor;
 mod cli_errors;
 mod cli_jobs;
 mod config;
+mod config_tls;
 mod control;
 mod control_hosts;
 mod control_open;

@@ -57,7 +57,7 @@ pub async fn run(args: GuardianArgs, connection: Connection) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let guarding = Box::pin(guardian::run(options, &connection.config, stopping));
+    let guarding = Box::pin(guardian::run(options, &connection, stopping));
     tokio::pin!(guarding);
     loop {
         tokio::select! {

@@ -1,15 +1,12 @@
 //! The session of a person's command: named-argument calls that pass only what was given, and rows as JSON.
 
-use std::{future::poll_fn, time::Duration};
+use std::future::poll_fn;
 
 use tokio::task::JoinSet;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Socket, tls::NoTlsStream, types::ToSql};
+use tokio_postgres::{AsyncMessage, Client, types::ToSql};
 
-use crate::{
-    config::Connection,
-    error::{Error, ErrorKind, Result},
-    migrate,
-};
+use super::connect::{Driver, connect};
+use crate::{config::Connection, error::Result, migrate};
 
 /// What a person's statement may take before the server ends it.
 const TIMEOUTS: &str = "set statement_timeout = '60s'; set lock_timeout = '10s'; \
@@ -171,34 +168,6 @@ impl Call {
                 Value::List(list) => list as &(dyn ToSql + Sync),
             })
             .collect()
-    }
-}
-
-type Driver = tokio_postgres::Connection<Socket, NoTlsStream>;
-
-/// The driver's own timeout ends with the TCP handshake; a server that accepts and says nothing would hang us.
-async fn connect(connection: &Connection) -> Result<(Client, Driver)> {
-    let each = connection.config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
-    let hosts = u32::try_from(connection.config.get_hosts().len()).unwrap_or(1).max(1);
-    let limit = each.saturating_mul(hosts).saturating_add(Duration::from_secs(1));
-    let at = connection.hosts();
-    let cause = match tokio::time::timeout(limit, connection.config.connect(NoTls)).await {
-        Ok(Ok(connected)) => return Ok(connected),
-        Ok(Err(error)) => Error::from(error),
-        Err(elapsed) => Error::new(ErrorKind::Unreachable, "it did not answer in time").source(elapsed),
-    };
-    // The driver has no code for "no password": what is not the network's fault is the configuration's.
-    let kind = if cause.kind() == ErrorKind::Failed { ErrorKind::Config } else { cause.kind() };
-    let hinted = cause.hint_text().is_some();
-    let error = cause.with_kind(kind).within(format!("cannot connect to the database at {at}"));
-    Err(if hinted { error } else { error.hint(connect_hint(kind)) })
-}
-
-fn connect_hint(kind: ErrorKind) -> &'static str {
-    if kind == ErrorKind::Unreachable {
-        "is PostgreSQL running there? `sisyphus config show` says where each setting comes from"
-    } else {
-        "check user, password and database name; `sisyphus config show` says where each comes from"
     }
 }
 

@@ -6,10 +6,7 @@ use std::future::poll_fn;
 use tokio::{runtime::Handle, sync::mpsc, task::JoinHandle};
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::{
-    Api,
-    session::{Driver, Sessions},
-};
+use super::{Api, connect::Driver, session::Sessions};
 use crate::error::Result;
 
 /// What a listening session yields.

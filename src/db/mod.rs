@@ -2,13 +2,17 @@
 //! holds all SQL text of the guardian; [`client`] serves the commands of people.
 
 pub mod api;
+mod certificate;
 pub mod client;
+mod connect;
 pub mod doctor;
 pub mod listener;
 pub mod messages;
 pub mod pool;
 pub mod session;
+mod tls;
 mod views;
+mod wire;
 
 pub use api::Api;
 pub use listener::{ControlSession, Notice};

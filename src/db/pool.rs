@@ -1,76 +1,96 @@
-//! A small pool for short calls: start, finish, release and tick.
+//! Sessions for short calls that are kept for the next one: start, finish, release and tick.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime, Timeouts};
+use tokio::{runtime::Handle, task::JoinHandle};
+use tokio_postgres::Client;
 
-use super::{
-    Api,
-    session::{Sessions, connect_error},
-};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Api, session::Sessions};
+use crate::error::Result;
 
-/// All hosts of a long list have their turn within it.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(15);
-const WAIT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Pooled sessions. Handles are cheap to clone and share the sessions.
+/// Idle sessions. A user of it takes one at a time, so there are never more than users. Cheap to clone; the
+/// clones share the sessions.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    pool: deadpool_postgres::Pool,
+    sessions: Arc<Sessions>,
+    idle: Arc<Mutex<Vec<Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    client: Client,
+    driver: JoinHandle<()>,
 }
 
 /// A session on loan; it goes back when dropped.
 #[derive(Debug)]
 pub struct PooledSession {
-    client: deadpool_postgres::Client,
+    kept: Option<Kept>,
+    pool: Pool,
 }
 
 impl Pool {
-    /// A pool of at most `size` sessions; none is opened yet.
-    pub fn new(sessions: Sessions, size: usize) -> Result<Self> {
-        let config = sessions.config().clone();
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = deadpool_postgres::Pool::builder(Manager::from_connect(config, sessions, recycling))
-            .max_size(size)
-            .timeouts(Timeouts {
-                wait: Some(WAIT_TIMEOUT),
-                create: Some(CREATE_TIMEOUT),
-                recycle: Some(CREATE_TIMEOUT),
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|err| Error::new(ErrorKind::Failed, "the connection pool cannot be made").source(err))?;
-        Ok(Self { pool })
+    /// A pool without sessions; each is opened when it is needed.
+    pub fn new(sessions: Sessions) -> Self {
+        Self { sessions: Arc::new(sessions), idle: Arc::default() }
     }
 
     /// Lends a session, opening one when needed.
     pub async fn get(&self) -> Result<PooledSession> {
-        use deadpool_postgres::PoolError;
-        match self.pool.get().await {
-            Ok(client) => Ok(PooledSession { client }),
-            Err(PoolError::Backend(err)) => Err(connect_error(err)),
-            Err(err) => {
-                Err(Error::new(ErrorKind::Unreachable, "no session with the database was to be had")
-                    .source(err))
+        let kept = self.idle().pop().filter(|kept| !kept.client.is_closed());
+        let kept = match kept {
+            Some(kept) => kept,
+            None => {
+                let (client, driver) = self
+                    .sessions
+                    .open(|connection| {
+                        Handle::current().spawn(async move {
+                            if let Err(err) = connection.await {
+                                tracing::debug!(error = %err, "a pooled connection has ended");
+                            }
+                        })
+                    })
+                    .await?;
+                Kept { client, driver }
             }
-        }
+        };
+        Ok(PooledSession { kept: Some(kept), pool: self.clone() })
     }
 
     /// Drops the sessions that are not on loan: after a failover they may sit on the old primary.
     pub fn drop_idle(&self) {
-        self.pool.retain(|_, _| false);
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Kept>> {
+        // Nothing in here can leave the list half changed.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PooledSession {
     /// The functions of the schema.
     pub fn api(&self) -> Api<'_> {
-        Api::new(&self.client)
+        Api::new(&self.kept.as_ref().expect("it is here until it is dropped").client)
     }
 
     /// Closes the session instead of giving it back: its state is not known.
-    pub fn discard(self) {
-        drop(deadpool_postgres::Client::take(self.client));
+    pub fn discard(mut self) {
+        self.kept = None;
+    }
+}
+
+impl Drop for PooledSession {
+    fn drop(&mut self) {
+        if let Some(kept) = self.kept.take().filter(|kept| !kept.client.is_closed()) {
+            self.pool.idle().push(kept);
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // A driver in a black hole would wait for the answer of a call that nobody waits for any more.
+        self.driver.abort();
     }
 }

@@ -1,21 +1,18 @@
-//! Opening a session: each host with its own time limit, and settings that bound every wait.
+//! Opening a session of a guardian: settings that bound every wait.
 
 use std::time::Duration;
 
-use deadpool_postgres::Connect;
-use futures_util::future::BoxFuture;
-use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
-use tokio_postgres::{
-    Client, Config, Connection, Socket,
-    config::{Host, LoadBalanceHosts, TargetSessionAttrs},
-    tls::{NoTls, NoTlsStream},
-    types::Type,
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{Client, types::Type};
+
+use super::connect::{Driver, connect};
+use crate::{
+    config::Connection,
+    error::{Error, ErrorKind, Result},
 };
 
-use crate::error::{Error, ErrorKind, Result};
-
-/// The driver's own limit covers the TCP handshake alone; name look-up, authentication and the question
-/// whether the server takes writes hang for ever in a black hole.
+/// How long one server may take to let us in. A person may be more patient than a guardian, which tries again
+/// anyway and has other servers to try.
 const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 /// How long the server works on a statement. Below [`CALL_TIMEOUT`], so that a statement whose client has
 /// given up does not commit later.
@@ -28,30 +25,20 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 /// PostgreSQL cuts longer names.
 const LONGEST_NAME: usize = 63;
 
-/// The driver's half of a session; nothing happens unless somebody polls it.
-pub type Driver = Connection<Socket, NoTlsStream>;
-
 /// Opens sessions of one role (what they are for) of one guardian.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    config: Config,
-    application_name: String,
+    to: Connection,
 }
 
 impl Sessions {
     /// `role` and `guardian` are seen in `pg_stat_activity` as `sisyphus:<role>:<guardian>`.
-    pub fn new(mut config: Config, role: &str, guardian: &str) -> Self {
-        let application_name = clamp(format!("sisyphus:{role}:{guardian}"));
-        config.application_name(&application_name);
-        if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        Self { config, application_name }
-    }
-
-    /// What the sessions connect with.
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn new(mut to: Connection, role: &str, guardian: &str) -> Self {
+        to.application_name = clamp(format!("sisyphus:{role}:{guardian}"));
+        to.connect_timeout = to.connect_timeout.min(LONGEST_CONNECT);
+        // A guardian has nothing to do at a standby.
+        to.writable = true;
+        Self { to }
     }
 
     /// Opens a session. `drive` gets the connection and starts the task that polls it.
@@ -59,17 +46,12 @@ impl Sessions {
     where
         F: FnOnce(Driver) -> JoinHandle<()>,
     {
-        self.try_open(drive).await.map_err(connect_error)
-    }
-
-    async fn try_open<F>(&self, drive: F) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error>
-    where
-        F: FnOnce(Driver) -> JoinHandle<()>,
-    {
-        let (client, connection) = self.connect_any().await?;
+        let (client, connection) = connect(&self.to).await?;
         let driver = drive(connection);
-        let set_up = timeout(LONGEST_CONNECT, self.set_up(&client)).await;
-        match set_up.unwrap_or_else(|_| Err(tokio_postgres::Error::__private_api_timeout())) {
+        let set_up = timeout(LONGEST_CONNECT, self.set_up(&client)).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unreachable, "the database did not answer after the log-in"))
+        });
+        match set_up {
             Ok(()) => Ok((client, driver)),
             Err(err) => {
                 driver.abort();
@@ -78,32 +60,9 @@ impl Sessions {
         }
     }
 
-    /// Tries the hosts in turn, each within its own limit.
-    async fn connect_any(&self) -> Result<(Client, Driver), tokio_postgres::Error> {
-        let limit =
-            self.config.get_connect_timeout().map_or(LONGEST_CONNECT, |given| LONGEST_CONNECT.min(*given));
-        let mut hosts = single_hosts(&self.config);
-        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random {
-            fastrand::shuffle(&mut hosts);
-        }
-        let mut last = None;
-        for host in hosts {
-            match timeout(limit, host.connect(NoTls)).await {
-                Ok(Ok(connected)) => return Ok(connected),
-                Ok(Err(err)) => last = Some(err),
-                Err(_) => last = Some(tokio_postgres::Error::__private_api_timeout()),
-            }
-        }
-        match last {
-            Some(err) => Err(err),
-            // Without any host; the driver has the words for it.
-            None => self.config.connect(NoTls).await,
-        }
-    }
-
     /// Set by a statement and not by start-up options, which poolers refuse. Compiling costs 200 ms in
     /// statements that take one: over the partitions of the history the estimates look dear.
-    async fn set_up(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+    async fn set_up(&self, client: &Client) -> Result<()> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let (statement, lock, idle) =
             (ms(STATEMENT_TIMEOUT), ms(LOCK_TIMEOUT), ms(IDLE_IN_TRANSACTION_TIMEOUT));
@@ -114,34 +73,15 @@ impl Sessions {
                         set_config('idle_in_transaction_session_timeout', $4, false),
                         set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false)",
                 &[
-                    (&self.application_name, Type::TEXT),
+                    (&self.to.application_name, Type::TEXT),
                     (&statement, Type::TEXT),
                     (&lock, Type::TEXT),
                     (&idle, Type::TEXT),
                 ],
             )
-            .await
-            .map(drop)
+            .await?;
+        Ok(())
     }
-}
-
-impl Connect for Sessions {
-    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
-        Box::pin(self.try_open(|connection| {
-            Handle::current().spawn(async move {
-                if let Err(err) = connection.await {
-                    tracing::debug!(error = %err, "a pooled connection has ended");
-                }
-            })
-        }))
-    }
-}
-
-/// Whatever the server did not say itself, a timeout included, means that it is out of reach.
-pub(super) fn connect_error(err: tokio_postgres::Error) -> Error {
-    let said = err.as_db_error().is_some();
-    let err = Error::from(err);
-    if said { err } else { err.with_kind(ErrorKind::Unreachable) }
 }
 
 /// The name, cut at a character when it is too long; what stands first identifies it.
@@ -156,66 +96,6 @@ fn clamp(mut name: String) -> String {
     name
 }
 
-/// One configuration a host: the driver tries all hosts of a configuration within one future, and one that
-/// swallows packets would use up the time of all.
-fn single_hosts(config: &Config) -> Vec<Config> {
-    let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-    if count < 2 {
-        return if count == 1 { vec![config.clone()] } else { Vec::new() };
-    }
-    (0..count).map(|index| single_host(config, index)).collect()
-}
-
-fn single_host(config: &Config, index: usize) -> Config {
-    let mut single = Config::new();
-    match config.get_hosts().get(index) {
-        Some(Host::Tcp(name)) => drop(single.host(name)),
-        Some(Host::Unix(path)) => drop(single.host_path(path)),
-        None => {}
-    }
-    if let Some(address) = config.get_hostaddrs().get(index) {
-        single.hostaddr(*address);
-    }
-    if let Some(port) = config.get_ports().get(index).or(config.get_ports().first()) {
-        single.port(*port);
-    }
-    if let Some(user) = config.get_user() {
-        single.user(user);
-    }
-    if let Some(password) = config.get_password() {
-        single.password(password);
-    }
-    if let Some(dbname) = config.get_dbname() {
-        single.dbname(dbname);
-    }
-    if let Some(options) = config.get_options() {
-        single.options(options);
-    }
-    if let Some(name) = config.get_application_name() {
-        single.application_name(name);
-    }
-    if let Some(limit) = config.get_connect_timeout() {
-        single.connect_timeout(*limit);
-    }
-    if let Some(limit) = config.get_tcp_user_timeout() {
-        single.tcp_user_timeout(*limit);
-    }
-    if let Some(interval) = config.get_keepalives_interval() {
-        single.keepalives_interval(interval);
-    }
-    if let Some(retries) = config.get_keepalives_retries() {
-        single.keepalives_retries(retries);
-    }
-    single
-        .ssl_mode(config.get_ssl_mode())
-        .ssl_negotiation(config.get_ssl_negotiation())
-        .keepalives(config.get_keepalives())
-        .keepalives_idle(config.get_keepalives_idle())
-        .target_session_attrs(config.get_target_session_attrs())
-        .channel_binding(config.get_channel_binding());
-    single
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,18 +105,5 @@ mod tests {
         let name = clamp(format!("sisyphus:control:{}", "ü".repeat(40)));
         assert_eq!(name.len(), 63);
         assert!(name.ends_with('ü'));
-    }
-
-    #[test]
-    fn each_host_keeps_its_port_and_the_common_settings() {
-        let config: Config = "host=a,b port=1,2 user=u dbname=d".parse().unwrap();
-        let sessions = Sessions::new(config, "control", "web1");
-        let hosts = single_hosts(sessions.config());
-        assert_eq!(hosts.len(), 2);
-        assert_eq!(hosts[1].get_hosts(), [Host::Tcp("b".into())]);
-        assert_eq!(hosts[1].get_ports(), [2]);
-        assert_eq!(hosts[1].get_dbname(), Some("d"));
-        assert_eq!(hosts[1].get_application_name(), Some("sisyphus:control:web1"));
-        assert_eq!(hosts[1].get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
     }
 }

@@ -42,13 +42,11 @@ use self::{
     timer::Timer,
 };
 use crate::{
+    config::Connection,
     db::{Pool, Sessions},
     error::{Error, ErrorKind, Result},
     keeper::StateDirectory,
 };
-
-/// One session for reports and one for ticks.
-const POOL_SIZE: usize = 2;
 
 /// How a guardian is to be.
 #[derive(Debug, Clone)]
@@ -79,15 +77,11 @@ enum Input {
 }
 
 /// Runs a guardian until `stop` becomes true or, with `once`, its pass is over.
-pub async fn run(
-    options: Options,
-    config: &tokio_postgres::Config,
-    stop: watch::Receiver<bool>,
-) -> Result<()> {
+pub async fn run(options: Options, connection: &Connection, stop: watch::Receiver<bool>) -> Result<()> {
     let directory = StateDirectory::open(&options.state_dir)?;
     let Some(identity) = Identity::take(directory)? else {
         if options.once {
-            return tick_only(&options, config).await;
+            return tick_only(&options, connection).await;
         }
         return Err(Error::new(
             ErrorKind::Config,
@@ -96,7 +90,7 @@ pub async fn run(
         .hint("one guardian a host; a second one on this machine needs its own --host and --state-dir"));
     };
     let mut tasks = JoinSet::new();
-    let guardian = assemble(options, config, identity, &mut tasks)?;
+    let guardian = assemble(options, connection, identity, &mut tasks)?;
     // Boxed: the state machine of the loop is large.
     let guarding = Box::pin(guardian.run(stop));
     tokio::select! {
@@ -108,15 +102,15 @@ pub async fn run(
 /// Starts the tasks around the actor.
 fn assemble(
     options: Options,
-    config: &tokio_postgres::Config,
+    connection: &Connection,
     identity: Identity,
     tasks: &mut JoinSet<()>,
 ) -> Result<Guardian> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let clock = Clock::default();
     let boot_id = boot_id()?;
-    let pool = Pool::new(Sessions::new(config.clone(), "work", &options.host), POOL_SIZE)?;
-    let control = Sessions::new(config.clone(), "control", &options.host);
+    let pool = Pool::new(Sessions::new(connection.clone(), "work", &options.host));
+    let control = Sessions::new(connection.clone(), "control", &options.host);
 
     let (link_task, link) = Link::new(control, inputs.clone());
     let (hands_task, hands) = Hands::new(identity.directory.clone(), identity.epoch, inputs.clone());
@@ -133,9 +127,9 @@ fn assemble(
 }
 
 /// The pass of a `--once` that finds another guardian at work: that one claims, but may not be ticking.
-async fn tick_only(options: &Options, config: &tokio_postgres::Config) -> Result<()> {
+async fn tick_only(options: &Options, connection: &Connection) -> Result<()> {
     tracing::info!(state_dir = ?options.state_dir, "another guardian is at work: only a tick");
-    let pool = Pool::new(Sessions::new(config.clone(), "once", &options.host), 1)?;
+    let pool = Pool::new(Sessions::new(connection.clone(), "once", &options.host));
     pool.get().await?.api().tick(None).await.map(drop)
 }
 

@@ -55,7 +55,7 @@ async fn two_machines_with_one_name_do_not_declare_each_other_lost() {
 #[test]
 fn once_says_that_the_database_cannot_be_reached() {
     let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
-    host.spawn(&["--once"]).wait().failure(4, &["error connecting to server"]);
+    host.spawn(&["--once"]).wait().failure(4, &["cannot connect to the database at /nonexistent"]);
 }
 
 #[test]

@@ -5,11 +5,8 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use sisyphus::dev::cluster::{Cluster, Durability};
 
-use super::{
-    host::{Host, SOON, at, end_of, eventually, run, stop, until},
-    proxy::Proxy,
-};
-use crate::support::{self, wait_until};
+use super::host::{Host, SOON, at, end_of, eventually, run, stop, until};
+use crate::support::{self, Proxy, wait_until};
 
 #[tokio::test]
 async fn kill_9_of_the_guardian_leaves_its_jobs_alone() {
@@ -150,7 +147,7 @@ async fn while_the_database_is_down_jobs_end_and_claimed_ones_start_on_time() {
 async fn a_claim_whose_reply_was_lost_is_repeated_and_runs_once() {
     let db = support::db().await;
     let client = db.client().await;
-    let proxy = Proxy::start(support::server());
+    let proxy = Proxy::start().await;
     let host = Host::new("web1", &proxy.url(db.name()));
     let _guardian = host.start(&client, &[]).await;
     let witness = host.file("witness");
@@ -167,7 +164,7 @@ async fn a_claim_whose_reply_was_lost_is_repeated_and_runs_once() {
 async fn a_result_whose_reply_was_lost_is_sent_again_and_stands_once() {
     let db = support::db().await;
     let client = db.client().await;
-    let proxy = Proxy::start(support::server());
+    let proxy = Proxy::start().await;
     let host = Host::new("web1", &proxy.url(db.name()));
     let guardian = host.start(&client, &[]).await;
     proxy.lose_reply_to("finish_job");
@@ -235,7 +232,7 @@ async fn a_host_that_is_cut_off_ends_its_fenced_job_and_keeps_the_other() {
     for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s"), ("lease_timeout", "5 s")] {
         client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
     }
-    let proxy = Proxy::start(support::server());
+    let proxy = Proxy::start().await;
     let host = Host::new("web1", &proxy.url(db.name()));
     let _guardian = host.start(&client, &["--slots", "4"]).await;
     let go = host.file("go");

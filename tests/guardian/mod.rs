@@ -5,5 +5,4 @@ mod edges;
 mod faults;
 mod host;
 mod life;
-mod proxy;
 mod restored;

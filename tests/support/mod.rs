@@ -17,6 +17,8 @@ mod clock;
 mod cluster;
 mod database;
 mod play;
+mod proxy;
+mod server;
 mod template;
 
 pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, told, wait_until};
@@ -25,3 +27,5 @@ pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db};
 pub(crate) use play::{Claim, Play, Request};
+pub(crate) use proxy::{Proxy, Server};
+pub(crate) use server::OwnServer;
