@@ -241,3 +241,70 @@ async fn a_retention_is_rounded_up_to_a_class() {
         assert_eq!(found, class, "{retention}");
     }
 }
+
+/// Forty days, each with its runs and its `maintain()`, while one report reads the history of the first.
+#[tokio::test]
+async fn a_report_of_forty_days_stops_no_result_and_old_days_go_when_it_ends() {
+    const BOUND: Duration = Duration::from_secs(3);
+    let play = Play::at("07:00:00").await;
+    play.exec(
+        "select sisyphus.schedule('short', '0 12 * * *', 'true', timezone => 'UTC',
+                                  retention => '{\"success\": \"1 day\", \"failure\": \"7 days\"}');
+         select sisyphus.schedule('usual', '0 12 * * *', 'true', timezone => 'UTC');
+         set lock_timeout = '2 s'",
+    )
+    .await;
+    let guardian = play.guardian("a", 10).await;
+    let report = play.db.client().await;
+    let mut recorded = 0;
+    for day in 0..40 {
+        let moment = |time: &str| {
+            format!(
+                "{} {time}+00",
+                (chrono::NaiveDate::from_ymd_opt(2026, 3, 2).unwrap() + chrono::Days::new(day))
+            )
+        };
+        play.tick_at(&moment("11:59:46")).await;
+        play.tick_at(&moment("12:00:00")).await;
+        let claims = play.claim(guardian, 10).await;
+        assert_eq!(claims.len(), 2, "day {day}");
+        play.set_time(&moment("12:00:01")).await;
+        // A result comes while old days are being dropped, or are tried to.
+        let begun = std::time::Instant::now();
+        let results = async {
+            for claim in &claims {
+                assert_eq!(play.finish(guardian, claim, i32::from(day % 2 == 1)).await, "accepted");
+            }
+        };
+        let (told, ()) = tokio::join!(maintain(&play.db), results);
+        assert!(begun.elapsed() < BOUND, "day {day}: {:?}", begun.elapsed());
+        assert!(day == 0 || told.iter().all(|line| line.ends_with("busy")), "day {day}: {told:?}");
+        recorded += claims.len() as i64;
+        if day == 0 {
+            report
+                .batch_execute(
+                    "begin isolation level repeatable read; declare page cursor for table sisyphus.history;
+                                fetch 1 from page",
+                )
+                .await
+                .unwrap();
+        }
+    }
+    // All of it is still there, and the report reads on in what it saw at first.
+    let kept: i64 = play.value("select count(*) from sisyphus.attempt", &[]).await;
+    assert_eq!(kept, recorded);
+    assert_eq!(report.query("fetch all from page", &[]).await.unwrap().len(), 1);
+    report.batch_execute("commit").await.unwrap();
+
+    let told = maintain(&play.db).await;
+    assert!(told.len() >= 70 && told.iter().all(|line| line.ends_with("dropped")), "{told:?}");
+    // Whole partitions go: days for the short classes, weeks for the others.
+    let ages = play
+        .lines(
+            "select format('%s %s %s', job, state, max(ceil(extract(epoch from sisyphus._clock() - recorded_at) / 86400)))
+               from sisyphus.attempt group by job, state order by 1",
+        )
+        .await;
+    // In days: successes were on even days, failures on odd ones, and today is odd.
+    assert_eq!(ages, ["short failed 6", "short succeeded 1", "usual failed 38", "usual succeeded 31"]);
+}
