@@ -127,7 +127,7 @@ async fn drain_activate_and_slots_are_kept_over_registrations() {
     assert!(!one::<bool>(&client, "select sisyphus.drain_host('web1')").await);
     run(&client, "select sisyphus.set_slots('web1', 9)").await;
     register(&client, "web1", "{}").await;
-    let host = "select format('%s %s', state, slots) from sisyphus.host";
+    let host = "select format('%s %s', h.state, h.slots) from sisyphus.host h";
     assert_eq!(one::<String>(&client, host).await, "draining 9");
     assert!(one::<bool>(&client, "select sisyphus.activate_host('web1')").await);
     assert!(!one::<bool>(&client, "select sisyphus.activate_host('web1')").await);

@@ -216,3 +216,29 @@ async fn a_new_name_that_two_sessions_schedule_becomes_one_job() {
     let job: String = one(&first, "select command || version from sisyphus.job").await;
     assert_eq!(job, "second2");
 }
+
+#[tokio::test]
+async fn an_open_transaction_of_any_call_on_a_host_keeps_it_from_nothing() {
+    let db = support::db().await;
+    let mut scheduler = Scheduler::new(&db).await;
+    for call in ["set_slots('a', 50)", "set_slots('a', null)", "drain_host('a')", "activate_host('a')"] {
+        let caller = db.client().await;
+        leave_open(&caller, call).await;
+        if call != "activate_host('a')" {
+            scheduler.goes_on(call).await;
+        }
+        // Its guardian is restarted, and registers with other labels than before.
+        let register = format!(
+            "select guardian_id from sisyphus.register_guardian('a', 100, labels => '{{\"n\": \"{}\"}}')",
+            call.len()
+        );
+        scheduler.guardian_id = one(&scheduler.client, &register).await;
+        run(&caller, "commit").await;
+        // The very next claim knows.
+        let claimed = scheduler.run_all().await;
+        assert_eq!(claimed.is_empty(), call == "drain_host('a')", "{call}: {claimed:?}");
+        let next = "select spec ->> 'slots' from sisyphus.claim_job($1, 0, 0) where kind = 'next'";
+        let slots: String = scheduler.client.query_one(next, &[&scheduler.guardian_id]).await.unwrap().get(0);
+        assert_eq!(slots, if call.starts_with("set_slots") { "50" } else { "100" }, "{call}");
+    }
+}

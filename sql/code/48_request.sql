@@ -89,6 +89,7 @@ declare
     v_run sisyphus.run;
     v_count integer := 0;
 begin
+    perform sisyphus._apply_orders();
     for v_request in
         select q.* from sisyphus.request q
          where q.guardian_id is null and q.run_id is not null
@@ -125,7 +126,7 @@ begin
 end
 $$;
 comment on function sisyphus._apply_run_requests(timestamptz, integer) is
-    'Applies committed cancel and terminate requests; returns how many were looked at';
+    'Applies committed orders for hosts, and cancel and terminate requests; returns how many of these were looked at';
 
 create or replace function sisyphus._check_guardian(p_guardian_id bigint)
 returns sisyphus.host

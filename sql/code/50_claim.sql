@@ -233,6 +233,8 @@ begin
     end if;
     if exists (select from sisyphus.request q where q.guardian_id is null) then
         perform sisyphus._apply_run_requests(v_now);
+        -- One of them may have drained this host.
+        select h.* into v_host from sisyphus.host h where h.host_id = v_host.host_id;
     end if;
     v_promoted := sisyphus._promote(v_now);
 

@@ -152,8 +152,11 @@ begin
                   hint = 'Two machines or two state directories use one host name: give each its own --host.';
     end if;
     update sisyphus.host h
-       set slots = case when h.slots_set then h.slots else register_guardian.slots end, labels = register_guardian.labels,
-           host_key = register_guardian.host_key, boot_id = register_guardian.boot_id, registered_at = v_now
+       set slots = coalesce(o.slots, register_guardian.slots), state = coalesce(o.state, 'active'),
+           labels = register_guardian.labels, host_key = register_guardian.host_key, boot_id = register_guardian.boot_id,
+           registered_at = v_now
+      from (select) one
+      left join sisyphus.host_order o on o.host_id = v_host.host_id
      where h.host_id = v_host.host_id
     returning h.* into v_host;
     perform sisyphus._refresh_lanes(v_host.host_id);

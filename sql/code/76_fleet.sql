@@ -1,5 +1,55 @@
 -- What an operator wants of hosts, who may act for them, and the settings of the installation.
 
+-- The row of host is not the caller's to change: in a transaction that stays open it would keep the host's guardian
+-- from registering.
+create or replace function sisyphus._ask_host(p_host_id bigint, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into sisyphus.request (action, role_name, requested_at) values ('host', sisyphus._caller(), p_now);
+    perform sisyphus._wake_host(p_host_id);
+end
+$$;
+comment on function sisyphus._ask_host(bigint, timestamptz) is 'Has a host''s order carried over to it, by its own next claim or whoever comes first';
+
+-- locks: request and host, by SKIP LOCKED; what is locked stays for the next pass.
+create or replace function sisyphus._apply_orders()
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_request_ids bigint[];
+begin
+    select array_agg(l.request_id) into v_request_ids
+      from (select q.request_id from sisyphus.request q
+             where q.guardian_id is null and q.action = 'host' for update skip locked) l;
+    if v_request_ids is null then
+        return;
+    end if;
+    with ordered as materialized (
+        select h.host_id, o.state, coalesce(o.slots, h.slots) as slots
+          from sisyphus.host h
+          join sisyphus.host_order o on o.host_id = h.host_id
+         where (h.state, h.slots) <> (o.state, coalesce(o.slots, h.slots))
+         order by h.host_id
+           for no key update of h skip locked)
+    update sisyphus.host h set state = o.state, slots = o.slots from ordered o where h.host_id = o.host_id;
+    delete from sisyphus.request q
+     where q.request_id = any(v_request_ids)
+       and not exists (select from sisyphus.host h
+                         join sisyphus.host_order o on o.host_id = h.host_id
+                        where (h.state, h.slots) <> (o.state, coalesce(o.slots, h.slots)));
+end
+$$;
+comment on function sisyphus._apply_orders() is 'Carries committed orders over to their hosts';
+
 create or replace function sisyphus._set_host_state(p_action text, p_name text, p_state text)
 returns boolean
 language plpgsql
@@ -8,15 +58,17 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_host constant sisyphus.host := sisyphus._require_host(p_name);
+    v_now constant timestamptz := sisyphus._clock();
+    v_host_id constant bigint := (sisyphus._require_host(p_name)).host_id;
+    v_before constant text := coalesce((select o.state from sisyphus.host_order o where o.host_id = v_host_id), 'active');
 begin
-    update sisyphus.host h set state = p_state where h.host_id = v_host.host_id and h.state <> p_state;
-    if found then
-        perform sisyphus._wake_host(v_host.host_id);
+    if v_before <> p_state then
+        insert into sisyphus.host_order as o (host_id, state) values (v_host_id, p_state)
+            on conflict on constraint host_order_pkey do update set state = excluded.state;
+        perform sisyphus._ask_host(v_host_id, v_now);
     end if;
-    perform sisyphus._audit(p_action, p_name, jsonb_build_object('state', v_host.state),
-                            jsonb_build_object('state', p_state), sisyphus._clock());
-    return v_host.state <> p_state;
+    perform sisyphus._audit(p_action, p_name, jsonb_build_object('state', v_before), jsonb_build_object('state', p_state), v_now);
+    return v_before <> p_state;
 end
 $$;
 comment on function sisyphus._set_host_state(text, text, text) is 'Makes a host active or draining; false when it is already';
@@ -59,18 +111,20 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_now constant timestamptz := sisyphus._clock();
     v_host constant sisyphus.host := sisyphus._require_host(set_slots.host);
+    v_before integer;
 begin
     if set_slots.n not between 0 and 10000 then
         perform sisyphus._raise_argument(format('host "%s"', set_slots.host), 'n', set_slots.n::text,
             'Give 0 to 10000, or null for what its guardian says.', null);
     end if;
-    update sisyphus.host h
-       set slots = coalesce(set_slots.n, h.slots), slots_set = set_slots.n is not null
-     where h.host_id = v_host.host_id;
-    perform sisyphus._wake_host(v_host.host_id);
-    perform sisyphus._audit('set_slots', v_host.name, jsonb_build_object('slots', v_host.slots),
-                            jsonb_build_object('slots', set_slots.n), sisyphus._clock());
+    select o.slots into v_before from sisyphus.host_order o where o.host_id = v_host.host_id;
+    insert into sisyphus.host_order as o (host_id, slots) values (v_host.host_id, set_slots.n)
+        on conflict on constraint host_order_pkey do update set slots = excluded.slots;
+    perform sisyphus._ask_host(v_host.host_id, v_now);
+    perform sisyphus._audit('set_slots', v_host.name, jsonb_build_object('slots', coalesce(v_before, v_host.slots)),
+                            jsonb_build_object('slots', set_slots.n), v_now);
 end
 $$;
 comment on function sisyphus.set_slots(text, integer) is

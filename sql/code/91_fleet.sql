@@ -5,12 +5,12 @@ select h.name as host,
        -- A single pass signs off when it has done its work: it is neither silent nor stopped.
        case when g.guardian_id is null then 'stopped'
             when g.ended_as = 'lost' or g.ended_at is null and g.lease_until <= n.now then 'lost'
-            when h.state = 'draining' and (g.ended_at is null or g.periodic) then 'draining'
+            when coalesce(o.state, h.state) = 'draining' and (g.ended_at is null or g.periodic) then 'draining'
             when g.periodic then 'periodic'
             when g.ended_at is not null then 'stopped'
             when g.seen_at < n.now - 2 * s.heartbeat then 'unreachable'
             else 'active' end as state,
-       h.slots,
+       coalesce(o.slots, h.slots) as slots,
        (select count(*) from sisyphus.run r where r.guardian_id = g.guardian_id and r.state = 'running') as running,
        round(extract(epoch from n.now - g.seen_at), 3)::double precision as seen_seconds_ago,
        g.clock_offset_ms,
@@ -19,6 +19,7 @@ select h.name as host,
        array(select p.name from sisyphus.pool p where p.pool_id = any(h.lanes) order by p.name) as pools,
        coalesce((select sisyphus._installation_problem()), g.problem) as problem
   from sisyphus.host h
+       left join sisyphus.host_order o on o.host_id = h.host_id
        cross join sisyphus.setting s
        cross join lateral (select (select sisyphus._clock()) as now) n
        left join lateral (

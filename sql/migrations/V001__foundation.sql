@@ -163,7 +163,6 @@ create table sisyphus.host (
     name text not null,
     state text not null default 'active',
     slots integer not null default 1,
-    slots_set boolean not null default false,
     labels jsonb not null default '{}',
     host_key uuid,
     boot_id text,
@@ -178,14 +177,27 @@ create table sisyphus.host (
 comment on table sisyphus.host is 'Machines that have, or had, a guardian';
 comment on column sisyphus.host.host_id is 'Number of the host and of its lane';
 comment on column sisyphus.host.name is 'Name';
-comment on column sisyphus.host.state is 'What an operator wants of it: active or draining';
+comment on column sisyphus.host.state is 'active or draining, as ordered';
 comment on column sisyphus.host.slots is 'Runs it takes at once';
-comment on column sisyphus.host.slots_set is 'Whether set_slots() overrides what the guardian says';
 comment on column sisyphus.host.labels is 'Labels, for pool selectors';
 comment on column sisyphus.host.host_key is 'Random identity of its state directory: tells cloned machines apart';
 comment on column sisyphus.host.boot_id is 'Boot of the machine at the last registration';
 comment on column sisyphus.host.lanes is 'Lanes it claims from: its own and those of its pools';
 comment on column sisyphus.host.registered_at is 'When a guardian last registered for it';
+
+create table sisyphus.host_order (
+    host_id bigint not null,
+    state text not null default 'active',
+    slots integer,
+    constraint host_order_pkey primary key (host_id),
+    constraint host_order_host_id_fkey foreign key (host_id) references sisyphus.host on delete cascade,
+    constraint host_order_state_check check (state in ('active', 'draining')),
+    constraint host_order_slots_check check (slots between 0 and 10000)
+);
+comment on table sisyphus.host_order is 'What operators want of hosts; written by callers, and carried over to host by claims, ticks and registrations';
+comment on column sisyphus.host_order.host_id is 'The host';
+comment on column sisyphus.host_order.state is 'active or draining';
+comment on column sisyphus.host_order.slots is 'Runs it takes at once; null: as its guardian says';
 
 create table sisyphus.guardian (
     guardian_id bigint generated always as identity,
@@ -413,8 +425,8 @@ create table sisyphus.request (
     requested_at timestamptz not null,
     replan_from timestamptz,
     constraint request_pkey primary key (request_id),
-    constraint request_action_check check (action in ('define', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
-    constraint request_object_check check ((action = 'define') = (run_id is null))
+    constraint request_action_check check (action in ('define', 'host', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
+    constraint request_object_check check ((action in ('define', 'host')) = (run_id is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0);
 create index request_guardian_id_idx on sisyphus.request (guardian_id);
 comment on index sisyphus.request_guardian_id_idx is 'claim_job(): requests of a guardian; those not yet applied (null)';
@@ -422,7 +434,7 @@ create index request_run_id_idx on sisyphus.request (run_id) where run_id is not
 comment on index sisyphus.request_run_id_idx is 'finish: requests of a run that ended';
 comment on table sisyphus.request is 'What callers asked of live runs and of the planner; ticks and claims apply it after commit';
 comment on column sisyphus.request.request_id is 'Number of the request';
-comment on column sisyphus.request.action is 'define: a job changed; the others concern a run';
+comment on column sisyphus.request.action is 'define: a job changed; host: so did a host_order; the others concern a run';
 comment on column sisyphus.request.job_id is 'The job of a define';
 comment on column sisyphus.request.run_id is 'The run';
 comment on column sisyphus.request.claim_no is 'Claim it was handed to; null: not yet applied';

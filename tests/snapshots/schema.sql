@@ -92,7 +92,6 @@ CREATE TABLE sisyphus.host (
     name text NOT NULL,
     state text DEFAULT 'active'::text NOT NULL,
     slots integer DEFAULT 1 NOT NULL,
-    slots_set boolean DEFAULT false NOT NULL,
     labels jsonb DEFAULT '{}'::jsonb NOT NULL,
     host_key uuid,
     boot_id text,
@@ -872,18 +871,26 @@ CREATE TABLE sisyphus.guardian (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
+CREATE TABLE sisyphus.host_order (
+    host_id bigint NOT NULL,
+    state text DEFAULT 'active'::text NOT NULL,
+    slots integer,
+    CONSTRAINT host_order_slots_check CHECK (((slots >= 0) AND (slots <= 10000))),
+    CONSTRAINT host_order_state_check CHECK ((state = ANY (ARRAY['active'::text, 'draining'::text])))
+);
+
 CREATE VIEW sisyphus.fleet AS
  SELECT h.name AS host,
         CASE
             WHEN (g.guardian_id IS NULL) THEN 'stopped'::text
             WHEN ((g.ended_as = 'lost'::text) OR ((g.ended_at IS NULL) AND (g.lease_until <= n.now))) THEN 'lost'::text
-            WHEN ((h.state = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
+            WHEN ((COALESCE(o.state, h.state) = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
             WHEN g.periodic THEN 'periodic'::text
             WHEN (g.ended_at IS NOT NULL) THEN 'stopped'::text
             WHEN (g.seen_at < (n.now - ((2)::double precision * s.heartbeat))) THEN 'unreachable'::text
             ELSE 'active'::text
         END AS state,
-    h.slots,
+    COALESCE(o.slots, h.slots) AS slots,
     ( SELECT count(*) AS count
            FROM sisyphus.run r
           WHERE ((r.guardian_id = g.guardian_id) AND (r.state = 'running'::text))) AS running,
@@ -896,7 +903,8 @@ CREATE VIEW sisyphus.fleet AS
           WHERE (p.pool_id = ANY (h.lanes))
           ORDER BY p.name) AS pools,
     COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), g.problem) AS problem
-   FROM (((sisyphus.host h
+   FROM ((((sisyphus.host h
+     LEFT JOIN sisyphus.host_order o ON ((o.host_id = h.host_id)))
      CROSS JOIN sisyphus.setting s)
      CROSS JOIN LATERAL ( SELECT ( SELECT sisyphus._clock() AS _clock) AS now) n)
      LEFT JOIN LATERAL ( SELECT l.guardian_id,
@@ -1012,8 +1020,8 @@ CREATE TABLE sisyphus.request (
     role_name name NOT NULL,
     requested_at timestamp with time zone NOT NULL,
     replan_from timestamp with time zone,
-    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
-    CONSTRAINT request_object_check CHECK (((action = 'define'::text) = (run_id IS NULL)))
+    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
+    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'host'::text])) = (run_id IS NULL)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
@@ -1321,6 +1329,9 @@ ALTER TABLE ONLY sisyphus.guardian
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_name_key UNIQUE (name);
 
+ALTER TABLE ONLY sisyphus.host_order
+    ADD CONSTRAINT host_order_pkey PRIMARY KEY (host_id);
+
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_pkey PRIMARY KEY (host_id);
 
@@ -1472,6 +1483,9 @@ ALTER INDEX sisyphus.attempt_run_id_idx ATTACH PARTITION sisyphus.attempt_90_run
 
 ALTER TABLE ONLY sisyphus.guardian
     ADD CONSTRAINT guardian_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY sisyphus.host_order
+    ADD CONSTRAINT host_order_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY sisyphus.pool_member
     ADD CONSTRAINT pool_member_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES sisyphus.pool(pool_id) ON DELETE CASCADE;
