@@ -19,7 +19,7 @@ demo: need-server build ## shows nine jobs on two hosts, on a private PostgreSQL
 
 # One at a time and in this order, whatever -j says: the cheap checks fail first.
 test: ## everything that CI runs
-	@scripts/need postgres pgbench plpgsql_check venv
+	@scripts/need postgres pgbench plpgsql_check pgbouncer venv
 	@for step in fmt-check clippy doc python-lint test-rust test-python bench-smoke; do \
 	    echo "== $$step"; $(MAKE) --no-print-directory $$step || { scripts/stop-test-server; exit 1; }; \
 	done; scripts/stop-test-server; echo "== all passed"

@@ -140,12 +140,12 @@ async fn run_steps(client: &mut Client) -> Result<refinery::Report> {
 
 /// The highest migration that the database has; none when Sisyphus is not installed.
 pub async fn installed_version(client: &Client) -> Result<Option<i64>> {
-    let there: bool =
-        client.query_one(&format!("select to_regclass('{HISTORY}') is not null"), &[]).await?.get(0);
-    if !there {
+    let sql = format!("select from (values (1)) v where to_regclass('{HISTORY}') is not null");
+    if client.query_typed(&sql, &[]).await?.is_empty() {
         return Ok(None);
     }
-    Ok(client.query_one(&format!("select max(version) from {HISTORY}"), &[]).await?.get(0))
+    let rows = client.query_typed(&format!("select max(version) from {HISTORY}"), &[]).await?;
+    Ok(rows.first().and_then(|row| row.get(0)))
 }
 
 /// Only when it is missing: `if not exists` would still ask for the right to create one.

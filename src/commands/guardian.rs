@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    config::Connection,
+    config::{Connection, process_env},
     error::{Error, ErrorKind, Result},
     guardian::{self, Options},
     keeper::StateDirectory,
@@ -41,6 +41,10 @@ pub struct GuardianArgs {
     /// Where guardian and keeper meet and results wait [default: /var/lib/sisyphus, or the XDG state folder]
     #[arg(long, env = "SISYPHUS_STATE_DIR", value_name = "DIR", help_heading = "Host")]
     pub state_dir: Option<PathBuf>,
+
+    /// The server itself, to listen and claim at, where --database-url is a pooler in transaction mode
+    #[arg(long, env = "SISYPHUS_LISTEN_URL", value_name = "URL", help_heading = "Database")]
+    pub listen_url: Option<String>,
 
     /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end
     #[arg(long)]
@@ -78,7 +82,12 @@ fn options(args: GuardianArgs) -> Result<Options> {
         Some(directory) => directory,
         None => StateDirectory::default_path()?,
     };
+    let listen_at = args
+        .listen_url
+        .map(|url| Connection::resolve_url(Some(("--listen-url", &url)), &process_env))
+        .transpose()?;
     Ok(Options {
+        listen_at,
         host,
         slots: args.slots.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX)),
         labels: args.labels.into_iter().collect(),

@@ -3,7 +3,10 @@
 use std::future::poll_fn;
 
 use tokio::task::JoinSet;
-use tokio_postgres::{AsyncMessage, Client, types::ToSql};
+use tokio_postgres::{
+    AsyncMessage, Client, Row,
+    types::{ToSql, Type},
+};
 
 use super::connect::{Driver, connect};
 use crate::{config::Connection, error::Result, migrate};
@@ -47,8 +50,8 @@ impl Session {
 
     /// Why nothing runs in this database before it is adopted; none when all is well.
     pub async fn installation_problem(&self) -> Result<Option<String>> {
-        let row = self.client.query_one("select sisyphus._installation_problem()", &[]).await?;
-        Ok(row.get(0))
+        let rows = self.query("select sisyphus._installation_problem()", &[]).await?;
+        Ok(rows.first().and_then(|row| row.get(0)))
     }
 
     /// Runs statements that return nothing, in one transaction.
@@ -58,7 +61,7 @@ impl Session {
 
     /// Calls a function and returns its results as text, one for each row.
     pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
-        let rows = self.client.query(&format!("select ({})::text", call.sql()), &call.values()).await?;
+        let rows = self.query(&format!("select ({})::text", call.sql()), &call.values()).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
@@ -68,17 +71,48 @@ impl Session {
     }
 
     /// Runs a query and returns its rows as JSON objects whose keys stand in the order of the columns.
-    pub(crate) async fn rows(&self, query: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Rows> {
+    pub(crate) async fn rows(&self, query: &str, values: &[&dyn Typed]) -> Result<Rows> {
         let sql = format!(
             "select row_to_json(t)::text, extract(epoch from clock_timestamp())::float8 from ({query}) t"
         );
-        let rows = self.client.query(&sql, values).await?;
+        let rows = self.query(&sql, values).await?;
         Ok(Rows {
             now: rows.first().map_or(0.0, |row| row.get(1)),
             objects: rows.iter().map(|row| row.get(0)).collect(),
         })
     }
+
+    /// Nothing is prepared, so that a transaction pooler may stand in between.
+    async fn query(&self, sql: &str, values: &[&dyn Typed]) -> Result<Vec<Row>> {
+        let typed: Vec<_> = values.iter().map(|value| (value.as_sql(), value.kind())).collect();
+        Ok(self.client.query_typed(sql, &typed).await?)
+    }
 }
+
+/// A parameter whose type is known without asking the server.
+pub(crate) trait Typed {
+    /// The type in SQL.
+    fn kind(&self) -> Type;
+    /// The parameter as the driver takes it.
+    fn as_sql(&self) -> &(dyn ToSql + Sync);
+}
+
+macro_rules! typed {
+    ($($rust:ty => $sql:ident),*) => {$(
+        impl Typed for $rust {
+            fn kind(&self) -> Type {
+                Type::$sql
+            }
+            fn as_sql(&self) -> &(dyn ToSql + Sync) {
+                self
+            }
+        }
+    )*};
+}
+
+typed!(&str => TEXT, String => TEXT, Option<&str> => TEXT, Option<String> => TEXT, bool => BOOL, i64 => INT8,
+       Option<i64> => INT8, Option<i32> => INT4, &[&str] => TEXT_ARRAY, Vec<&str> => TEXT_ARRAY,
+       Vec<String> => TEXT_ARRAY);
 
 /// Rows of a view or function.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,13 +193,13 @@ impl Call {
         format!("sisyphus.{}({})", self.function, arguments.join(", "))
     }
 
-    fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+    fn values(&self) -> Vec<&dyn Typed> {
         self.arguments
             .iter()
             .map(|(_, _, value)| match value {
-                Value::Null => &None::<String> as &(dyn ToSql + Sync),
-                Value::Text(text) => text as &(dyn ToSql + Sync),
-                Value::List(list) => list as &(dyn ToSql + Sync),
+                Value::Null => &None::<String> as &dyn Typed,
+                Value::Text(text) => text as &dyn Typed,
+                Value::List(list) => list as &dyn Typed,
             })
             .collect()
     }

@@ -60,26 +60,26 @@ impl Sessions {
         }
     }
 
-    /// Set by a statement and not by start-up options, which poolers refuse. Compiling costs 200 ms in
-    /// statements that take one: over the partitions of the history the estimates look dear.
+    /// Set by a statement and not by start-up options, which poolers refuse. What role or database may have
+    /// set and would break us is set back. Compiling costs 200 ms in statements that take one: over the
+    /// partitions of the history the estimates look dear.
     async fn set_up(&self, client: &Client) -> Result<()> {
         let ms = |limit: Duration| limit.as_millis().to_string();
-        let (statement, lock, idle) =
-            (ms(STATEMENT_TIMEOUT), ms(LOCK_TIMEOUT), ms(IDLE_IN_TRANSACTION_TIMEOUT));
-        client
-            .query_typed(
-                "select set_config('application_name', $1, false), set_config('statement_timeout', $2, false),
-                        set_config('lock_timeout', $3, false),
-                        set_config('idle_in_transaction_session_timeout', $4, false),
-                        set_config('TimeZone', 'UTC', false), set_config('jit', 'off', false)",
-                &[
-                    (&self.to.application_name, Type::TEXT),
-                    (&statement, Type::TEXT),
-                    (&lock, Type::TEXT),
-                    (&idle, Type::TEXT),
-                ],
-            )
-            .await?;
+        let values = serde_json::json!({
+            "application_name": self.to.application_name,
+            "statement_timeout": ms(STATEMENT_TIMEOUT),
+            "lock_timeout": ms(LOCK_TIMEOUT),
+            "idle_in_transaction_session_timeout": ms(IDLE_IN_TRANSACTION_TIMEOUT),
+            "idle_session_timeout": "0",
+            "transaction_timeout": "0",
+            "default_transaction_isolation": "read committed",
+            "TimeZone": "UTC",
+            "jit": "off",
+        });
+        // Some servers lack some of them.
+        let sql = "select pg_catalog.set_config(s.name, v.value, false)
+                     from pg_catalog.jsonb_each_text($1) v join pg_catalog.pg_settings s on s.name = v.key";
+        client.query_typed(sql, &[(&values, Type::JSONB)]).await?;
         Ok(())
     }
 }

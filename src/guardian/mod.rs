@@ -51,6 +51,8 @@ use crate::{
 /// How a guardian is to be.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where to listen and claim, when not where reports and ticks go: those may pass through a pooler.
+    pub listen_at: Option<Connection>,
     /// Name of the host in the database.
     pub host: String,
     /// Runs it takes at once.
@@ -110,7 +112,8 @@ fn assemble(
     let clock = Clock::default();
     let boot_id = boot_id()?;
     let pool = Pool::new(Sessions::new(connection.clone(), "work", &options.host));
-    let control = Sessions::new(connection.clone(), "control", &options.host);
+    let listen_at = options.listen_at.as_ref().unwrap_or(connection);
+    let control = Sessions::new(listen_at.clone(), "control", &options.host);
 
     let (link_task, link) = Link::new(control, inputs.clone());
     let (hands_task, hands) = Hands::new(identity.directory.clone(), identity.epoch, inputs.clone());

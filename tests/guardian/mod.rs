@@ -5,4 +5,6 @@ mod edges;
 mod faults;
 mod host;
 mod life;
+mod network_faults;
 mod restored;
+mod server_faults;

@@ -28,4 +28,4 @@ pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db};
 pub(crate) use play::{Claim, Play, Request};
 pub(crate) use proxy::{Proxy, Server};
-pub(crate) use server::OwnServer;
+pub(crate) use server::{OwnServer, folder, free_port, program};

@@ -41,6 +41,8 @@ struct Wire {
     cut: watch::Sender<bool>,
     /// Counts the calls that end all connections.
     reset: watch::Sender<u32>,
+    /// Counts the calls that leave all connections without anybody at the other end.
+    strand: watch::Sender<u32>,
     delay: Arc<Mutex<Duration>>,
 }
 
@@ -58,6 +60,7 @@ impl Proxy {
             lose: Arc::default(),
             cut: watch::Sender::new(false),
             reset: watch::Sender::new(0),
+            strand: watch::Sender::new(0),
             delay: Arc::default(),
         };
         let address = listener.local_addr().unwrap();
@@ -99,6 +102,12 @@ impl Proxy {
         self.wire.reset.send_modify(|count| *count += 1);
     }
 
+    /// Swallows what comes over the connections that there are, for ever; new ones are served. So does a
+    /// firewall that has been restarted.
+    pub(crate) fn strand(&self) {
+        self.wire.strand.send_modify(|count| *count += 1);
+    }
+
     /// Holds each piece back for so long, in both directions.
     pub(crate) fn delay(&self, delay: Duration) {
         *self.wire.delay.lock().unwrap() = delay;
@@ -112,7 +121,6 @@ async fn accept(listener: TcpListener, wire: Wire) {
         let wire = wire.clone();
         connections.spawn(async move {
             let mut reset = wire.reset.subscribe();
-            reset.mark_unchanged();
             tokio::select! {
                 _ = reset.changed() => {}
                 () = serve(client, &wire) => {}
@@ -140,13 +148,14 @@ async fn serve(client: TcpStream, wire: &Wire) {
 }
 
 async fn forward(mut client: TcpStream, mut server: impl AsyncRead + AsyncWrite + Unpin, wire: &Wire) {
-    let mut cut = wire.cut.subscribe();
+    let (mut cut, mut strand) = (wire.cut.subscribe(), wire.strand.subscribe());
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut losing = false;
     loop {
         until(&mut cut, false).await;
         tokio::select! {
             () = until(&mut cut, true) => {}
+            _ = strand.changed() => return swallow(client, server).await,
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
                 losing = losing || is_asked_for(wire, &up[..length]);
@@ -162,6 +171,12 @@ async fn forward(mut client: TcpStream, mut server: impl AsyncRead + AsyncWrite 
             }
         }
     }
+}
+
+/// The connection to the server stays open until the client gives up.
+async fn swallow(mut client: TcpStream, _server: impl AsyncRead) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(1..) = client.read(&mut bytes).await {}
 }
 
 async fn hold_back(wire: &Wire) {

@@ -21,7 +21,12 @@ pub(crate) struct OwnServer {
 impl OwnServer {
     /// Starts one with these lines of configuration. `hba` replaces the rules of who may connect.
     pub(crate) fn start(settings: &str, hba: Option<&str>) -> Self {
-        let mut server = Self { cluster: None, dir: folder(), port: free_port() };
+        Self::start_in(folder(), settings, hba)
+    }
+
+    /// Starts one in this directory.
+    pub(crate) fn start_in(dir: TempDir, settings: &str, hba: Option<&str>) -> Self {
+        let mut server = Self { cluster: None, dir, port: free_port() };
         server.boot();
         server.halt();
         server.configure(settings);
@@ -134,7 +139,7 @@ impl Drop for OwnServer {
 }
 
 /// In a place that the server's account can enter.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::Builder::new().prefix("sis").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -142,7 +147,7 @@ fn folder() -> TempDir {
 }
 
 /// One that nobody had a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

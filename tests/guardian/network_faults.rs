@@ -1,0 +1,169 @@
+//! The network between guardian and database: slow, cut, swallowing, and a server that another one replaces.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::host::{Host, SOON, end_of, run, stop, until};
+use crate::support::{self, OwnServer, Proxy, TestClient, wait_until};
+
+/// Makes leases and rhythms short, so that the tests are.
+async fn hurry(client: &TestClient) {
+    for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s")] {
+        client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
+    }
+}
+
+/// A job of which many run at once; each run leaves its number in a file.
+async fn schedule_busy(client: &TestClient, witness: &Path) {
+    let command = format!("echo $SISYPHUS_RUN_ID >> {}; echo out", witness.display());
+    let sql = "select sisyphus.schedule('busy', null, $1, overlap => 'allow')";
+    client.query(sql, &[&command]).await.unwrap();
+}
+
+async fn run_busy(client: &TestClient, count: i32) {
+    let sql = "select sisyphus.run_many('busy', array_fill('1'::jsonb, array[$1::int]))";
+    client.query(sql, &[&count]).await.unwrap();
+}
+
+/// Waits until so many have ended, and asserts that each ran once and is recorded once.
+async fn assert_once_each(client: &TestClient, witness: &Path, count: i64) {
+    let ended = format!("{count} = (select count(*) from sisyphus.history where job = 'busy' and is_final)");
+    until(client, "all have ended", &ended).await;
+    let sql = "select count(*) filter (where state = 'succeeded' and attempt = 1 and stdout = e'out\\n'),
+                      count(distinct run_id), count(*) from sisyphus.history where job = 'busy'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2)), (count, count, count));
+    let mut starts: HashMap<String, u32> = HashMap::new();
+    for run_id in fs::read_to_string(witness).unwrap().lines() {
+        *starts.entry(run_id.to_owned()).or_default() += 1;
+    }
+    assert_eq!(starts.len(), usize::try_from(count).unwrap());
+    assert!(starts.values().all(|times| *times == 1), "{starts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_black_hole_is_given_up_and_what_happened_meanwhile_is_reported() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let proxy = Proxy::start().await;
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let (go, done) = (host.file("go"), host.file("done"));
+    let command = format!("until [ -e {} ]; do sleep 0.02; done; touch {}", go.display(), done.display());
+    let long = run(&client, "long", &command).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+
+    proxy.strand();
+    let since = Instant::now();
+    fs::write(&go, "").unwrap();
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    // No statement may take more than ten seconds, so no answer is awaited for much longer.
+    assert!(since.elapsed() < Duration::from_secs(25), "{:?}", since.elapsed());
+    let ended: i64 = client.query_one("select count(*) from sisyphus.history", &[]).await.unwrap().get(0);
+    assert_eq!(ended, 2);
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_network_may_break_at_any_moment_and_in_any_way() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let proxy = Proxy::start().await;
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let witness = host.file("witness");
+    schedule_busy(&client, &witness).await;
+    for round in 0..12 {
+        run_busy(&client, 20).await;
+        match round % 6 {
+            0 => proxy.reset(),
+            1 => proxy.lose_reply_to("claim_job"),
+            2 => proxy.lose_reply_to("finish_job"),
+            3 => {
+                proxy.cut();
+                proxy.reset();
+            }
+            4 => proxy.delay(Duration::from_millis(20)),
+            _ => proxy.lose_reply_to("tick"),
+        }
+        let ended: i64 = client.query_one("select count(*) from sisyphus.history", &[]).await.unwrap().get(0);
+        proxy.mend();
+        until(&client, "it goes on", &format!("{ended} < (select count(*) from sisyphus.history)")).await;
+        proxy.delay(Duration::ZERO);
+    }
+    assert_once_each(&client, &witness, 240).await;
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_slow_network_nothing_starts_early() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let proxy = Proxy::start().await;
+    proxy.delay(Duration::from_millis(80));
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let sql = "select sisyphus.schedule('tick', 'every 1 second', 'true', ttl => '1 min')";
+    client.query(sql, &[]).await.unwrap();
+    until(&client, "some have run", "4 <= (select count(*) from sisyphus.history where state = 'succeeded')")
+        .await;
+    let sql = "select min(lateness_seconds)::float8 from sisyphus.history where state = 'succeeded'";
+    let earliest: f64 = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(earliest >= 0.0, "{earliest}");
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_standby_is_found_and_nothing_is_lost() {
+    // With a synchronous standby the promise is whole.
+    let mut primary = OwnServer::start("synchronous_commit = on", None);
+    let client = support::connect(&primary.url("postgres")).await;
+    client.batch_execute("create database jobs").await.unwrap();
+    client.close().await;
+    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
+    let standby = primary.standby();
+    let client = support::connect(&primary.url("jobs")).await;
+    client.batch_execute("alter system set synchronous_standby_names = '*'").await.unwrap();
+    client.batch_execute("select pg_reload_conf()").await.unwrap();
+    until(
+        &client,
+        "the standby follows",
+        "exists (select from pg_stat_replication where sync_state = 'sync')",
+    )
+    .await;
+    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
+    let host = Host::new("web1", &url);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let (witness, go) = (host.file("witness"), host.file("go"));
+    let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    schedule_busy(&client, &witness).await;
+    run_busy(&client, 100).await;
+    until(&client, "it is at work", "10 < (select count(*) from sisyphus.history)").await;
+    drop(client);
+    primary.crash();
+    fs::write(&go, "").unwrap();
+    standby.promote();
+
+    let since = Instant::now();
+    let client = support::connect(&standby.url("jobs")).await;
+    wait_until("it is connected again", SOON, async || {
+        let sql = "select count(*) from pg_stat_activity where application_name = 'sisyphus:control:web1'";
+        let count: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
+        if count > 0 { Ok(()) } else { Err("not yet".into()) }
+    })
+    .await;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    run_busy(&client, 20).await;
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    assert_once_each(&client, &witness, 120).await;
+    stop(guardian);
+    client.close().await;
+}
