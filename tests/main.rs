@@ -5,8 +5,10 @@
 mod support;
 
 mod calendar;
+mod calendar_dates;
 mod calendar_model;
 mod calendar_property;
+mod calendar_refresh;
 mod catalogue;
 mod catalogue_plans;
 mod catalogue_snapshot;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::support::{Play, TestClient, assert_error, assert_sqlstate, db};
 
-const VIEWS: [&str; 12] = [
+const VIEWS: [&str; 13] = [
     "overview",
     "running",
     "upcoming",
@@ -12,6 +12,7 @@ const VIEWS: [&str; 12] = [
     "history",
     "failures",
     "fleet",
+    "calendars",
     "queue_depth",
     "settings",
     "audit_log",
@@ -30,6 +31,7 @@ const GRANTS: &[(&str, &str)] = &[
         "admin author operator",
     ),
     ("activate_host drain_host set_slots", "admin operator"),
+    ("create_calendar drop_calendar refresh_calendar", "admin author"),
     (
         "add_host adopt_installation bind_guardian create_pool drop_pool forget_host remove_host set_setting",
         "admin",

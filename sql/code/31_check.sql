@@ -118,8 +118,8 @@ begin
          'A lost attempt uses up a retry: give retries => 1 or more.'),
         (coalesce(p_job.ends_at > p_job.starts_at, true), 'SY203', 'ends_at is not after starts_at',
          'Give a later ends_at.'),
-        (p_job.except_on is null and p_job.only_on is null, '0A000', 'except_on and only_on are not supported yet',
-         'Leave them out.'),
+        (coalesce(p_job.except_on <> p_job.only_on, true), 'SY203', 'except_on and only_on name the same calendar',
+         'It would never run: leave one of them out.'),
         (p_job.run_as is null, '0A000', 'run_as is not supported yet', 'Leave it out: the job runs as the keeper''s user.'),
         -- Between two heartbeats, of which one may be lost, its keeper must not see the end of the lease near.
         (not p_job.fenced or p_job.grace <= v_longest_grace, 'SY203', 'fenced needs a shorter grace',

@@ -118,6 +118,7 @@ begin
     v_job := sisyphus._read_definition(p_what, p_old, p_definition, p_known);
     perform sisyphus._check_timezone(v_job.timezone);
     v_job.pool_id := sisyphus._require_pool(p_definition ->> 'pool');
+    perform sisyphus._use_calendars(v_job);
     v_job.compiled := sisyphus._check_schedule(v_job.schedule, v_job.timezone);
     if v_job.deleted_at is not null then
         v_job.owner := null;
@@ -206,6 +207,9 @@ begin
     perform sisyphus._audit(p_action, p_name, sisyphus._changes(v_before, v_after), sisyphus._changes(v_after, v_before), v_now);
     if v_is_new or v_new.pool_id <> v_old.pool_id then
         perform sisyphus._notice_hosts(v_new.pool_id, v_now);
+    end if;
+    if v_is_replanned and (v_new.except_on is not null or v_new.only_on is not null) then
+        perform sisyphus._notice_calendars(v_what, v_new, v_now);
     end if;
     return v_new.job_id;
 end

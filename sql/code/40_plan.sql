@@ -15,13 +15,29 @@ begin
         return 'infinity'::timestamptz;
     end if;
     -- starts_at itself may fire; ends_at may not.
-    v_next := sisyphus._next_fire(p_job.compiled, p_job.timezone,
-                                  greatest(p_after, p_job.starts_at - interval '1 us'), p_job.anchor_at);
+    v_next := sisyphus._next_kept(p_job, greatest(p_after, p_job.starts_at - interval '1 us'));
     return case when v_next is null or v_next >= p_job.ends_at then 'infinity'::timestamptz else v_next end;
 end
 $$;
 comment on function sisyphus._next_occurrence(sisyphus.job, timestamptz) is
-    'First occurrence of a job strictly later, before jitter; infinity: none';
+    'First occurrence of a job strictly later that its calendars keep, before jitter; infinity: none';
+
+-- What calendars leave out is recorded when it would be due, so the planner looks there too.
+create or replace function sisyphus._next_due_at(p_job sisyphus.job, p_after timestamptz)
+returns timestamptz
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    p_job.except_on := null;
+    p_job.only_on := null;
+    return sisyphus._next_occurrence(p_job, p_after);
+end
+$$;
+comment on function sisyphus._next_due_at(sisyphus.job, timestamptz) is
+    'First occurrence of a job strictly later, whether its calendars keep it or not, for job_state.next_due_at; infinity: none';
 
 -- From a hash, so that planning again moves nothing.
 create or replace function sisyphus._jittered(p_job_id bigint, p_nominal_at timestamptz, p_jitter interval)
@@ -144,6 +160,7 @@ declare
     v_stale_until timestamptz;
     v_count bigint;
 begin
+    perform sisyphus._record_left_out(p_job, v_since, v_until, p_now);
     for i in 1 .. 500 loop
         v_fire := sisyphus._next_occurrence(p_job, v_since);
         exit when v_fire > least(p_planned_until, v_until);
@@ -153,10 +170,8 @@ begin
     end loop;
     -- Without a ttl an occurrence is fresh until the next one is due: only the newest can be.
     select array_agg(f order by f) into v_fires
-      from sisyphus._last_fires(
-               p_job.compiled, p_job.timezone,
-               case when p_job.ttl is null then v_since else greatest(v_since, p_now - p_job.ttl) end,
-               v_until, p_job.anchor_at,
+      from sisyphus._last_kept(
+               p_job, case when p_job.ttl is null then v_since else greatest(v_since, p_now - p_job.ttl) end, v_until,
                case when p_job.ttl is null or p_job.missed = 'latest' then 1 else 1000 end) f;
     if v_fires is null and p_job.ttl is null then
         return;
@@ -166,28 +181,26 @@ begin
     v_stale_until := case when p_job.ttl is null then v_fires[1] - interval '1 us'
                           else greatest(v_since, p_now - p_job.ttl) end;
     if p_job.ttl is not null then
-        v_count := sisyphus._count_fires(p_job.compiled, p_job.timezone, v_stale_until, v_until, p_job.anchor_at)
+        v_count := sisyphus._count_kept(p_job, v_stale_until, v_until)
                    - cardinality(v_runs);
         if v_count > 0 then
             perform sisyphus._record_occurrences(
                 p_job, 'skipped', format('passed over after a downtime (missed => %L)', p_job.missed),
-                sisyphus._next_fire(p_job.compiled, p_job.timezone, v_stale_until, p_job.anchor_at),
+                sisyphus._next_kept(p_job, v_stale_until),
                 case when cardinality(v_runs) = 0 then v_fires[cardinality(v_fires)]
-                     else (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_stale_until,
-                                v_runs[1] - interval '1 us', p_job.anchor_at, 1) f) end,
+                     else (select max(f) from sisyphus._last_kept(p_job, v_stale_until, v_runs[1] - interval '1 us', 1) f) end,
                 v_count, p_now);
         end if;
     elsif p_job.missed = 'none' then
         perform sisyphus._record_occurrences(p_job, 'skipped', 'passed over after a downtime (missed => ''none'')',
                                              v_fires[1], v_fires[1], 1, p_now);
     end if;
-    v_count := sisyphus._count_fires(p_job.compiled, p_job.timezone, v_since, v_stale_until, p_job.anchor_at);
+    v_count := sisyphus._count_kept(p_job, v_since, v_stale_until);
     if v_count > 0 then
         perform sisyphus._record_occurrences(
             p_job, 'expired', 'nothing ran here during a downtime, and it is no longer fresh',
-            sisyphus._next_fire(p_job.compiled, p_job.timezone, v_since, p_job.anchor_at),
-            (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_since, v_stale_until,
-                                                     p_job.anchor_at, 1) f),
+            sisyphus._next_kept(p_job, v_since),
+            (select max(f) from sisyphus._last_kept(p_job, v_since, v_stale_until, 1) f),
             v_count, p_now);
     end if;
     if v_runs <> '{}' then
@@ -215,9 +228,13 @@ declare
     v_fire timestamptz := p_next_due_at;
     v_fires timestamptz[] := array[]::timestamptz[];
     v_nexts timestamptz[] := array[]::timestamptz[];
+    v_has_calendar boolean;
+    v_left_out_until timestamptz;
+    v_done timestamptz;
 begin
-    -- All of p_job_ids share schedule, zone, anchor and next occurrence: the first one's fires are everybody's.
+    -- All of p_job_ids share schedule, zone, anchor, calendars and next occurrence: the first one's fires are everybody's.
     select j.* into v_job from sisyphus.job j where j.job_id = p_job_ids[1];
+    v_has_calendar := v_job.except_on is not null or v_job.only_on is not null;
     if p_downtime and v_fire <= p_now then
         for v_one in
             select j, s.watermark, s.planned_until from sisyphus.job j join sisyphus.job_state s on s.job_id = j.job_id
@@ -228,15 +245,20 @@ begin
         v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, p_now, v_job.anchor_at), 'infinity');
     end if;
     while v_fire <= p_now + v_setting.plan_ahead and cardinality(v_fires) < 500 loop
-        v_fires := v_fires || v_fire;
-        v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, v_fire, v_job.anchor_at), 'infinity');
-        v_nexts := v_nexts || v_fire;
+        v_done := v_fire;
+        v_left_out_until := case when v_has_calendar then sisyphus._leave_out(p_job_ids, v_job, v_fire, p_now) end;
+        v_fire := coalesce(sisyphus._next_fire(v_job.compiled, v_job.timezone, coalesce(v_left_out_until, v_fire),
+                                               v_job.anchor_at), 'infinity');
+        if v_left_out_until is null then
+            v_fires := v_fires || v_done;
+            v_nexts := v_nexts || case when v_has_calendar then coalesce(sisyphus._next_kept(v_job, v_done), 'infinity') else v_fire end;
+        end if;
     end loop;
     if v_fires <> '{}' then
         perform sisyphus._make_runs(p_job_ids, v_fires, v_nexts, false, p_now);
     end if;
     update sisyphus.job_state s
-       set watermark = greatest(s.watermark, v_fires[cardinality(v_fires)], case when p_downtime then least(p_now, v_fire) end),
+       set watermark = greatest(s.watermark, v_fires[cardinality(v_fires)], v_left_out_until, case when p_downtime then least(p_now, v_fire) end),
            planned_until = greatest(s.planned_until, s.watermark, v_fires[cardinality(v_fires)]),
            next_due_at = case when v_fire >= j.ends_at then 'infinity' else v_fire end
       from sisyphus.job j
@@ -244,7 +266,7 @@ begin
 end
 $$;
 comment on function sisyphus._plan_jobs(bigint[], timestamptz, boolean, timestamptz) is
-    'Plans jobs that share schedule, zone, anchor and next occurrence up to plan_ahead from now';
+    'Plans jobs that share schedule, zone, anchor, calendars and next occurrence up to plan_ahead from now';
 
 -- Distinct schedules are advanced once, however many jobs share them. One bad job (a vanished time zone) fails the
 -- pass, which is then repeated job by job: the bad one is marked broken, the others are planned.
@@ -267,7 +289,7 @@ begin
          where s.next_due_at <= p_now + (sisyphus._setting()).plan_ahead
            and s.broken is null and s.suspended_since is null and s.version = j.version
            and j.compiled is not null and j.deleted_at is null
-         group by j.compiled, j.timezone, case when j.schedule ilike '%every%' then j.anchor_at end,
+         group by j.compiled, j.timezone, j.except_on, j.only_on, case when j.schedule ilike '%every%' then j.anchor_at end,
                   case when p_downtime then j.job_id end, s.next_due_at
          order by s.next_due_at
          limit p_limit
@@ -322,10 +344,14 @@ volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
+    select sisyphus._trim_left_out(j, p_now)
+      from sisyphus.job j
+      join sisyphus.job_state s on s.job_id = j.job_id
+     where s.watermark > p_now + (sisyphus._setting()).plan_ahead and (j.except_on is not null or j.only_on is not null);
     update sisyphus.job_state s
        set planned_until = greatest(s.planned_until, s.watermark), watermark = p_now,
            next_due_at = case when s.broken is null and s.suspended_since is null
-                              then sisyphus._next_occurrence(j, p_now) else s.next_due_at end
+                              then sisyphus._next_due_at(j, p_now) else s.next_due_at end
       from sisyphus.job j
      where j.job_id = s.job_id and s.watermark > p_now + (sisyphus._setting()).plan_ahead;
     update sisyphus.run r

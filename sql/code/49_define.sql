@@ -13,6 +13,7 @@ declare
     v_one record;
     v_end text;
     v_why text;
+    v_is_first boolean;
 begin
     for v_one in
         select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.job_version, r.withdrawn, j
@@ -22,16 +23,20 @@ begin
          order by r.run_id
     loop
         v_end := null;
+        v_is_first := v_one.origin = 'schedule' and v_one.attempt = (v_one.state = 'claimed')::integer;
         if (v_one.j).deleted_at is not null then
             v_end := 'cancelled';
             v_why := 'the job was unscheduled';
         elsif (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true) then
             v_end := 'skipped';
             v_why := 'the job is suspended' || coalesce(': ' || (v_one.j).suspend_reason, '');
+        elsif v_is_first and ((v_one.j).except_on is not null or (v_one.j).only_on is not null)
+              and (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out is not null then
+            v_end := 'skipped';
+            v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
         elsif v_one.job_version = (v_one.j).version then
             continue;
-        elsif v_one.origin = 'schedule' and v_one.attempt = 0 + (v_one.state = 'claimed')::integer
-              and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
+        elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
             v_end := 'cancelled';
             v_why := format('withdrawn by version %s of the job', (v_one.j).version);
         end if;
@@ -134,6 +139,10 @@ begin
         perform sisyphus._end_suspension(p_job, v_state, p_requested_at, p_now);
         v_state.watermark := greatest(v_state.watermark, p_requested_at);
     end if;
+    if v_state.watermark > coalesce(p_replan_from, case when p_job.deleted_at is not null then p_requested_at end)
+                           + (sisyphus._setting()).plan_ahead then
+        perform sisyphus._trim_left_out(p_job, coalesce(p_replan_from, p_requested_at));
+    end if;
     if p_replan_from is not null then
         v_state.watermark := p_replan_from;
     end if;
@@ -142,7 +151,7 @@ begin
            suspended_since = case when v_suspended then coalesce(v_state.suspended_since, p_job.suspended_at) end,
            -- A suspension that ends by itself is looked at when it does.
            next_due_at = case when v_suspended then coalesce(p_job.suspended_until, 'infinity')
-                              else sisyphus._next_occurrence(p_job, v_state.watermark) end
+                              else sisyphus._next_due_at(p_job, v_state.watermark) end
      where s.job_id = p_job.job_id;
     perform sisyphus._fit_runs(array[p_job.job_id], p_now);
 end
@@ -163,10 +172,13 @@ declare
     v_message text;
 begin
     for v_request in
-        select q.request_id, q.replan_from, q.requested_at, j
+        -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
+        select q.request_id, q.requested_at, j,
+               case q.action when 'define' then q.replan_from else least(q.requested_at, s.watermark) end as replan_from
           from sisyphus.request q
           join sisyphus.job j on j.job_id = q.job_id
-         where q.guardian_id is null and q.action = 'define'
+          left join sisyphus.job_state s on s.job_id = q.job_id
+         where q.guardian_id is null and q.action in ('define', 'replan')
          order by q.request_id
          limit p_limit
            for update of q skip locked
@@ -194,7 +206,7 @@ begin
         perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
         update sisyphus.job_state s
            set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
-               next_due_at = sisyphus._next_occurrence(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
+               next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
          where s.job_id = (v_request.j).job_id;
     end loop;
     return v_count;

@@ -197,12 +197,12 @@ begin
         perform sisyphus._raise_argument(v_what, 'until', coalesce(p_until::text, 'null'),
             'Give an instant after since and not in the future; what is due then is not included.', null);
     end if;
-    v_count := sisyphus._count_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at);
+    v_count := sisyphus._count_kept(p_job, v_since, v_until);
     if v_count > c_most then
         raise exception '%: a backfill of % occurrences is too large', v_what, v_count
             using errcode = '22023', hint = format('Give a shorter span: at most %s occurrences a call.', c_most);
     end if;
-    return query select f from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at, c_most) f;
+    return query select f from sisyphus._last_kept(p_job, v_since, v_until, c_most) f;
 end
 $$;
 comment on function sisyphus._backfill_fires(sisyphus.job, timestamptz, timestamptz, timestamptz) is

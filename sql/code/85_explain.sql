@@ -262,6 +262,7 @@ as $$
 declare
     v_state sisyphus.job_state;
     v_next timestamptz;
+    v_left_out text;
     v_setting sisyphus.setting;
 begin
     if p_job.deleted_at is not null then
@@ -287,6 +288,10 @@ begin
           and p_due_at > p_job.suspended_at then
         return format('left out: job "%s" was suspended at %s', p_job.name, sisyphus._instant_text(p_job.suspended_at))
                || coalesce(': ' || p_job.suspend_reason, '');
+    end if;
+    v_left_out := (sisyphus._stretch(p_job, p_due_at)).left_out;
+    if v_left_out is not null then
+        return v_left_out;
     end if;
     if sisyphus._installation_problem() is not null then
         return 'not planned: ' || sisyphus._installation_problem();

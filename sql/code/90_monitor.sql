@@ -40,7 +40,8 @@ declare
     v_job record;
 begin
     for v_job in
-        select j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
+        select j, j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
+               j.except_on is not null or j.only_on is not null as has_calendar,
                greatest(p_now, j.starts_at - interval '1 microsecond', j.suspended_until - interval '1 microsecond',
                         case when s.version = j.version then s.watermark end) as planned_until
           from sisyphus.job j
@@ -53,7 +54,8 @@ begin
         job_id := v_job.job_id;
         due_at := v_job.planned_until;
         for i in 1 .. p_limit loop
-            due_at := sisyphus._next_fire(v_job.compiled, v_job.timezone, due_at, v_job.anchor_at);
+            due_at := case when v_job.has_calendar then sisyphus._next_kept(v_job.j, due_at)
+                           else sisyphus._next_fire(v_job.compiled, v_job.timezone, due_at, v_job.anchor_at) end;
             exit when due_at is null or due_at > p_until or due_at >= v_job.ends_at;
             return next;
         end loop;
@@ -71,13 +73,7 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select d.next_due_at
-      from sisyphus.job j
-           cross join lateral (
-               select sisyphus._next_fire(j.compiled, j.timezone, greatest(p_now, j.starts_at - interval '1 microsecond'),
-                                          j.anchor_at) as next_due_at) d
-     where j.job_id = p_job_id
-       and (j.ends_at is null or d.next_due_at < j.ends_at)
+    select nullif(sisyphus._next_occurrence(j, p_now), 'infinity') from sisyphus.job j where j.job_id = p_job_id
 $$;
 comment on function sisyphus._next_due(bigint, timestamptz) is 'The next occurrence of a job by its definition';
 
@@ -89,7 +85,8 @@ select j.name as job,
        p.name as pool,
        j.run_on,
        case when d.suspended or s.broken is not null then null
-            when s.version = j.version then least(live.next_due_at, nullif(s.next_due_at, 'infinity'))
+            when s.version = j.version and j.except_on is null and j.only_on is null
+            then least(live.next_due_at, nullif(s.next_due_at, 'infinity'))
             else sisyphus._next_due(j.job_id, (select sisyphus._clock())) end as next_due_at,
        live.running,
        last.state as last_state,
@@ -100,7 +97,9 @@ select j.name as job,
        recent.quantiles[2] as p95_seconds,
        j.owner,
        coalesce((select sisyphus._installation_problem()),
-                case when s.broken is not null then s.broken when d.suspended then j.suspend_reason end) as problem
+                case when s.broken is not null then s.broken when d.suspended then j.suspend_reason
+                     else coalesce(sisyphus._calendar_problem(j.except_on, (select sisyphus._clock())),
+                                   sisyphus._calendar_problem(j.only_on, (select sisyphus._clock()))) end) as problem
   from sisyphus.job j
        join sisyphus.pool p on p.pool_id = j.pool_id
        left join sisyphus.job_state s on s.job_id = j.job_id
@@ -150,7 +149,7 @@ comment on column sisyphus.overview.success_ratio is 'Succeeded among the last 1
 comment on column sisyphus.overview.p50_seconds is 'Median duration of the last 100 started runs, seconds';
 comment on column sisyphus.overview.p95_seconds is 'Duration that 95 of the last 100 started runs stayed below, seconds';
 comment on column sisyphus.overview.owner is 'Role that made it';
-comment on column sisyphus.overview.problem is 'Why it is broken or suspended, or nothing runs here at all';
+comment on column sisyphus.overview.problem is 'Why it is broken or suspended, what its calendars lack, or why nothing runs here at all';
 
 create or replace view sisyphus.running as
 select r.run_id,
@@ -342,7 +341,8 @@ end
 $$;
 
 grant execute on function sisyphus._clock(), sisyphus._installation_problem(timestamptz), sisyphus._visible_owners(), sisyphus._sees_all(),
-        sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz)
+        sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz),
+        sisyphus._calendar_problem(text, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;
 grant select on sisyphus.overview, sisyphus.running, sisyphus.upcoming, sisyphus.overdue, sisyphus.history, sisyphus.failures
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -1,4 +1,4 @@
--- Hosts, queues, settings and the audit log, as views; what 90_monitor.sql says of views holds here too.
+-- Hosts, queues, calendars, settings and the audit log, as views; what 90_monitor.sql says of views holds here too.
 
 create or replace view sisyphus.fleet as
 select h.name as host,
@@ -74,6 +74,39 @@ comment on column sisyphus.queue_depth.overdue is 'Of these, runs that are past 
 comment on column sisyphus.queue_depth.claimed is 'Runs that a host has claimed and not reported as started';
 comment on column sisyphus.queue_depth.running is 'Runs whose process is running';
 comment on column sisyphus.queue_depth.slots_free is 'Free slots of its live, active hosts at their last claim; a host counts in each of its pools';
+
+create or replace view sisyphus.calendars as
+select c.name as calendar,
+       c.owner,
+       c.kind,
+       r.ranges,
+       r.starts_at,
+       r.ends_at,
+       c.refreshed_at,
+       round(extract(epoch from (select sisyphus._clock()) - c.refreshed_at), 3)::double precision as age_seconds,
+       array(select j.name from sisyphus.job j
+              where c.name in (j.except_on, j.only_on) and j.deleted_at is null order by j.name) as jobs,
+       sisyphus._calendar_problem(c.name, (select sisyphus._clock())) as problem,
+       case when c.owner = any ((select sisyphus._visible_owners())::name[]) or (select sisyphus._sees_all())
+            then c.query end as query
+  from sisyphus.calendar c
+       cross join lateral (
+           select count(*) as ranges, min(g.starts_at) as starts_at, max(g.ends_at) as ends_at
+             from sisyphus.calendar_range g
+            where g.calendar_id = c.calendar_id) r
+ order by c.name;
+comment on view sisyphus.calendars is 'Calendars, for except_on and only_on: what they hold and how old that is';
+comment on column sisyphus.calendars.calendar is 'Calendar';
+comment on column sisyphus.calendars.owner is 'Role that made it, the only one that may refresh it';
+comment on column sisyphus.calendars.kind is 'dates: days on the clock of each job; ranges: spans between instants';
+comment on column sisyphus.calendars.ranges is 'How many ranges it has; days in a row are one';
+comment on column sisyphus.calendars.starts_at is 'Begin of its first range; dates on the clock of the job, ranges in UTC';
+comment on column sisyphus.calendars.ends_at is 'End of its last range, exclusive; it says nothing of what comes later';
+comment on column sisyphus.calendars.refreshed_at is 'When its query was last asked';
+comment on column sisyphus.calendars.age_seconds is 'How long ago that was, seconds';
+comment on column sisyphus.calendars.jobs is 'Jobs that use it';
+comment on column sisyphus.calendars.problem is 'It is empty, or has ended; null: nothing';
+comment on column sisyphus.calendars.query is 'Its query; null for who may not see it';
 
 create or replace view sisyphus.settings as
 select v.name,
@@ -194,5 +227,5 @@ begin
 end
 $$;
 
-grant select on sisyphus.fleet, sisyphus.queue_depth, sisyphus.settings, sisyphus.audit_log, sisyphus.definitions
+grant select on sisyphus.calendars, sisyphus.fleet, sisyphus.queue_depth, sisyphus.settings, sisyphus.audit_log, sisyphus.definitions
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -109,10 +109,10 @@ comment on column sisyphus.setting.retention_success is 'How long rows of succee
 comment on column sisyphus.setting.retention_failure is 'How long rows of all other runs are kept, unless the job says otherwise';
 comment on column sisyphus.setting.output_limit is 'Bytes kept of each output stream (head and tail), unless the job says otherwise';
 
--- The database's own zone, if it is a name from the catalogue of zones and not an abbreviation.
+-- The database's own zone where it is one that a job may name: not an abbreviation such as CET, not "localtime".
 insert into sisyphus.setting (default_timezone)
 select coalesce((select z.name from pg_catalog.pg_timezone_names z
-                  where z.name = pg_catalog.current_setting('TimeZone') and z.name <> 'localtime'), 'UTC');
+                  where z.name = pg_catalog.current_setting('TimeZone') and z.name ~ '^[A-Za-z_-]+/[A-Za-z/_-]+$'), 'UTC');
 
 create table sisyphus.planner (
     only_row boolean not null default true,
@@ -377,6 +377,39 @@ comment on column sisyphus.job.retain_failure is 'Retention class of all other a
 comment on column sisyphus.job.created_at is 'When the name was first scheduled';
 comment on column sisyphus.job.changed_at is 'When it was last changed';
 
+create table sisyphus.calendar (
+    calendar_id bigint generated always as identity,
+    name text not null,
+    owner name not null,
+    query text not null,
+    kind text not null,
+    refreshed_at timestamptz not null,
+    constraint calendar_pkey primary key (calendar_id),
+    constraint calendar_name_key unique (name),
+    constraint calendar_name_check check (name ~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'),
+    constraint calendar_kind_check check (kind in ('dates', 'ranges'))
+);
+comment on table sisyphus.calendar is 'Named sets of days or times that jobs leave out or keep to; read it through calendars';
+comment on column sisyphus.calendar.calendar_id is 'Number of the calendar';
+comment on column sisyphus.calendar.name is 'Name';
+comment on column sisyphus.calendar.owner is 'Role that made it, the only one that may refresh it';
+comment on column sisyphus.calendar.query is 'What refresh_calendar() asks, with the rights of the owner';
+comment on column sisyphus.calendar.kind is 'dates, on the clock of each job, or ranges of instants';
+comment on column sisyphus.calendar.refreshed_at is 'When it was last asked';
+
+create table sisyphus.calendar_range (
+    calendar_id bigint not null,
+    ends_at timestamp not null,
+    starts_at timestamp not null,
+    constraint calendar_range_pkey primary key (calendar_id, ends_at),
+    constraint calendar_range_calendar_id_fkey foreign key (calendar_id) references sisyphus.calendar on delete cascade,
+    constraint calendar_range_ends_at_check check (ends_at > starts_at)
+);
+comment on table sisyphus.calendar_range is 'What a calendar held when it was last refreshed; ranges of one calendar neither meet nor overlap';
+comment on column sisyphus.calendar_range.calendar_id is 'The calendar';
+comment on column sisyphus.calendar_range.ends_at is 'End, exclusive';
+comment on column sisyphus.calendar_range.starts_at is 'Begin, inclusive; both on the clock of the job (dates) or in UTC (ranges)';
+
 create table sisyphus.job_definition (
     job_id bigint not null,
     version integer not null,
@@ -425,8 +458,8 @@ create table sisyphus.request (
     requested_at timestamptz not null,
     replan_from timestamptz,
     constraint request_pkey primary key (request_id),
-    constraint request_action_check check (action in ('define', 'host', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
-    constraint request_object_check check ((action in ('define', 'host')) = (run_id is null))
+    constraint request_action_check check (action in ('define', 'replan', 'host', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
+    constraint request_object_check check ((action in ('define', 'replan', 'host')) = (run_id is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0);
 create index request_guardian_id_idx on sisyphus.request (guardian_id);
 comment on index sisyphus.request_guardian_id_idx is 'claim_job(): requests of a guardian; those not yet applied (null)';
@@ -434,8 +467,8 @@ create index request_run_id_idx on sisyphus.request (run_id) where run_id is not
 comment on index sisyphus.request_run_id_idx is 'finish: requests of a run that ended';
 comment on table sisyphus.request is 'What callers asked of live runs and of the planner; ticks and claims apply it after commit';
 comment on column sisyphus.request.request_id is 'Number of the request';
-comment on column sisyphus.request.action is 'define: a job changed; host: so did a host_order; the others concern a run';
-comment on column sisyphus.request.job_id is 'The job of a define';
+comment on column sisyphus.request.action is 'define: a job changed; replan: a calendar of it did; host: so did a host_order; the others concern a run';
+comment on column sisyphus.request.job_id is 'The job of a define or replan';
 comment on column sisyphus.request.run_id is 'The run';
 comment on column sisyphus.request.claim_no is 'Claim it was handed to; null: not yet applied';
 comment on column sisyphus.request.guardian_id is 'Guardian that must act on it; null: not yet applied';
