@@ -16,14 +16,14 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '13810497288485156895');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '15148905585420459126');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
-\ir code/16_installation.sql
 \ir code/20_calendar_parse.sql
 \ir code/21_calendar_next.sql
 \ir code/22_calendar_describe.sql
+\ir code/23_calendar_dates.sql
 \ir code/24_calendar_count.sql
 \ir code/25_calendar_field_errors.sql
 \ir code/26_calendar_errors.sql
@@ -32,6 +32,8 @@ set local role sisyphus_owner;
 \ir code/32_define.sql
 \ir code/33_suspend.sql
 \ir code/34_preview.sql
+\ir code/35_calendar.sql
+\ir code/39_left_out.sql
 \ir code/40_plan.sql
 \ir code/45_wakeup.sql
 \ir code/46_end.sql

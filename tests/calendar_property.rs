@@ -123,6 +123,73 @@ fn fires_counts_and_last_fires_are_those_that_every_minute_was_asked_for() {
 }
 
 #[test]
+fn calendars_keep_the_fires_whose_day_and_instant_they_keep() {
+    let bench = Bench::new();
+    let names = prop::sample::select(vec![
+        (Some("days"), None),
+        (None, Some("days")),
+        (Some("spans"), None),
+        (None, Some("spans")),
+        (Some("days"), Some("spans")),
+        (Some("spans"), Some("days")),
+    ]);
+    let spots = prop::collection::vec((-3i64..4, -40 * HOUR..40 * HOUR, 0..9 * HOUR), 0..6);
+    bench.check(
+        &(any_cron(), any_place(), names, spots),
+        async |client, (cron, (zone, near), (except, only), spots)| {
+            let days: Vec<i64> = spots.iter().map(|(day, _, _)| near + day * 24 * HOUR).collect();
+            let (from, to): (Vec<i64>, Vec<i64>) =
+                spots.iter().map(|(_, from, length)| (near + from, near + from + length)).unzip();
+            let length = if cron.has_seconds { 2 * HOUR } else { 80 * HOUR };
+            let (since, until) = (near - length / 2, near + length / 2);
+            client.execute(STORE_CALENDARS, &[&zone, &days, &from, &to]).await.unwrap();
+            let row = client
+                .query_one(
+                    ASK_CALENDARS,
+                    &[&cron.text, &zone, &since, &until, &except, &only, &days, &from, &to],
+                )
+                .await
+                .unwrap();
+            for (column, what) in ["all", "count", "last", "next"].iter().enumerate() {
+                prop_assert!(row.get::<_, bool>(column), "{} of {} about {}", what, zone, near);
+            }
+            Ok(())
+        },
+    );
+}
+
+const STORE_CALENDARS: &str = "
+    select sisyphus._store_calendar('days', 'q', 'date', array(
+               select (to_timestamp(d) at time zone $1)::date from unnest($2::bigint[]) d), null),
+           sisyphus._store_calendar('spans', 'q', 'tstzrange', null, array(
+               select tstzrange(to_timestamp(f), to_timestamp(t), '[]') from unnest($3::bigint[], $4::bigint[]) s (f, t)))";
+
+/// Beside the model: each fire alone, judged by its day on the clock and by the spans that were given.
+const ASK_CALENDARS: &str = "
+    with job as materialized (
+        select jsonb_populate_record(null::sisyphus.job, jsonb_build_object(
+                   'timezone', $2::text, 'anchor_at', 'epoch'::timestamptz, 'except_on', $5::text, 'only_on', $6::text,
+                   'compiled', sisyphus._compile_schedule($1, $2))) as j,
+               to_timestamp($3::bigint) as since, to_timestamp($4::bigint) as until),
+    fire as materialized (
+        select f, (f at time zone $2)::date = any (array(
+                      select (to_timestamp(d) at time zone $2)::date from unnest($7::bigint[]) d)) as days,
+               exists (select from unnest($8::bigint[], $9::bigint[]) s (a, b)
+                        where f between to_timestamp(a) and to_timestamp(b)) as spans
+          from job, sisyphus.fires($1, $2, since + '1 s', until + '1 s', 1000000) f),
+    kept as materialized (
+        select f, row_number() over (order by f desc) as nth
+          from fire
+         where not coalesce(case $5 when 'days' then days when 'spans' then spans end, false)
+           and coalesce(case $6 when 'days' then days when 'spans' then spans end, true))
+    select array(select f from kept order by f) = array(select sisyphus._last_kept(j, since, until, 1000000)),
+           (select count(*) from kept) = sisyphus._count_kept(j, since, until),
+           array(select f from kept where nth <= 7 order by f) = array(select sisyphus._last_kept(j, since, until, 7)),
+           (select min(f) from kept) is not distinct from nullif(
+               least(coalesce(sisyphus._next_kept(j, since), 'infinity'), until + '1 s'), until + '1 s')
+      from job";
+
+#[test]
 fn the_next_date_is_the_first_that_matches_within_41_years_or_there_is_none() {
     let bench = Bench::new();
     bench.check(&(any_date_cron(), 0u64..80_000), async |client, (cron, day)| {

@@ -164,3 +164,20 @@ async fn whoever_may_use_the_views_may_ask_the_doctor() {
     let report = finish(command).success();
     assert!(report.contains("ok    schema    installed"), "{report}");
 }
+
+#[tokio::test]
+async fn a_calendar_that_has_ended_is_a_note() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.exec(
+        "select sisyphus.create_calendar('holidays', 'values (date ''2020-01-01'')');
+         select sisyphus.create_calendar('unused', 'values (date ''2020-01-01'')');
+         select sisyphus.schedule('job', '@daily', 'true', except_on => 'holidays')",
+    )
+    .await;
+    play.tick().await;
+    let report = doctor(&play, &[]).success();
+    assert!(report.contains("note  jobs      calendar \"holidays\" ends with 2020-01-01"), "{report}");
+    assert!(report.contains("calls `sisyphus calendar refresh holidays`"), "{report}");
+    assert!(!report.contains("unused"), "{report}");
+}

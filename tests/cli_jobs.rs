@@ -322,3 +322,32 @@ async fn a_schedule_can_be_tried_without_a_job() {
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(table.lines().skip(2).all(|line| line.ends_with(" 09:00:00")), "{table}");
 }
+
+#[tokio::test]
+async fn a_calendar_is_made_seen_refreshed_and_dropped() {
+    let play = play().await;
+    let made = run(&play, &["calendar", "create", "holidays", "values (date '2040-12-25'), ('2040-12-26')"]);
+    assert_eq!((made.stderr.as_str(), made.code()), ("created calendar holidays: 1 range\n", Some(0)));
+    run(&play, &["schedule", "job", "@daily", "true", "--except-on", "holidays"]).success();
+    let listed = run(&play, &["calendar", "list"]).success();
+    let line = cells(listed.lines().nth(2).unwrap());
+    assert_eq!(line[..4], ["holidays", "1", "2040-12-25 00:00:00", "2040-12-27 00:00:00"], "{listed}");
+    assert!(line.contains(&"job"), "{listed}");
+    let shown = run(&play, &["calendar", "show", "holidays"]).success();
+    for text in ["starts_at     2040-12-25 00:00:00\n", "query         values (date"] {
+        assert!(shown.contains(text), "{text:?} in\n{shown}");
+    }
+    assert_eq!(json(&play, &["calendar", "show", "holidays"])["kind"], "dates");
+    assert_eq!(json(&play, &["calendar", "list"])[0]["jobs"][0], "job");
+    let refreshed = run(&play, &["calendar", "refresh", "holidays"]);
+    assert_eq!(
+        (refreshed.stderr.as_str(), refreshed.code()),
+        ("refreshed calendar holidays: 1 range\n", Some(0))
+    );
+    let refused = run(&play, &["calendar", "drop", "holidays"]);
+    assert_eq!(refused.code(), Some(1));
+    assert!(refused.stderr.contains("calendar \"holidays\" is in use"), "{}", refused.stderr);
+    run(&play, &["unschedule", "job"]).success();
+    assert_eq!(run(&play, &["calendar", "drop", "holidays"]).code(), Some(0));
+    assert_eq!(run(&play, &["calendar", "show", "holidays"]).code(), Some(1));
+}

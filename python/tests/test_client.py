@@ -292,3 +292,18 @@ def test_explain_tells_what_became_of_an_occurrence(client: Client) -> None:
     assert client.explain("a", datetime(2030, 1, 1, 7, tzinfo=UTC))
     run_id = client.submit("true")
     assert "no guardian is alive" in client.explain_run(run_id)
+
+
+def test_a_calendar_leaves_days_out(client: Client) -> None:
+    assert client.create_calendar("holidays", "values (date '2030-01-01'), ('2030-01-02'), ('2030-01-04')") == 2
+    client.schedule("a", "0 7 * * *", "true", except_on="holidays", starts_at="2030-01-01", timezone="UTC")
+    assert [row.due_at.day for row in client.preview("a", 3)] == [3, 5, 6]
+    (calendar,) = client.calendars()
+    assert (calendar.kind, calendar.ranges, calendar.jobs) == ("dates", 2, ["a"])
+    assert calendar.ends_at == datetime(2030, 1, 5)
+    assert client.refresh_calendar("holidays") == 2
+    with pytest.raises(sisyphus.WrongState):
+        client.drop_calendar("holidays")
+    client.unschedule("a")
+    client.drop_calendar("holidays")
+    assert client.calendars() == []

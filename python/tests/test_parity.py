@@ -36,6 +36,7 @@ VIEWS = {
     "failures": models.Attempt,
     "fleet": models.Host,
     "queue_depth": models.QueueDepth,
+    "calendars": models.Calendar,
     "settings": models.Setting,
     "audit_log": models.AuditEntry,
     "metrics": models.Metric,

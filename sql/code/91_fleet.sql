@@ -91,7 +91,8 @@ select c.name as calendar,
             then c.query end as query
   from sisyphus.calendar c
        cross join lateral (
-           select count(*) as ranges, min(g.starts_at) as starts_at, max(g.ends_at) as ends_at
+           select count(*) as ranges, nullif(min(g.starts_at), '-infinity') as starts_at,
+                  nullif(max(g.ends_at), 'infinity') as ends_at
              from sisyphus.calendar_range g
             where g.calendar_id = c.calendar_id) r
  order by c.name;
@@ -100,8 +101,8 @@ comment on column sisyphus.calendars.calendar is 'Calendar';
 comment on column sisyphus.calendars.owner is 'Role that made it, the only one that may refresh it';
 comment on column sisyphus.calendars.kind is 'dates: days on the clock of each job; ranges: spans between instants';
 comment on column sisyphus.calendars.ranges is 'How many ranges it has; days in a row are one';
-comment on column sisyphus.calendars.starts_at is 'Begin of its first range; dates on the clock of the job, ranges in UTC';
-comment on column sisyphus.calendars.ends_at is 'End of its last range, exclusive; it says nothing of what comes later';
+comment on column sisyphus.calendars.starts_at is 'Begin of its first range, on the clock of each job (dates) or in UTC (ranges); null: none, or without begin';
+comment on column sisyphus.calendars.ends_at is 'End of its last range, exclusive; it says nothing of what comes later; null: none, or without end';
 comment on column sisyphus.calendars.refreshed_at is 'When its query was last asked';
 comment on column sisyphus.calendars.age_seconds is 'How long ago that was, seconds';
 comment on column sisyphus.calendars.jobs is 'Jobs that use it';

@@ -161,9 +161,11 @@ pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Res
     let width = properties.keys().map(String::len).max().unwrap_or(0);
     for (key, value) in properties {
         let mut shown = match (value.as_str(), value.as_f64()) {
-            (Some(time), _) if key.ends_with("_at") => {
-                format!("{} ({})", output::instant(time), output::when(time, now))
-            }
+            (Some(time), _) if key.ends_with("_at") => match output::when(time, now) {
+                // On the clock of some zone, as distant as that zone says.
+                away if away == time => time.replacen('T', " ", 1),
+                away => format!("{} ({away})", output::instant(time)),
+            },
             (_, Some(seconds)) if key.ends_with("_seconds") => output::duration(seconds),
             _ => output::plain(value),
         };

@@ -1,5 +1,6 @@
 //! One module a command, or a few that belong together: thin callers of the SQL functions and views.
 
+mod calendar;
 pub mod config;
 mod control;
 mod definition;
@@ -14,6 +15,7 @@ pub mod migrate;
 pub mod output;
 mod show;
 
+use calendar::CalendarArgs;
 use control::{CancelArgs, RerunArgs, RunArgs, TerminateArgs};
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
 use hosts::{ActivateArgs, DrainArgs, HostsArgs, PoolArgs, SlotsArgs};
@@ -59,6 +61,8 @@ pub enum Ask {
     Hosts(HostsArgs),
     /// List, make and change pools of hosts
     Pool(PoolArgs),
+    /// List, make and refresh calendars of days that jobs leave out or keep to
+    Calendar(CalendarArgs),
     /// Stop new work on a host
     Drain(DrainArgs),
     /// Give a drained host work again
@@ -88,6 +92,7 @@ impl Ask {
             Self::Logs(args) => show::logs(args, session).await,
             Self::Hosts(args) => hosts::hosts(args, session).await,
             Self::Pool(args) => hosts::pool(args, session).await,
+            Self::Calendar(args) => calendar::calendar(args, session).await,
             Self::Drain(args) => hosts::drain(args, session).await,
             Self::Activate(args) => hosts::activate(args, session).await,
             Self::Slots(args) => hosts::slots(args, session).await,

@@ -82,7 +82,11 @@ pub const CHECKS: &[Check] = &[
             select false, format('suspended: %s', string_agg(o.job, ', ' order by o.job)),
                    '`sisyphus resume JOB` when it may run again'
               from sisyphus.overview o where o.state = 'suspended'
-            having count(*) > 0",
+            having count(*) > 0
+            union all
+            select false, format('%s: it says nothing about %s', c.problem, array_to_string(c.jobs, ', ')),
+                   format('its owner, %s, calls `sisyphus calendar refresh %s`, best once a day', c.owner, c.calendar)
+              from sisyphus.calendars c where c.problem is not null and c.jobs <> '{}'",
     },
     Check {
         name: "runs",

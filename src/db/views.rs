@@ -122,6 +122,12 @@ impl Session {
         self.rows(HOSTS, &[&pool]).await
     }
 
+    /// The view `calendars`, or the one row of it.
+    pub async fn calendars(&self, name: Option<&str>) -> Result<Rows> {
+        let query = "select * from sisyphus.calendars c where $1::text is null or c.calendar = $1 order by c.calendar";
+        self.rows(query, &[&name]).await
+    }
+
     /// The view `queue_depth`.
     pub async fn pools(&self) -> Result<Rows> {
         self.rows("select * from sisyphus.queue_depth q order by q.pool", &[]).await

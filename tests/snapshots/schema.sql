@@ -80,6 +80,17 @@ CREATE TABLE sisyphus.audit (
     after jsonb
 );
 
+CREATE TABLE sisyphus.calendar (
+    calendar_id bigint NOT NULL,
+    name text NOT NULL,
+    owner name NOT NULL,
+    query text NOT NULL,
+    kind text NOT NULL,
+    refreshed_at timestamp with time zone NOT NULL,
+    CONSTRAINT calendar_kind_check CHECK ((kind = ANY (ARRAY['dates'::text, 'ranges'::text]))),
+    CONSTRAINT calendar_name_check CHECK ((name ~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'::text))
+);
+
 CREATE SEQUENCE sisyphus.lane_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -92,6 +103,7 @@ CREATE TABLE sisyphus.host (
     name text NOT NULL,
     state text DEFAULT 'active'::text NOT NULL,
     slots integer DEFAULT 1 NOT NULL,
+    slots_set boolean DEFAULT false NOT NULL,
     labels jsonb DEFAULT '{}'::jsonb NOT NULL,
     host_key uuid,
     boot_id text,
@@ -222,10 +234,6 @@ CREATE FUNCTION sisyphus.add_host(pool text, host text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.adopt_installation() RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-
 CREATE FUNCTION sisyphus.alter_job(name text, schedule text DEFAULT NULL::text, command text DEFAULT NULL::text, timezone text DEFAULT NULL::text, argv text[] DEFAULT NULL::text[], pool text DEFAULT NULL::text, run_on text DEFAULT NULL::text, ttl interval DEFAULT NULL::interval, missed text DEFAULT NULL::text, overlap text DEFAULT NULL::text, max_runtime interval DEFAULT NULL::interval, grace interval DEFAULT NULL::interval, retries integer DEFAULT NULL::integer, retry_delay interval DEFAULT NULL::interval, retry_backoff double precision DEFAULT NULL::double precision, retry_max_delay interval DEFAULT NULL::interval, retry_on_lost boolean DEFAULT NULL::boolean, fenced boolean DEFAULT NULL::boolean, success_exit_codes integer[] DEFAULT NULL::integer[], no_retry_exit_codes integer[] DEFAULT NULL::integer[], priority integer DEFAULT NULL::integer, jitter interval DEFAULT NULL::interval, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ends_at timestamp with time zone DEFAULT NULL::timestamp with time zone, except_on text DEFAULT NULL::text, only_on text DEFAULT NULL::text, payload jsonb DEFAULT NULL::jsonb, env jsonb DEFAULT NULL::jsonb, cwd text DEFAULT NULL::text, run_as text DEFAULT NULL::text, limits jsonb DEFAULT NULL::jsonb, leftovers text DEFAULT NULL::text, retention jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], reset text[] DEFAULT '{}'::text[]) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -256,6 +264,10 @@ CREATE FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer DEFAULT 
     SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
 
+CREATE FUNCTION sisyphus.create_calendar(name text, query text) RETURNS bigint
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
 CREATE FUNCTION sisyphus.create_pool(name text, hosts text[] DEFAULT '{}'::text[], selector jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -265,6 +277,10 @@ CREATE FUNCTION sisyphus.describe_schedule(schedule text) RETURNS text
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.drain_host(name text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
+CREATE FUNCTION sisyphus.drop_calendar(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
@@ -304,16 +320,16 @@ CREATE FUNCTION sisyphus.next_fire(schedule text, timezone text DEFAULT 'UTC'::t
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-
 CREATE FUNCTION sisyphus.pause(run_id bigint) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.preview(name text, n integer DEFAULT 10) RETURNS TABLE(due_at timestamp with time zone, local_time timestamp without time zone, host_or_pool text)
     LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
+CREATE FUNCTION sisyphus.refresh_calendar(name text) RETURNS bigint
+    LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.register_guardian(host text, slots integer, labels jsonb DEFAULT '{}'::jsonb, pools text[] DEFAULT '{}'::text[], version text DEFAULT NULL::text, host_key uuid DEFAULT NULL::uuid, boot_id text DEFAULT NULL::text, keepers uuid[] DEFAULT '{}'::uuid[], held jsonb DEFAULT '[]'::jsonb, periodic boolean DEFAULT false) RETURNS TABLE(guardian_id bigint, host_id bigint, installation uuid, settings jsonb, owned jsonb)
@@ -389,7 +405,7 @@ CREATE FUNCTION sisyphus.terminate(run_id bigint, reason text DEFAULT NULL::text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
+CREATE FUNCTION sisyphus.tick() RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -675,6 +691,48 @@ CREATE VIEW sisyphus.audit_log AS
      LEFT JOIN sisyphus.job j ON ((j.name = a.object)))
      CROSS JOIN LATERAL ( SELECT (COALESCE((a.role_name = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR COALESCE((j.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR ( SELECT sisyphus._sees_all() AS _sees_all)) AS visible) v);
 
+ALTER TABLE sisyphus.calendar ALTER COLUMN calendar_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME sisyphus.calendar_calendar_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE sisyphus.calendar_range (
+    calendar_id bigint NOT NULL,
+    ends_at timestamp without time zone NOT NULL,
+    starts_at timestamp without time zone NOT NULL,
+    CONSTRAINT calendar_range_ends_at_check CHECK ((ends_at > starts_at))
+);
+
+CREATE VIEW sisyphus.calendars AS
+ SELECT c.name AS calendar,
+    c.owner,
+    c.kind,
+    r.ranges,
+    r.starts_at,
+    r.ends_at,
+    c.refreshed_at,
+    (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - c.refreshed_at)), 3))::double precision AS age_seconds,
+    ARRAY( SELECT j.name
+           FROM sisyphus.job j
+          WHERE (((c.name = j.except_on) OR (c.name = j.only_on)) AND (j.deleted_at IS NULL))
+          ORDER BY j.name) AS jobs,
+    sisyphus._calendar_problem(c.name, ( SELECT sisyphus._clock() AS _clock)) AS problem,
+        CASE
+            WHEN ((c.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])) OR ( SELECT sisyphus._sees_all() AS _sees_all)) THEN c.query
+            ELSE NULL::text
+        END AS query
+   FROM (sisyphus.calendar c
+     CROSS JOIN LATERAL ( SELECT count(*) AS ranges,
+            NULLIF(min(g.starts_at), '-infinity'::timestamp without time zone) AS starts_at,
+            NULLIF(max(g.ends_at), 'infinity'::timestamp without time zone) AS ends_at
+           FROM sisyphus.calendar_range g
+          WHERE (g.calendar_id = c.calendar_id)) r)
+  ORDER BY c.name;
+
 CREATE SEQUENCE sisyphus.claim_no_seq
     START WITH 1
     INCREMENT BY 1
@@ -871,26 +929,18 @@ CREATE TABLE sisyphus.guardian (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
-CREATE TABLE sisyphus.host_order (
-    host_id bigint NOT NULL,
-    state text DEFAULT 'active'::text NOT NULL,
-    slots integer,
-    CONSTRAINT host_order_slots_check CHECK (((slots >= 0) AND (slots <= 10000))),
-    CONSTRAINT host_order_state_check CHECK ((state = ANY (ARRAY['active'::text, 'draining'::text])))
-);
-
 CREATE VIEW sisyphus.fleet AS
  SELECT h.name AS host,
         CASE
             WHEN (g.guardian_id IS NULL) THEN 'stopped'::text
             WHEN ((g.ended_as = 'lost'::text) OR ((g.ended_at IS NULL) AND (g.lease_until <= n.now))) THEN 'lost'::text
-            WHEN ((COALESCE(o.state, h.state) = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
+            WHEN ((h.state = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
             WHEN g.periodic THEN 'periodic'::text
             WHEN (g.ended_at IS NOT NULL) THEN 'stopped'::text
             WHEN (g.seen_at < (n.now - ((2)::double precision * s.heartbeat))) THEN 'unreachable'::text
             ELSE 'active'::text
         END AS state,
-    COALESCE(o.slots, h.slots) AS slots,
+    h.slots,
     ( SELECT count(*) AS count
            FROM sisyphus.run r
           WHERE ((r.guardian_id = g.guardian_id) AND (r.state = 'running'::text))) AS running,
@@ -902,9 +952,8 @@ CREATE VIEW sisyphus.fleet AS
            FROM sisyphus.pool p
           WHERE (p.pool_id = ANY (h.lanes))
           ORDER BY p.name) AS pools,
-    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), g.problem) AS problem
-   FROM ((((sisyphus.host h
-     LEFT JOIN sisyphus.host_order o ON ((o.host_id = h.host_id)))
+    g.problem
+   FROM (((sisyphus.host h
      CROSS JOIN sisyphus.setting s)
      CROSS JOIN LATERAL ( SELECT ( SELECT sisyphus._clock() AS _clock) AS now) n)
      LEFT JOIN LATERAL ( SELECT l.guardian_id,
@@ -944,11 +993,7 @@ CREATE TABLE sisyphus.installation (
     bundle_checksum text,
     min_protocol integer DEFAULT 1 NOT NULL,
     system_identifier bigint NOT NULL,
-    database_oid oid NOT NULL,
     database_name name NOT NULL,
-    timeline text NOT NULL,
-    server_started_at timestamp with time zone NOT NULL,
-    seen_tick_at timestamp with time zone,
     adopted_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT installation_only_row_check CHECK (only_row)
 );
@@ -982,7 +1027,6 @@ WITH (fillfactor='50');
 CREATE TABLE sisyphus.planner (
     only_row boolean DEFAULT true NOT NULL,
     last_tick_at timestamp with time zone,
-    newest_tick_at timestamp with time zone,
     next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT planner_only_row_check CHECK (only_row)
 )
@@ -1020,8 +1064,8 @@ CREATE TABLE sisyphus.request (
     role_name name NOT NULL,
     requested_at timestamp with time zone NOT NULL,
     replan_from timestamp with time zone,
-    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
-    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'host'::text])) = (run_id IS NULL)))
+    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
+    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text])) = (run_id IS NULL)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
@@ -1113,10 +1157,6 @@ UNION ALL
     count(*) AS value
    FROM sisyphus.request
 UNION ALL
- SELECT 'sisyphus_installation_adopted'::text AS name,
-    '{}'::jsonb AS labels,
-    ((sisyphus._installation_problem() IS NULL))::integer AS value
-UNION ALL
  SELECT 'sisyphus_dead_rows'::text AS name,
     jsonb_build_object('table', c.relname) AS labels,
     pg_stat_get_dead_tuples(c.oid) AS value
@@ -1159,7 +1199,7 @@ CREATE VIEW sisyphus.overview AS
     j.run_on,
         CASE
             WHEN (d.suspended OR (s.broken IS NOT NULL)) THEN NULL::timestamp with time zone
-            WHEN (s.version = j.version) THEN LEAST(live.next_due_at, NULLIF(s.next_due_at, 'infinity'::timestamp with time zone))
+            WHEN ((s.version = j.version) AND (j.except_on IS NULL) AND (j.only_on IS NULL)) THEN LEAST(live.next_due_at, NULLIF(s.next_due_at, 'infinity'::timestamp with time zone))
             ELSE sisyphus._next_due(j.job_id, ( SELECT sisyphus._clock() AS _clock))
         END AS next_due_at,
     live.running,
@@ -1170,12 +1210,11 @@ CREATE VIEW sisyphus.overview AS
     recent.quantiles[1] AS p50_seconds,
     recent.quantiles[2] AS p95_seconds,
     j.owner,
-    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem),
         CASE
             WHEN (s.broken IS NOT NULL) THEN s.broken
             WHEN d.suspended THEN j.suspend_reason
-            ELSE NULL::text
-        END) AS problem
+            ELSE COALESCE(sisyphus._calendar_problem(j.except_on, ( SELECT sisyphus._clock() AS _clock)), sisyphus._calendar_problem(j.only_on, ( SELECT sisyphus._clock() AS _clock)))
+        END AS problem
    FROM ((((((sisyphus.job j
      JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))
      LEFT JOIN sisyphus.job_state s ON ((s.job_id = j.job_id)))
@@ -1320,6 +1359,15 @@ ALTER TABLE ONLY sisyphus.run ALTER COLUMN run_id SET DEFAULT nextval('sisyphus.
 ALTER TABLE ONLY sisyphus.audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (audit_id);
 
+ALTER TABLE ONLY sisyphus.calendar
+    ADD CONSTRAINT calendar_name_key UNIQUE (name);
+
+ALTER TABLE ONLY sisyphus.calendar
+    ADD CONSTRAINT calendar_pkey PRIMARY KEY (calendar_id);
+
+ALTER TABLE ONLY sisyphus.calendar_range
+    ADD CONSTRAINT calendar_range_pkey PRIMARY KEY (calendar_id, ends_at);
+
 ALTER TABLE ONLY sisyphus.guardian_binding
     ADD CONSTRAINT guardian_binding_pkey PRIMARY KEY (role_name, host_name);
 
@@ -1328,9 +1376,6 @@ ALTER TABLE ONLY sisyphus.guardian
 
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_name_key UNIQUE (name);
-
-ALTER TABLE ONLY sisyphus.host_order
-    ADD CONSTRAINT host_order_pkey PRIMARY KEY (host_id);
 
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_pkey PRIMARY KEY (host_id);
@@ -1481,11 +1526,11 @@ ALTER INDEX sisyphus.attempt_failed_idx ATTACH PARTITION sisyphus.attempt_90_rec
 
 ALTER INDEX sisyphus.attempt_run_id_idx ATTACH PARTITION sisyphus.attempt_90_run_id_idx;
 
+ALTER TABLE ONLY sisyphus.calendar_range
+    ADD CONSTRAINT calendar_range_calendar_id_fkey FOREIGN KEY (calendar_id) REFERENCES sisyphus.calendar(calendar_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY sisyphus.guardian
     ADD CONSTRAINT guardian_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY sisyphus.host_order
-    ADD CONSTRAINT host_order_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY sisyphus.pool_member
     ADD CONSTRAINT pool_member_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES sisyphus.pool(pool_id) ON DELETE CASCADE;
@@ -1495,6 +1540,20 @@ GRANT USAGE ON SCHEMA sisyphus TO sisyphus_author;
 GRANT USAGE ON SCHEMA sisyphus TO sisyphus_operator;
 GRANT USAGE ON SCHEMA sisyphus TO sisyphus_viewer;
 GRANT USAGE ON SCHEMA sisyphus TO sisyphus_guardian;
+
+GRANT ALL ON FUNCTION sisyphus._ask_calendar(p_name text, p_query text, OUT kind text, OUT dates date[], OUT spans tstzrange[]) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._ask_calendar(p_name text, p_query text, OUT kind text, OUT dates date[], OUT spans tstzrange[]) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_viewer;
+
+GRANT ALL ON FUNCTION sisyphus._calendar_query(p_name text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._calendar_query(p_name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus._clock() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._clock() TO sisyphus_author;
@@ -1506,11 +1565,6 @@ GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_viewer;
 
-GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_admin;
-GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_author;
-GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_operator;
-GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_viewer;
-
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
@@ -1520,6 +1574,9 @@ GRANT ALL ON FUNCTION sisyphus._sees_all() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._sees_all() TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._sees_all() TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._sees_all() TO sisyphus_viewer;
+
+GRANT ALL ON FUNCTION sisyphus._store_calendar(p_name text, p_query text, p_kind text, p_dates date[], p_spans tstzrange[]) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._store_calendar(p_name text, p_query text, p_kind text, p_dates date[], p_spans tstzrange[]) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_author;
@@ -1535,8 +1592,6 @@ GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.add_host(pool text, host text) TO sisyphus_admin;
-
-GRANT ALL ON FUNCTION sisyphus.adopt_installation() TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_admin;
@@ -1558,6 +1613,9 @@ GRANT ALL ON FUNCTION sisyphus.cancel(run_id bigint) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer, slots_free integer, ahead interval, holding bigint[], acknowledged bigint[], report jsonb) TO sisyphus_guardian;
 GRANT ALL ON FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer, slots_free integer, ahead interval, holding bigint[], acknowledged bigint[], report jsonb) TO sisyphus_admin;
 
+GRANT ALL ON FUNCTION sisyphus.create_calendar(name text, query text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus.create_calendar(name text, query text) TO sisyphus_admin;
+
 GRANT ALL ON FUNCTION sisyphus.create_pool(name text, hosts text[], selector jsonb, description text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.describe_schedule(schedule text) TO sisyphus_admin;
@@ -1568,6 +1626,9 @@ GRANT ALL ON FUNCTION sisyphus.describe_schedule(schedule text) TO sisyphus_guar
 
 GRANT ALL ON FUNCTION sisyphus.drain_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.drain_host(name text) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus.drop_calendar(name text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus.drop_calendar(name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.drop_pool(name text) TO sisyphus_admin;
 
@@ -1601,9 +1662,6 @@ GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after tim
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_viewer;
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_guardian;
 
-GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_guardian;
-GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_admin;
-
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_admin;
@@ -1612,6 +1670,9 @@ GRANT ALL ON FUNCTION sisyphus.preview(name text, n integer) TO sisyphus_viewer;
 GRANT ALL ON FUNCTION sisyphus.preview(name text, n integer) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.preview(name text, n integer) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.preview(name text, n integer) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus.refresh_calendar(name text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus.refresh_calendar(name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.register_guardian(host text, slots integer, labels jsonb, pools text[], version text, host_key uuid, boot_id text, keepers uuid[], held jsonb, periodic boolean) TO sisyphus_guardian;
 GRANT ALL ON FUNCTION sisyphus.register_guardian(host text, slots integer, labels jsonb, pools text[], version text, host_key uuid, boot_id text, keepers uuid[], held jsonb, periodic boolean) TO sisyphus_admin;
@@ -1670,8 +1731,8 @@ GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_admin;
 
-GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_guardian;
-GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_operator;
@@ -1684,6 +1745,11 @@ GRANT SELECT ON TABLE sisyphus.audit_log TO sisyphus_admin;
 GRANT SELECT ON TABLE sisyphus.audit_log TO sisyphus_author;
 GRANT SELECT ON TABLE sisyphus.audit_log TO sisyphus_operator;
 GRANT SELECT ON TABLE sisyphus.audit_log TO sisyphus_viewer;
+
+GRANT SELECT ON TABLE sisyphus.calendars TO sisyphus_admin;
+GRANT SELECT ON TABLE sisyphus.calendars TO sisyphus_author;
+GRANT SELECT ON TABLE sisyphus.calendars TO sisyphus_operator;
+GRANT SELECT ON TABLE sisyphus.calendars TO sisyphus_viewer;
 
 GRANT SELECT ON TABLE sisyphus.definitions TO sisyphus_admin;
 GRANT SELECT ON TABLE sisyphus.definitions TO sisyphus_author;

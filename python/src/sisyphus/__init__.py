@@ -29,6 +29,7 @@ from sisyphus.errors import (
 from sisyphus.models import (
     Attempt,
     AuditEntry,
+    Calendar,
     Definition,
     Host,
     Metric,
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncClient",
     "Attempt",
     "AuditEntry",
+    "Calendar",
     "ClaimLost",
     "Client",
     "ControlError",

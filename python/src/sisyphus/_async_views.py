@@ -13,6 +13,7 @@ from sisyphus._session import AsyncSession
 from sisyphus.models import (
     Attempt,
     AuditEntry,
+    Calendar,
     Definition,
     Host,
     Metric,
@@ -89,6 +90,10 @@ class AsyncViews(AsyncSession):
     async def queue_depth(self, *, pool: str | None = None) -> list[QueueDepth]:
         """Pools, and what waits in them."""
         return await self._view(QueueDepth, "queue_depth", pool=pool)
+
+    async def calendars(self, *, calendar: str | None = None) -> list[Calendar]:
+        """Calendars, how far they go and how old they are."""
+        return await self._view(Calendar, "calendars", calendar=calendar)
 
     async def settings(self, *, name: str | None = None) -> list[Setting]:
         """Settings of the installation."""

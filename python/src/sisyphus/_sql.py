@@ -50,6 +50,10 @@ preview(name text, n integer?)
 explain_run(run_id bigint)
 explain(name text, due_at timestamptz)
 
+create_calendar(name text, query text)
+refresh_calendar(name text)
+drop_calendar(name text)
+
 create_pool(name text, hosts text[]?, selector jsonb?, description text?)
 drop_pool(name text)
 add_host(pool text, host text)
@@ -87,6 +91,7 @@ _ORDER = {
     "failures": "recorded_at desc, run_id desc, attempt desc",
     "fleet": "host",
     "queue_depth": "pool",
+    "calendars": "calendar",
     "settings": "name",
     "audit_log": "at desc",
     "metrics": "name, labels",

@@ -11,6 +11,7 @@ from sisyphus._session import Session
 from sisyphus.models import (
     Attempt,
     AuditEntry,
+    Calendar,
     Definition,
     Host,
     Metric,
@@ -85,6 +86,10 @@ class Views(Session):
     def queue_depth(self, *, pool: str | None = None) -> list[QueueDepth]:
         """Pools, and what waits in them."""
         return self._view(QueueDepth, "queue_depth", pool=pool)
+
+    def calendars(self, *, calendar: str | None = None) -> list[Calendar]:
+        """Calendars, how far they go and how old they are."""
+        return self._view(Calendar, "calendars", calendar=calendar)
 
     def settings(self, *, name: str | None = None) -> list[Setting]:
         """Settings of the installation."""

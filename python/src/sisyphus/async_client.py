@@ -159,6 +159,18 @@ class AsyncClient(AsyncViews):
         """What became of an occurrence of a job."""
         return cast(str, await self._scalar("explain", name=name, due_at=due_at))
 
+    async def create_calendar(self, name: str, query: str) -> int:
+        """Makes a calendar of the dates or tstzranges that a query yields, or replaces an own one; how many ranges."""
+        return cast(int, await self._scalar("create_calendar", name=name, query=query))
+
+    async def refresh_calendar(self, name: str) -> int:
+        """Asks the query of an own calendar again; how many ranges."""
+        return cast(int, await self._scalar("refresh_calendar", name=name))
+
+    async def drop_calendar(self, name: str) -> None:
+        """Removes a calendar that no job uses."""
+        await self._scalar("drop_calendar", name=name)
+
     # Pools, hosts, settings
 
     async def create_pool(

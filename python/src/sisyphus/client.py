@@ -158,6 +158,18 @@ class Client(Views):
         """What became of an occurrence of a job."""
         return cast(str, self._scalar("explain", name=name, due_at=due_at))
 
+    def create_calendar(self, name: str, query: str) -> int:
+        """Makes a calendar of the dates or tstzranges that a query yields, or replaces an own one; how many ranges."""
+        return cast(int, self._scalar("create_calendar", name=name, query=query))
+
+    def refresh_calendar(self, name: str) -> int:
+        """Asks the query of an own calendar again; how many ranges."""
+        return cast(int, self._scalar("refresh_calendar", name=name))
+
+    def drop_calendar(self, name: str) -> None:
+        """Removes a calendar that no job uses."""
+        self._scalar("drop_calendar", name=name)
+
     # Pools, hosts, settings
 
     def create_pool(

@@ -194,11 +194,11 @@ class ControlError(SisyphusError):
 class InvalidArgument(SisyphusError):
     """An argument has a value that is not allowed."""
 
-    sqlstates = ("22",)
+    sqlstates = ("22", "42804", "54000")
 
 
 class NotFound(SisyphusError):
-    """There is no job, run, host, pool or setting of that name."""
+    """There is no job, run, host, pool, calendar or setting of that name."""
 
     sqlstates = ("42704",)
 

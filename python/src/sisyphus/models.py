@@ -199,6 +199,24 @@ class QueueDepth:
 
 
 @dataclass(frozen=True, slots=True)
+class Calendar:
+    """A calendar, and how far it goes: `starts_at` and `ends_at` are on the clock of each job for dates, in UTC for
+    ranges."""
+
+    calendar: str
+    owner: str
+    kind: Literal["dates", "ranges"]
+    ranges: int
+    starts_at: datetime | None
+    ends_at: datetime | None
+    refreshed_at: datetime
+    age_seconds: float
+    jobs: list[str]
+    problem: str | None
+    query: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A setting of the installation."""
 
