@@ -16,10 +16,11 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '15148905585420459126');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '11547823203074931250');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
+\ir code/16_installation.sql
 \ir code/20_calendar_parse.sql
 \ir code/21_calendar_next.sql
 \ir code/22_calendar_describe.sql

@@ -103,7 +103,6 @@ CREATE TABLE sisyphus.host (
     name text NOT NULL,
     state text DEFAULT 'active'::text NOT NULL,
     slots integer DEFAULT 1 NOT NULL,
-    slots_set boolean DEFAULT false NOT NULL,
     labels jsonb DEFAULT '{}'::jsonb NOT NULL,
     host_key uuid,
     boot_id text,
@@ -234,6 +233,10 @@ CREATE FUNCTION sisyphus.add_host(pool text, host text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
+CREATE FUNCTION sisyphus.adopt_installation() RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
 CREATE FUNCTION sisyphus.alter_job(name text, schedule text DEFAULT NULL::text, command text DEFAULT NULL::text, timezone text DEFAULT NULL::text, argv text[] DEFAULT NULL::text[], pool text DEFAULT NULL::text, run_on text DEFAULT NULL::text, ttl interval DEFAULT NULL::interval, missed text DEFAULT NULL::text, overlap text DEFAULT NULL::text, max_runtime interval DEFAULT NULL::interval, grace interval DEFAULT NULL::interval, retries integer DEFAULT NULL::integer, retry_delay interval DEFAULT NULL::interval, retry_backoff double precision DEFAULT NULL::double precision, retry_max_delay interval DEFAULT NULL::interval, retry_on_lost boolean DEFAULT NULL::boolean, fenced boolean DEFAULT NULL::boolean, success_exit_codes integer[] DEFAULT NULL::integer[], no_retry_exit_codes integer[] DEFAULT NULL::integer[], priority integer DEFAULT NULL::integer, jitter interval DEFAULT NULL::interval, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone, ends_at timestamp with time zone DEFAULT NULL::timestamp with time zone, except_on text DEFAULT NULL::text, only_on text DEFAULT NULL::text, payload jsonb DEFAULT NULL::jsonb, env jsonb DEFAULT NULL::jsonb, cwd text DEFAULT NULL::text, run_as text DEFAULT NULL::text, limits jsonb DEFAULT NULL::jsonb, leftovers text DEFAULT NULL::text, retention jsonb DEFAULT NULL::jsonb, description text DEFAULT NULL::text, tags text[] DEFAULT NULL::text[], reset text[] DEFAULT '{}'::text[]) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -318,6 +321,10 @@ CREATE FUNCTION sisyphus.maintain() RETURNS TABLE(relation text, outcome text)
 
 CREATE FUNCTION sisyphus.next_fire(schedule text, timezone text DEFAULT 'UTC'::text, after timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
+CREATE FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.pause(run_id bigint) RETURNS boolean
@@ -405,7 +412,7 @@ CREATE FUNCTION sisyphus.terminate(run_id bigint, reason text DEFAULT NULL::text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.tick() RETURNS timestamp with time zone
+CREATE FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET jit TO 'off'
@@ -929,18 +936,26 @@ CREATE TABLE sisyphus.guardian (
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
+CREATE TABLE sisyphus.host_order (
+    host_id bigint NOT NULL,
+    state text DEFAULT 'active'::text NOT NULL,
+    slots integer,
+    CONSTRAINT host_order_slots_check CHECK (((slots >= 0) AND (slots <= 10000))),
+    CONSTRAINT host_order_state_check CHECK ((state = ANY (ARRAY['active'::text, 'draining'::text])))
+);
+
 CREATE VIEW sisyphus.fleet AS
  SELECT h.name AS host,
         CASE
             WHEN (g.guardian_id IS NULL) THEN 'stopped'::text
             WHEN ((g.ended_as = 'lost'::text) OR ((g.ended_at IS NULL) AND (g.lease_until <= n.now))) THEN 'lost'::text
-            WHEN ((h.state = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
+            WHEN ((COALESCE(o.state, h.state) = 'draining'::text) AND ((g.ended_at IS NULL) OR g.periodic)) THEN 'draining'::text
             WHEN g.periodic THEN 'periodic'::text
             WHEN (g.ended_at IS NOT NULL) THEN 'stopped'::text
             WHEN (g.seen_at < (n.now - ((2)::double precision * s.heartbeat))) THEN 'unreachable'::text
             ELSE 'active'::text
         END AS state,
-    h.slots,
+    COALESCE(o.slots, h.slots) AS slots,
     ( SELECT count(*) AS count
            FROM sisyphus.run r
           WHERE ((r.guardian_id = g.guardian_id) AND (r.state = 'running'::text))) AS running,
@@ -952,8 +967,9 @@ CREATE VIEW sisyphus.fleet AS
            FROM sisyphus.pool p
           WHERE (p.pool_id = ANY (h.lanes))
           ORDER BY p.name) AS pools,
-    g.problem
-   FROM (((sisyphus.host h
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), g.problem) AS problem
+   FROM ((((sisyphus.host h
+     LEFT JOIN sisyphus.host_order o ON ((o.host_id = h.host_id)))
      CROSS JOIN sisyphus.setting s)
      CROSS JOIN LATERAL ( SELECT ( SELECT sisyphus._clock() AS _clock) AS now) n)
      LEFT JOIN LATERAL ( SELECT l.guardian_id,
@@ -993,7 +1009,11 @@ CREATE TABLE sisyphus.installation (
     bundle_checksum text,
     min_protocol integer DEFAULT 1 NOT NULL,
     system_identifier bigint NOT NULL,
+    database_oid oid NOT NULL,
     database_name name NOT NULL,
+    timeline text NOT NULL,
+    server_started_at timestamp with time zone NOT NULL,
+    seen_tick_at timestamp with time zone,
     adopted_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT installation_only_row_check CHECK (only_row)
 );
@@ -1027,6 +1047,7 @@ WITH (fillfactor='50');
 CREATE TABLE sisyphus.planner (
     only_row boolean DEFAULT true NOT NULL,
     last_tick_at timestamp with time zone,
+    newest_tick_at timestamp with time zone,
     next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     CONSTRAINT planner_only_row_check CHECK (only_row)
 )
@@ -1064,8 +1085,8 @@ CREATE TABLE sisyphus.request (
     role_name name NOT NULL,
     requested_at timestamp with time zone NOT NULL,
     replan_from timestamp with time zone,
-    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
-    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text])) = (run_id IS NULL)))
+    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
+    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text])) = (run_id IS NULL)))
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
@@ -1157,6 +1178,10 @@ UNION ALL
     count(*) AS value
    FROM sisyphus.request
 UNION ALL
+ SELECT 'sisyphus_installation_adopted'::text AS name,
+    '{}'::jsonb AS labels,
+    ((sisyphus._installation_problem() IS NULL))::integer AS value
+UNION ALL
  SELECT 'sisyphus_dead_rows'::text AS name,
     jsonb_build_object('table', c.relname) AS labels,
     pg_stat_get_dead_tuples(c.oid) AS value
@@ -1210,11 +1235,12 @@ CREATE VIEW sisyphus.overview AS
     recent.quantiles[1] AS p50_seconds,
     recent.quantiles[2] AS p95_seconds,
     j.owner,
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem),
         CASE
             WHEN (s.broken IS NOT NULL) THEN s.broken
             WHEN d.suspended THEN j.suspend_reason
             ELSE COALESCE(sisyphus._calendar_problem(j.except_on, ( SELECT sisyphus._clock() AS _clock)), sisyphus._calendar_problem(j.only_on, ( SELECT sisyphus._clock() AS _clock)))
-        END AS problem
+        END) AS problem
    FROM ((((((sisyphus.job j
      JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))
      LEFT JOIN sisyphus.job_state s ON ((s.job_id = j.job_id)))
@@ -1377,6 +1403,9 @@ ALTER TABLE ONLY sisyphus.guardian
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_name_key UNIQUE (name);
 
+ALTER TABLE ONLY sisyphus.host_order
+    ADD CONSTRAINT host_order_pkey PRIMARY KEY (host_id);
+
 ALTER TABLE ONLY sisyphus.host
     ADD CONSTRAINT host_pkey PRIMARY KEY (host_id);
 
@@ -1532,6 +1561,9 @@ ALTER TABLE ONLY sisyphus.calendar_range
 ALTER TABLE ONLY sisyphus.guardian
     ADD CONSTRAINT guardian_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY sisyphus.host_order
+    ADD CONSTRAINT host_order_host_id_fkey FOREIGN KEY (host_id) REFERENCES sisyphus.host(host_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY sisyphus.pool_member
     ADD CONSTRAINT pool_member_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES sisyphus.pool(pool_id) ON DELETE CASCADE;
 
@@ -1565,6 +1597,11 @@ GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_viewer;
 
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_viewer;
+
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._next_due(p_job_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
@@ -1592,6 +1629,8 @@ GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.add_host(pool text, host text) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus.adopt_installation() TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.alter_job(name text, schedule text, command text, timezone text, argv text[], pool text, run_on text, ttl interval, missed text, overlap text, max_runtime interval, grace interval, retries integer, retry_delay interval, retry_backoff double precision, retry_max_delay interval, retry_on_lost boolean, fenced boolean, success_exit_codes integer[], no_retry_exit_codes integer[], priority integer, jitter interval, starts_at timestamp with time zone, ends_at timestamp with time zone, except_on text, only_on text, payload jsonb, env jsonb, cwd text, run_as text, limits jsonb, leftovers text, retention jsonb, description text, tags text[], reset text[]) TO sisyphus_admin;
@@ -1662,6 +1701,9 @@ GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after tim
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_viewer;
 GRANT ALL ON FUNCTION sisyphus.next_fire(schedule text, timezone text, after timestamp with time zone, starts_at timestamp with time zone) TO sisyphus_guardian;
 
+GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) TO sisyphus_admin;
+
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.pause(run_id bigint) TO sisyphus_admin;
@@ -1731,8 +1773,8 @@ GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.terminate(run_id bigint, reason text) TO sisyphus_admin;
 
-GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_guardian;
-GRANT ALL ON FUNCTION sisyphus.tick() TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_guardian;
+GRANT ALL ON FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.unpause(run_id bigint) TO sisyphus_operator;
