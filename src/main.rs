@@ -36,7 +36,10 @@ fn run(cli: Cli) -> Result<()> {
         // The keeper forks: it must stay a process of one thread.
         Command::Keeper(args) => commands::keeper::run(args),
         Command::Dev(args) => block_on(commands::dev::run(args)),
-        Command::Guardian(args) => block_on(commands::guardian::run(args, connect()?)),
+        Command::Guardian(args) => {
+            let connection = connect()?;
+            block_on(commands::guardian::run(args, cli.database_url, connection))
+        }
         Command::Migrate(args) => block_on(commands::migrate::run(args, &connect()?)),
         Command::Ask(ask) => {
             let connection = connect()?;

@@ -23,12 +23,121 @@ pub enum LogFormat {
     Json,
 }
 
-/// Names of events, the value of the field `event` in each line of the log.
+macro_rules! events {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal;)*) => {
+        $($(#[doc = $doc])* pub const $name: &str = $text;)*
+        /// All of them.
+        pub const ALL: &[&str] = &[$($name),*];
+    };
+}
+
+/// Names of events, the value of the field `event` in each line of the log. docs/monitoring.md has a row for each.
 pub mod event {
-    /// Another migrator holds the lock of this database.
-    pub const MIGRATE_WAITING: &str = "migrate.waiting";
-    /// The password file was not used because others can read it.
-    pub const PASSWORD_FILE_IGNORED: &str = "config.password_file_ignored";
+    events! {
+        /// Another migrator holds the lock of this database.
+        MIGRATE_WAITING = "migrate.waiting";
+        /// The password file was not used because others can read it.
+        PASSWORD_FILE_IGNORED = "config.password_file_ignored";
+        /// A guardian starts.
+        GUARDIAN_STARTING = "guardian.starting";
+        /// Another guardian is at work: this pass of `--once` only ticks.
+        GUARDIAN_ONLY_TICKS = "guardian.only_ticks";
+        /// The database knows the guardian.
+        GUARDIAN_REGISTERED = "guardian.registered";
+        /// The database knows it no more.
+        GUARDIAN_SUPERSEDED = "guardian.superseded";
+        /// The machine slept, or the process was stopped.
+        GUARDIAN_WOKE_LATE = "guardian.woke_late";
+        /// It was told to read its settings again.
+        GUARDIAN_RELOADED = "guardian.reloaded";
+        /// It could not read its settings, and goes on with the old ones.
+        GUARDIAN_RELOAD_FAILED = "guardian.reload_failed";
+        /// It was told to stop.
+        GUARDIAN_STOPPING = "guardian.stopping";
+        /// It has left.
+        GUARDIAN_ENDED = "guardian.ended";
+        /// A session for claims stands.
+        DATABASE_CONNECTED = "database.connected";
+        /// That session is lost.
+        DATABASE_LOST = "database.lost";
+        /// The database answered a registration or claim with an error.
+        DATABASE_REFUSED = "database.refused";
+        /// The planner's pass failed.
+        TICK_FAILED = "tick.failed";
+        /// Starts, ends or releases could not be reported, and will be again.
+        REPORT_FAILED = "report.failed";
+        /// The keeper answers.
+        KEEPER_CONNECTED = "keeper.connected";
+        /// It does not.
+        KEEPER_LOST = "keeper.lost";
+        /// The host takes no runs.
+        HOST_UNFIT = "host.unfit";
+        /// It takes runs again.
+        HOST_FIT = "host.fit";
+        /// What to run cannot be read.
+        RUN_UNREADABLE = "run.unreadable";
+        /// The host could not start a run and gives it back.
+        RUN_NOT_STARTED = "run.not_started";
+        /// A result came when the claim was lost.
+        RUN_TOO_LATE = "run.too_late";
+        /// A result cannot be stored in any form.
+        RUN_UNSTORABLE = "run.unstorable";
+        /// A request of a kind that only newer guardians know.
+        REQUEST_UNKNOWN = "request.unknown";
+        /// The service manager cannot be told.
+        SUPERVISOR_UNREACHABLE = "supervisor.unreachable";
+        /// The address for metrics does not take connections.
+        HTTP_FAILED = "http.failed";
+    }
+}
+
+/// A number that a guardian shows at `/metrics`.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name in Prometheus.
+    pub name: &'static str,
+    /// gauge, counter or histogram.
+    pub kind: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($name:ident = $kind:literal $text:literal $help:literal;)*) => {
+        $(#[doc = $help] pub const $name: Metric = Metric { name: $text, kind: $kind, help: $help };)*
+        /// All of them.
+        pub const ALL: &[&Metric] = &[$(&$name),*];
+    };
+}
+
+/// The numbers of a guardian. docs/monitoring.md has a row for each.
+#[rustfmt::skip]
+pub mod metric {
+    use super::Metric;
+
+    metrics! {
+        BUILD = "gauge" "sisyphus_build_info" "Always 1; the version is a label";
+        READY = "gauge" "sisyphus_guardian_ready" "Whether it has database, registration and keeper, and takes runs";
+        CONNECTED = "gauge" "sisyphus_guardian_database_connected" "Whether the session for claims stands";
+        KEEPER = "gauge" "sisyphus_guardian_keeper_connected" "Whether the keeper answers";
+        FIT = "gauge" "sisyphus_guardian_fit" "0 while something keeps the host from taking runs, as in fleet.problem";
+        SLOTS = "gauge" "sisyphus_guardian_slots" "Runs that the host takes at once";
+        RUNS = "gauge" "sisyphus_guardian_runs" "Runs it holds, by stage: waiting, starting, running, ended, releasing";
+        CLAIM_AGE = "gauge" "sisyphus_guardian_claim_age_seconds" "Time since the last claim that was answered was sent";
+        CLOCK_OFFSET = "gauge" "sisyphus_guardian_clock_offset_seconds" "The host's clock less the database's";
+        CONNECTS = "counter" "sisyphus_guardian_connects_total" "Sessions for claims that were opened";
+        CLAIMS = "counter" "sisyphus_guardian_claims_total" "Claims that were answered";
+        CLAIM_SECONDS = "counter" "sisyphus_guardian_claim_seconds_total" "Time that those took";
+        CLAIMED = "counter" "sisyphus_guardian_runs_claimed_total" "Runs that they brought";
+        STARTED = "counter" "sisyphus_guardian_runs_started_total" "Runs that the keeper has started";
+        REFUSED = "counter" "sisyphus_guardian_runs_not_started_total" "Runs that the host could not start";
+        RELEASED = "counter" "sisyphus_guardian_runs_released_total" "Runs that were given back";
+        RECORDED = "counter" "sisyphus_guardian_results_total" "Results that the database has answered for";
+        LATENESS = "histogram" "sisyphus_guardian_start_lateness_seconds" "From the due instant to the start, of runs claimed ahead";
+        CPU = "counter" "process_cpu_seconds_total" "User and system time of the guardian";
+        MEMORY = "gauge" "process_resident_memory_bytes" "Its resident memory";
+        FILES = "gauge" "process_open_fds" "Its open files";
+    }
 }
 
 /// Starts logging to stderr. To be called once, before the first event.

@@ -38,6 +38,7 @@ mod keeper;
 mod migrate;
 mod migrate_install;
 mod model;
+mod observe;
 mod overlap;
 mod plan;
 mod reference;

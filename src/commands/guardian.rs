@@ -1,6 +1,6 @@
 //! The daemon of a host.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -10,8 +10,9 @@ use tokio::{
 use crate::{
     config::{Connection, process_env},
     error::{Error, ErrorKind, Result},
-    guardian::{self, Options},
+    guardian::{self, Databases, Options},
     keeper::StateDirectory,
+    observe::event,
 };
 
 /// Run the jobs of this host
@@ -43,8 +44,18 @@ pub struct GuardianArgs {
     pub state_dir: Option<PathBuf>,
 
     /// The server itself, to listen and claim at, where --database-url is a pooler in transaction mode
-    #[arg(long, env = "SISYPHUS_LISTEN_URL", value_name = "URL", help_heading = "Database")]
+    #[arg(
+        long,
+        env = "SISYPHUS_LISTEN_URL",
+        value_name = "URL",
+        help_heading = "Database",
+        hide_env_values = true
+    )]
     pub listen_url: Option<String>,
+
+    /// Show /metrics, /live and /ready over HTTP at this address, such as 127.0.0.1:9464
+    #[arg(long, env = "SISYPHUS_HTTP_ADDRESS", value_name = "ADDRESS", help_heading = "Monitoring")]
+    pub http_address: Option<SocketAddr>,
 
     /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end
     #[arg(long)]
@@ -56,18 +67,40 @@ pub struct GuardianArgs {
 }
 
 /// Runs until told to stop.
-pub async fn run(args: GuardianArgs, connection: Connection) -> Result<()> {
+pub async fn run(args: GuardianArgs, database_url: Option<String>, connection: Connection) -> Result<()> {
+    let listen_url = args.listen_url.clone();
+    let read_again = || Connection::resolve(database_url.as_deref(), &process_env);
+    let listen_at = |otherwise: &Connection| match &listen_url {
+        Some(url) => Connection::resolve_url(Some(("--listen-url", url)), &process_env),
+        None => Ok(otherwise.clone()),
+    };
     let options = options(args)?;
+    let (control_now, control) = watch::channel(listen_at(&connection)?);
+    let (work_now, work) = watch::channel(connection);
     let (stop, stopping) = watch::channel(false);
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
-    let guarding = Box::pin(guardian::run(options, &connection, stopping));
+    let mut hangup = listen(SignalKind::hangup())?;
+    let guarding = Box::pin(guardian::run(options, Databases { control, work }, stopping));
     tokio::pin!(guarding);
     loop {
         tokio::select! {
             outcome = &mut guarding => return outcome,
             Some(()) = terminate.recv() => drop(stop.send(true)),
             Some(()) = interrupt.recv() => drop(stop.send(true)),
+            Some(()) = hangup.recv() => {
+                match read_again().and_then(|work| Ok((listen_at(&work)?, work))) {
+                    Ok((control, work)) => {
+                        work_now.send_replace(work);
+                        control_now.send_replace(control);
+                    }
+                    Err(err) => tracing::error!(
+                        event = event::GUARDIAN_RELOAD_FAILED,
+                        error = err.in_a_line(),
+                        "the settings cannot be read: the old ones stay"
+                    ),
+                }
+            }
         }
     }
 }
@@ -82,12 +115,8 @@ fn options(args: GuardianArgs) -> Result<Options> {
         Some(directory) => directory,
         None => StateDirectory::default_path()?,
     };
-    let listen_at = args
-        .listen_url
-        .map(|url| Connection::resolve_url(Some(("--listen-url", &url)), &process_env))
-        .transpose()?;
     Ok(Options {
-        listen_at,
+        http_address: args.http_address,
         host,
         slots: args.slots.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX)),
         labels: args.labels.into_iter().collect(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_postgres::{Client, types::Type};
 
 use super::connect::{Driver, connect};
@@ -28,17 +28,24 @@ const LONGEST_NAME: usize = 63;
 /// Opens sessions of one role (what they are for) of one guardian.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    to: Connection,
+    to: watch::Receiver<Connection>,
+    application_name: String,
 }
 
 impl Sessions {
-    /// `role` and `guardian` are seen in `pg_stat_activity` as `sisyphus:<role>:<guardian>`.
-    pub fn new(mut to: Connection, role: &str, guardian: &str) -> Self {
-        to.application_name = clamp(format!("sisyphus:{role}:{guardian}"));
+    /// To the connection as it is when a session is opened. `role` and `guardian` are seen in `pg_stat_activity`
+    /// as `sisyphus:<role>:<guardian>`.
+    pub fn new(to: watch::Receiver<Connection>, role: &str, guardian: &str) -> Self {
+        Self { to, application_name: clamp(format!("sisyphus:{role}:{guardian}")) }
+    }
+
+    fn connection(&self) -> Connection {
+        let mut to = self.to.borrow().clone();
+        to.application_name.clone_from(&self.application_name);
         to.connect_timeout = to.connect_timeout.min(LONGEST_CONNECT);
         // A guardian has nothing to do at a standby.
         to.writable = true;
-        Self { to }
+        to
     }
 
     /// Opens a session. `drive` gets the connection and starts the task that polls it.
@@ -46,7 +53,7 @@ impl Sessions {
     where
         F: FnOnce(Driver) -> JoinHandle<()>,
     {
-        let (client, connection) = connect(&self.to).await?;
+        let (client, connection) = connect(&self.connection()).await?;
         let driver = drive(connection);
         let set_up = timeout(LONGEST_CONNECT, self.set_up(&client)).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Unreachable, "the database did not answer after the log-in"))
@@ -66,7 +73,7 @@ impl Sessions {
     async fn set_up(&self, client: &Client) -> Result<()> {
         let ms = |limit: Duration| limit.as_millis().to_string();
         let values = serde_json::json!({
-            "application_name": self.to.application_name,
+            "application_name": self.application_name,
             "statement_timeout": ms(STATEMENT_TIMEOUT),
             "lock_timeout": ms(LOCK_TIMEOUT),
             "idle_in_transaction_session_timeout": ms(IDLE_IN_TRANSACTION_TIMEOUT),

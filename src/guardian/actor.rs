@@ -1,5 +1,9 @@
 //! The actor: its state, its loop, and what is looked at after each event.
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -10,9 +14,11 @@ use super::{
     Input, Options,
     clock::{Boot, Clock},
     hands::HandsHandle,
+    health::Health,
     identity::Identity,
     leaving::Leaving,
     link::{Command as LinkCommand, LinkHandle},
+    metrics::Counters,
     pace::Pace,
     reporter::ReporterHandle,
     runs::Runs,
@@ -21,9 +27,11 @@ use super::{
     timer::Timer,
 };
 use crate::{
+    config::Connection,
     db::{Pool, messages::Registered},
     error::Result,
     keeper::protocol::RunKey,
+    observe::event,
 };
 
 /// Inputs handled before the state is looked at as a whole.
@@ -98,18 +106,26 @@ pub(super) struct Guardian {
     /// An operator wants the host empty.
     pub(super) draining: bool,
     pub(super) ticked: bool,
-    /// What hinders it, for the view `fleet`.
-    pub(super) problem: Option<String>,
+    pub(super) health: Health,
+    pub(super) counters: Counters,
     /// Limits that the keeper cannot hold a run to.
     pub(super) unenforced: Vec<String>,
     /// The last of these that a run was to be held to.
     pub(super) unlimited: Option<String>,
-    /// Until when nothing is claimed because the host could not start something.
-    pub(super) unfit_until: Boot,
     pub(super) register_at: Boot,
     pub(super) leaving: Option<Leaving>,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    timer: Timer,
+    /// The keeper's process.
+    pub(super) keeper_pid: Option<i32>,
+    inputs: Inputs,
+}
+
+/// What wakes the guardian up.
+#[derive(Debug)]
+pub(super) struct Inputs {
+    pub(super) inbox: mpsc::UnboundedReceiver<Input>,
+    /// Changes when the settings have been read again.
+    pub(super) reload: watch::Receiver<Connection>,
+    pub(super) timer: Timer,
 }
 
 impl Guardian {
@@ -119,9 +135,9 @@ impl Guardian {
         boot_id: String,
         clock: Clock,
         handles: Handles,
-        inbox: mpsc::UnboundedReceiver<Input>,
-        timer: Timer,
+        inputs: Inputs,
     ) -> Self {
+        let health = Health::new(identity.directory.path());
         Self {
             slots: usize::from(options.slots),
             options,
@@ -139,14 +155,14 @@ impl Guardian {
             was_member: false,
             draining: false,
             ticked: false,
-            problem: None,
+            health,
+            counters: Counters::default(),
             unenforced: Vec::new(),
             unlimited: None,
-            unfit_until: Boot(0),
             register_at: Boot(0),
             leaving: None,
-            inbox,
-            timer,
+            keeper_pid: None,
+            inputs,
         }
     }
 
@@ -154,24 +170,25 @@ impl Guardian {
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<()> {
         let mut gulp = Vec::with_capacity(GULP);
         let mut watchdog = self.supervisor.interval().map(ticking);
-        tracing::info!(host = %self.options.host, slots = self.slots, "guardian starts");
+        tracing::info!(event = event::GUARDIAN_STARTING, host = %self.options.host, slots = self.slots, "guardian starts");
         loop {
             tokio::select! {
-                _ = self.inbox.recv_many(&mut gulp, GULP) => {
+                _ = self.inputs.inbox.recv_many(&mut gulp, GULP) => {
                     for input in gulp.drain(..) {
                         self.handle(input)?;
                     }
                 }
-                rang = self.timer.ring() => self.woke_up(rang?),
+                rang = self.inputs.timer.ring() => self.woke_up(rang?),
                 _ = stop.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(),
+                Ok(()) = self.inputs.reload.changed() => self.reloaded(),
                 () = next_tick(&mut watchdog) => self.supervisor.alive(),
             }
             let now = Boot::now();
             if let Some(outcome) = self.settle(now) {
-                tracing::info!(host = %self.options.host, "guardian ends");
+                tracing::info!(event = event::GUARDIAN_ENDED, host = %self.options.host, "guardian ends");
                 return outcome;
             }
-            self.timer.set(self.next_alarm(now))?;
+            self.inputs.timer.set(self.next_alarm(now))?;
         }
     }
 
@@ -187,6 +204,20 @@ impl Guardian {
                 self.on_ticker(event);
                 Ok(())
             }
+            Input::Look(answer) => {
+                // Who asked may have gone.
+                let _ = answer.send(self.snapshot(Boot::now()));
+                Ok(())
+            }
+        }
+    }
+
+    /// The next sessions use the new settings. The keeper reads its policy anew.
+    fn reloaded(&self) {
+        tracing::info!(event = event::GUARDIAN_RELOADED, "settings read again");
+        if let Some(pid) = self.keeper_pid {
+            // Where the keeper is another user's, its unit tells it.
+            kill(Pid::from_raw(pid), Signal::SIGHUP).ok();
         }
     }
 
@@ -194,7 +225,10 @@ impl Guardian {
         if let Membership::Member(member) = &mut self.membership
             && member.pace.woke_up(set_for, Boot::now())
         {
-            tracing::warn!("woke up late: nothing starts before the database has been asked");
+            tracing::warn!(
+                event = event::GUARDIAN_WOKE_LATE,
+                "woke up late: nothing starts before the database has been asked"
+            );
         }
     }
 

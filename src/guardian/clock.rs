@@ -147,6 +147,11 @@ impl Clock {
         Some(DbTime(time.realtime_us - self.host_ahead(offset)).timestamp())
     }
 
+    /// Seconds from a time on the database's clock to a moment of this boot.
+    pub(super) fn seconds_after(&self, time: DbTime, moment: Boot) -> Option<f64> {
+        self.likely().map(|offset| (moment.0 + offset - time.0) as f64 / 1e6)
+    }
+
     /// The host's wall clock less the database's, in milliseconds.
     pub(super) fn offset_ms(&self) -> Option<f64> {
         Some(self.host_ahead(self.likely()?) as f64 / 1e3)

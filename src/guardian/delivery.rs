@@ -10,6 +10,7 @@ use crate::{
     },
     error::{Error, Result},
     keeper::protocol::{RunResult, Started},
+    observe::event,
 };
 
 /// A start at database time; none while the database's clock is not known.
@@ -62,7 +63,9 @@ pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> R
             }
             Err(err) => match plainer(batch.remove(0), &err) {
                 Some(end) => batches.push(vec![end]),
-                None => tracing::error!(error = told(&err), "a result cannot be stored in any form"),
+                None => {
+                    tracing::error!(event = event::RUN_UNSTORABLE, error = %told(&err), "a result cannot be stored in any form")
+                }
             },
         }
     }

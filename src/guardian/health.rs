@@ -1,16 +1,85 @@
-//! What keeps a host from taking more runs, beside a keeper that is gone.
+//! What keeps a host from taking more runs, and for how long.
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::sys::statvfs::{Statvfs, statvfs};
 use serde_json::{Map, Value};
 
+use super::clock::Boot;
+use crate::observe::event;
+
 /// Outcomes that wait for the database need room, also when it stays away for long.
 const LEAST_BYTES: u64 = 16 << 20;
 const LEAST_FILES: u64 = 256;
+/// A host that could not start a run asks for none for this long.
+const UNFIT: Duration = Duration::from_secs(5);
+/// A keeper that leaves a start unanswered for this long is hung, stopped, or waits for a disk.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// The state of the host.
+#[derive(Debug)]
+pub(super) struct Health {
+    state_dir: PathBuf,
+    /// Why there is no keeper.
+    keeper: Option<String>,
+    /// Why a run could not be started, and until when none is asked for.
+    refusal: Option<(String, Boot)>,
+    /// As last looked at.
+    problem: Option<String>,
+}
+
+impl Health {
+    pub(super) fn new(state_dir: &Path) -> Self {
+        Self { state_dir: state_dir.to_owned(), keeper: None, refusal: None, problem: None }
+    }
+
+    /// There is no keeper. Whether that is news.
+    pub(super) fn keeper_is_gone(&mut self, why: String) -> bool {
+        self.keeper.replace(why).is_none()
+    }
+
+    pub(super) fn keeper_is_back(&mut self) {
+        self.keeper = None;
+        self.refusal = None;
+    }
+
+    /// The host could not start a run: too many open files or processes, no memory.
+    pub(super) fn could_not_start(&mut self, reason: &str, now: Boot) {
+        self.refusal = Some((reason.to_owned(), now + UNFIT));
+    }
+
+    /// Looks at everything. `unanswered` is when the oldest start was sent that the keeper has not answered.
+    pub(super) fn look(&mut self, unanswered: Option<Boot>, now: Boot) -> Option<&str> {
+        self.refusal.take_if(|(_, until)| *until <= now);
+        let silent = unanswered.filter(|sent| now.since(*sent) >= SILENT);
+        let found = self
+            .keeper
+            .clone()
+            .or_else(|| silent.map(|_| format!("the keeper has not started a run for {SILENT:?}")))
+            .or_else(|| self.refusal.as_ref().map(|(reason, _)| reason.clone()))
+            .or_else(|| problem(&self.state_dir));
+        match (&self.problem, &found) {
+            (_, Some(problem)) if self.problem != found => {
+                tracing::warn!(event = event::HOST_UNFIT, problem, "this host takes no runs");
+            }
+            (Some(_), None) => tracing::info!(event = event::HOST_FIT, "this host takes runs again"),
+            _ => {}
+        }
+        self.problem = found;
+        self.problem()
+    }
+
+    /// What was found last.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
 
 /// Why this state directory is not fit for new runs.
-pub(super) fn problem(state_dir: &Path) -> Option<String> {
+fn problem(state_dir: &Path) -> Option<String> {
     match statvfs(state_dir) {
         Ok(stat) => shortage(&stat).map(|what| format!("{what} left for {state_dir:?}")),
         Err(errno) => Some(format!("the file system of {state_dir:?} does not answer: {errno}")),
@@ -53,6 +122,24 @@ mod tests {
         assert_eq!(unenforced(&limits(r#"{"cpu": 1}"#), &[]), None);
         let said = unenforced(&limits(r#"{"cpu": 1, "memory": 2}"#), &missing).unwrap();
         assert!(said.ends_with("limits of memory (only process by process) and cpu"), "{said}");
+    }
+
+    #[test]
+    fn a_host_is_unfit_as_long_as_something_is_wrong() {
+        let second = |n: i64| Boot(n * 1_000_000);
+        let root = tempfile::tempdir().unwrap();
+        let mut health = Health::new(root.path());
+        assert_eq!(health.look(None, second(1)), None);
+        health.could_not_start("too many open files", second(1));
+        assert_eq!(health.look(None, second(5)), Some("too many open files"));
+        assert_eq!(health.look(None, second(6)), None, "it tries again");
+        assert_eq!(health.look(Some(second(1)), second(6)), None);
+        assert!(health.look(Some(second(1)), second(11)).unwrap().contains("keeper"));
+        assert!(health.keeper_is_gone("gone".into()));
+        assert!(!health.keeper_is_gone("still gone".into()));
+        assert_eq!(health.look(None, second(12)), Some("still gone"));
+        health.keeper_is_back();
+        assert_eq!(health.look(None, second(12)), None);
     }
 
     #[test]

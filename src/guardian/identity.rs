@@ -89,7 +89,7 @@ impl Identity {
             // Even when it cannot be written: a full disk is told elsewhere.
             self.kept_tick_us = Some(newest);
             if let Err(err) = write(&self.directory, SEEN_TICK, &newest.to_string()) {
-                tracing::debug!(error = super::told(&err), "the newest tick is not on disk");
+                tracing::debug!(error = %super::told(&err), "the newest tick is not on disk");
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     db::messages::{Registered, Registration},
     error::{Error, ErrorKind, Result},
     keeper::protocol::{Event, Held, KeeperHello, Request, Started},
+    observe::event,
     sqlstate,
 };
 
@@ -43,8 +44,9 @@ impl Guardian {
     }
 
     fn connected(&mut self, session: u64, other_server: bool) {
-        tracing::info!(session, "connected to the database");
+        tracing::info!(event = event::DATABASE_CONNECTED, session, "connected to the database");
         self.session = Some(session);
+        self.counters.connects += 1;
         if other_server {
             // Its clock is another one, and what the old one committed last may be lost.
             self.clock.reset();
@@ -62,9 +64,9 @@ impl Guardian {
 
     fn disconnected(&mut self, err: Error) -> Result<()> {
         if self.session.take().is_some() {
-            tracing::warn!(error = told(&err), "the database is away");
+            tracing::warn!(event = event::DATABASE_LOST, error = %told(&err), "the database is away");
         } else {
-            tracing::debug!(error = told(&err), "the database is still away");
+            tracing::debug!(error = %told(&err), "the database is still away");
         }
         self.handles.pool.drop_idle();
         match &mut self.membership {
@@ -95,7 +97,7 @@ impl Guardian {
         if self.options.once || never_right && !self.was_member {
             return Err(err);
         }
-        tracing::warn!(error = told(&err), hint = err.hint_text(), "the database refused");
+        tracing::warn!(event = event::DATABASE_REFUSED, error = %told(&err), hint = err.hint_text(), "the database refused");
         if err.code() == Some(sqlstate::NOT_ADOPTED) {
             // What was claimed elsewhere is not to be started for this database.
             self.leave_membership();
@@ -113,7 +115,10 @@ impl Guardian {
     /// The database gave this host to another incarnation, or gave it up. The jobs go on.
     pub(super) fn superseded(&mut self) {
         if matches!(self.membership, Membership::Member(_)) {
-            tracing::warn!("the database does not know this guardian any more: registering anew");
+            tracing::warn!(
+                event = event::GUARDIAN_SUPERSEDED,
+                "the database does not know this guardian any more: registering anew"
+            );
             self.leave_membership();
             self.list_anew();
         }
@@ -148,8 +153,9 @@ impl Guardian {
     }
 
     fn greeted(&mut self, hello: &KeeperHello) {
-        tracing::info!(keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
+        tracing::info!(event = event::KEEPER_CONNECTED, keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
         self.keeper = Keeper::Greeted(hello.keeper_id);
+        self.keeper_pid = Some(hello.pid);
         self.unenforced.clone_from(&hello.unenforced);
         self.unlimited = None;
     }
@@ -159,9 +165,11 @@ impl Guardian {
         if self.options.once && self.leaving.is_none() {
             return Err(err);
         }
-        tracing::error!(error = told(&err), "the keeper is gone");
+        if self.health.keeper_is_gone(format!("the keeper is gone: {}", err.in_a_line())) {
+            tracing::error!(event = event::KEEPER_LOST, error = %told(&err), "the keeper is gone");
+        }
         self.keeper = Keeper::Away;
-        self.problem = Some(format!("the keeper is gone: {err}"));
+        self.keeper_pid = None;
         self.release_waiting("the keeper of the host is gone");
         Ok(())
     }
@@ -175,7 +183,7 @@ impl Guardian {
         self.runs.take_over(&ours);
         self.keeper = Keeper::Listed(id);
         self.lists += 1;
-        self.problem = None;
+        self.health.keeper_is_back();
         self.supervisor.ready();
         // Other keepers, other claims: the database settles what is not in the list.
         if matches!(self.membership, Membership::Member(_)) {
@@ -228,6 +236,7 @@ impl Guardian {
             return Ok(());
         }
         tracing::info!(
+            event = event::GUARDIAN_REGISTERED,
             guardian_id = registered.guardian_id,
             host_id = registered.host_id,
             adopted = registered.held.len(),
@@ -263,7 +272,7 @@ impl Guardian {
 
     /// A pooled session found the database away: the link must not sit on a server that is.
     pub(super) fn pool_lost(&mut self, err: &Error) {
-        tracing::debug!(error = told(err), "a pooled session lost the database");
+        tracing::debug!(error = %told(err), "a pooled session lost the database");
         self.handles.pool.drop_idle();
         let gone = err.code().is_some_and(|code| code == sqlstate::READ_ONLY_TRANSACTION);
         if gone {

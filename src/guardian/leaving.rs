@@ -9,7 +9,10 @@ use super::{
     link::Command as LinkCommand,
     reporter::Command as ReporterCommand,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    observe::event,
+};
 
 /// How long the database may take to hear of everything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +38,7 @@ enum Stage {
 impl Guardian {
     /// Begins to leave.
     pub(super) fn leave(&mut self) {
-        tracing::info!("stopping");
+        tracing::info!(event = event::GUARDIAN_STOPPING, "stopping");
         self.supervisor.stopping();
         self.leaving = Some(Leaving { stage: Stage::Settling, give_up_at: Boot::now() + PATIENCE });
         self.release_waiting("the guardian of the host is stopping");

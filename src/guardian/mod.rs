@@ -11,10 +11,12 @@ mod clock;
 mod delivery;
 mod hands;
 mod health;
+mod http;
 mod identity;
 mod joining;
 mod leaving;
 mod link;
+mod metrics;
 mod outbox;
 mod pace;
 mod reporter;
@@ -24,19 +26,21 @@ mod ticker;
 mod timer;
 mod working;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
 };
 
 use self::{
-    actor::{Guardian, Handles},
+    actor::{Guardian, Handles, Inputs},
     clock::Clock,
     hands::{Hands, HandsEvent},
+    http::Http,
     identity::Identity,
     link::{Link, LinkEvent},
+    metrics::Snapshot,
     reporter::{Reporter, ReporterEvent},
     ticker::{Ticker, TickerEvent},
     timer::Timer,
@@ -46,13 +50,12 @@ use crate::{
     db::{Pool, Sessions},
     error::{Error, ErrorKind, Result},
     keeper::StateDirectory,
+    observe::event,
 };
 
 /// How a guardian is to be.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen and claim, when not where reports and ticks go: those may pass through a pooler.
-    pub listen_at: Option<Connection>,
     /// Name of the host in the database.
     pub host: String,
     /// Runs it takes at once.
@@ -63,10 +66,21 @@ pub struct Options {
     pub pools: Vec<String>,
     /// Where guardian and keeper meet.
     pub state_dir: PathBuf,
+    /// Where to show metrics and state over HTTP.
+    pub http_address: Option<SocketAddr>,
     /// One pass: tick, claim what is due, run to the end, leave.
     pub once: bool,
     /// At the end terminate the jobs and wait for their results, instead of leaving them to the keeper.
     pub stop_jobs: bool,
+}
+
+/// The database, as its settings have it now.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// Where to listen and claim.
+    pub control: watch::Receiver<Connection>,
+    /// Where reports and ticks go: they may pass through a pooler.
+    pub work: watch::Receiver<Connection>,
 }
 
 /// Everything that the guardian hears.
@@ -76,14 +90,16 @@ enum Input {
     Hands(HandsEvent),
     Reporter(ReporterEvent),
     Ticker(TickerEvent),
+    /// Somebody wants to know how it is.
+    Look(oneshot::Sender<Snapshot>),
 }
 
 /// Runs a guardian until `stop` becomes true or, with `once`, its pass is over.
-pub async fn run(options: Options, connection: &Connection, stop: watch::Receiver<bool>) -> Result<()> {
+pub async fn run(options: Options, databases: Databases, stop: watch::Receiver<bool>) -> Result<()> {
     let directory = StateDirectory::open(&options.state_dir)?;
     let Some(identity) = Identity::take(directory)? else {
         if options.once {
-            return tick_only(&options, connection).await;
+            return tick_only(&options, databases).await;
         }
         return Err(Error::new(
             ErrorKind::Config,
@@ -92,7 +108,7 @@ pub async fn run(options: Options, connection: &Connection, stop: watch::Receive
         .hint("one guardian a host; a second one on this machine needs its own --host and --state-dir"));
     };
     let mut tasks = JoinSet::new();
-    let guardian = assemble(options, connection, identity, &mut tasks)?;
+    let guardian = assemble(options, databases, identity, &mut tasks).await?;
     // Boxed: the state machine of the loop is large.
     let guarding = Box::pin(guardian.run(stop));
     tokio::select! {
@@ -102,43 +118,53 @@ pub async fn run(options: Options, connection: &Connection, stop: watch::Receive
 }
 
 /// Starts the tasks around the actor.
-fn assemble(
+async fn assemble(
     options: Options,
-    connection: &Connection,
+    databases: Databases,
     identity: Identity,
     tasks: &mut JoinSet<()>,
 ) -> Result<Guardian> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let clock = Clock::default();
     let boot_id = boot_id()?;
-    let pool = Pool::new(Sessions::new(connection.clone(), "work", &options.host));
-    let listen_at = options.listen_at.as_ref().unwrap_or(connection);
-    let control = Sessions::new(listen_at.clone(), "control", &options.host);
+    let pool = Pool::new(Sessions::new(databases.work, "work", &options.host));
+    let reload = databases.control.clone();
+    let control = Sessions::new(databases.control, "control", &options.host);
 
     let (link_task, link) = Link::new(control, inputs.clone());
     let (hands_task, hands) = Hands::new(identity.directory.clone(), identity.epoch, inputs.clone());
     let (reporter_task, reporter) =
         Reporter::new(pool.clone(), clock.clone(), boot_id.clone(), inputs.clone());
-    let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs);
+    let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs.clone());
+    if let Some(address) = options.http_address.filter(|_| !options.once) {
+        tasks.spawn(Http::bind(address, inputs).await?.run());
+    }
     tasks.spawn(link_task.run());
     tasks.spawn(hands_task.run());
     tasks.spawn(reporter_task.run());
     tasks.spawn(ticker_task.run());
 
     let handles = Handles { link, hands, reporter, ticker, pool };
-    Ok(Guardian::new(options, identity, boot_id, clock, handles, inbox, Timer::new()?))
+    Ok(Guardian::new(
+        options,
+        identity,
+        boot_id,
+        clock,
+        handles,
+        Inputs { inbox, reload, timer: Timer::new()? },
+    ))
 }
 
 /// The pass of a `--once` that finds another guardian at work: that one claims, but may not be ticking.
-async fn tick_only(options: &Options, connection: &Connection) -> Result<()> {
-    tracing::info!(state_dir = ?options.state_dir, "another guardian is at work: only a tick");
-    let pool = Pool::new(Sessions::new(connection.clone(), "once", &options.host));
+async fn tick_only(options: &Options, databases: Databases) -> Result<()> {
+    tracing::info!(event = event::GUARDIAN_ONLY_TICKS, state_dir = ?options.state_dir, "another guardian is at work: only a tick");
+    let pool = Pool::new(Sessions::new(databases.work, "once", &options.host));
     pool.get().await?.api().tick(None).await.map(drop)
 }
 
-/// An error with its causes, for the log.
-fn told(err: &Error) -> &(dyn std::error::Error + 'static) {
-    err
+/// An error with its causes in a line, for the log.
+fn told(err: &Error) -> impl fmt::Display {
+    fmt::from_fn(|f| f.write_str(&err.in_a_line()))
 }
 
 /// The tasks run for ever; one that ends has panicked.

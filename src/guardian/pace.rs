@@ -130,6 +130,11 @@ impl Pace {
         confirmed >= self.distrust_before && now < confirmed + good_for && (connected || !fenced)
     }
 
+    /// How long ago the last claim that was answered was sent.
+    pub(super) fn confirmed_before(&self, now: Boot) -> Option<Duration> {
+        self.confirmed.map(|confirmed| now.since(confirmed))
+    }
+
     /// When the lease ends at the earliest: by it a fenced run must be gone.
     pub(super) fn deadline(&self) -> Option<Boot> {
         self.confirmed.map(|confirmed| confirmed + self.lease_timeout)

@@ -16,6 +16,7 @@ use crate::{
     },
     error::{Error, ErrorKind},
     keeper::protocol::{RunResult, Started},
+    observe::event,
     sqlstate,
 };
 
@@ -200,7 +201,7 @@ impl Reporter {
             self.pool.drop_idle();
             self.tell(ReporterEvent::Away(err));
         } else {
-            tracing::warn!(error = told(&err), "a report was refused and is sent again");
+            tracing::warn!(event = event::REPORT_FAILED, error = %told(&err), "a report was refused and is sent again");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::clock::DbTime;
+use super::clock::{Boot, DbTime};
 use crate::{
     db::messages::HeldClaim,
     keeper::protocol::{Held, RunSpec},
@@ -17,6 +17,8 @@ pub(super) struct Run {
     pub(super) fenced: Option<bool>,
     /// Whether this guardian claimed it, and not one before it.
     pub(super) own: bool,
+    /// Whether it was claimed before it was due.
+    ahead: bool,
     stage: Stage,
 }
 
@@ -24,8 +26,8 @@ pub(super) struct Run {
 enum Stage {
     /// Not started; to be at this time.
     Waiting(DbTime, Box<RunSpec>),
-    /// The keeper was told to start it.
-    Starting,
+    /// The keeper was told, at this moment, to start it at this time.
+    Starting(DbTime, Boot),
     /// The keeper has it.
     Running,
     /// It has ended; the database does not know yet.
@@ -36,7 +38,7 @@ enum Stage {
 
 impl Run {
     fn takes_a_slot(&self) -> bool {
-        matches!(self.stage, Stage::Starting | Stage::Running)
+        matches!(self.stage, Stage::Starting(..) | Stage::Running)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -44,7 +46,7 @@ impl Run {
     }
 
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting)
+        matches!(self.stage, Stage::Starting(..))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -59,6 +61,16 @@ impl Run {
     pub(super) fn is_unsettled(&self) -> bool {
         !matches!(self.stage, Stage::Running)
     }
+}
+
+/// How many runs are in each stage.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    pub(super) waiting: usize,
+    pub(super) starting: usize,
+    pub(super) running: usize,
+    pub(super) ended: usize,
+    pub(super) releasing: usize,
 }
 
 /// All of them, by claim.
@@ -103,14 +115,14 @@ impl Runs {
     }
 
     /// Takes a claimed run in; false when it is here already.
-    pub(super) fn add(&mut self, start: DbTime, spec: Box<RunSpec>) -> bool {
+    pub(super) fn add(&mut self, start: DbTime, ahead: bool, spec: Box<RunSpec>) -> bool {
         let (run_id, claim_no) = (spec.run_id, spec.claim_no);
         if self.by_claim.contains_key(&claim_no) {
             return false;
         }
         let fenced = Some(spec.fenced);
         let stage = Stage::Waiting(start, spec);
-        self.by_claim.insert(claim_no, Run { run_id, claim_no, fenced, own: true, stage });
+        self.by_claim.insert(claim_no, Run { run_id, claim_no, fenced, own: true, ahead, stage });
         self.queue.insert((start, claim_no));
         true
     }
@@ -125,18 +137,43 @@ impl Runs {
     }
 
     /// Hands out the spec of a waiting run, which takes a slot from now on.
-    pub(super) fn start(&mut self, claim_no: i64) -> Option<Box<RunSpec>> {
-        match self.leave_queue(claim_no, Stage::Starting)? {
+    pub(super) fn start(&mut self, claim_no: i64, now: Boot) -> Option<Box<RunSpec>> {
+        let Stage::Waiting(at, _) = self.by_claim.get(&claim_no)?.stage else { return None };
+        match self.leave_queue(claim_no, Stage::Starting(at, now))? {
             Stage::Waiting(_, spec) => Some(spec),
             _ => None,
         }
     }
 
-    /// The keeper has it.
-    pub(super) fn started(&mut self, claim_no: i64) {
-        if self.by_claim.get(&claim_no).is_some_and(Run::is_starting) {
-            self.change(claim_no, Stage::Running);
+    /// The keeper has it. When it was to start, if it was claimed before that; none when it is told again.
+    pub(super) fn started(&mut self, claim_no: i64) -> Option<DbTime> {
+        let run = self.by_claim.get(&claim_no)?;
+        let Stage::Starting(at, _) = run.stage else { return None };
+        let due = run.ahead.then_some(at);
+        self.change(claim_no, Stage::Running);
+        due
+    }
+
+    /// When the oldest start was sent that the keeper has not answered.
+    pub(super) fn unanswered(&self) -> Option<Boot> {
+        let sent = |run: &Run| if let Stage::Starting(_, sent) = run.stage { Some(sent) } else { None };
+        self.by_claim.values().filter_map(sent).min()
+    }
+
+    /// How many are in each stage.
+    pub(super) fn stages(&self) -> Stages {
+        let mut stages = Stages::default();
+        for run in self.by_claim.values() {
+            let count = match run.stage {
+                Stage::Waiting(..) => &mut stages.waiting,
+                Stage::Starting(..) => &mut stages.starting,
+                Stage::Running => &mut stages.running,
+                Stage::Ended => &mut stages.ended,
+                Stage::Releasing => &mut stages.releasing,
+            };
+            *count += 1;
         }
+        stages
     }
 
     /// The keeper tells its end. False when that is known already.
@@ -213,7 +250,7 @@ impl Runs {
 
 impl Run {
     fn taken_over(run_id: i64, claim_no: i64, stage: Stage) -> Self {
-        Self { run_id, claim_no, fenced: None, own: false, stage }
+        Self { run_id, claim_no, fenced: None, own: false, ahead: false, stage }
     }
 }
 
@@ -239,12 +276,12 @@ mod tests {
     #[test]
     fn a_run_takes_a_slot_from_start_to_end_only() {
         let mut runs = Runs::default();
-        assert!(runs.add(DbTime(5), spec(1)));
-        assert!(!runs.add(DbTime(5), spec(1)), "a repeated reply changes nothing");
-        assert!(runs.add(DbTime(4), spec(2)));
+        assert!(runs.add(DbTime(5), true, spec(1)));
+        assert!(!runs.add(DbTime(5), true, spec(1)), "a repeated reply changes nothing");
+        assert!(runs.add(DbTime(4), true, spec(2)));
         assert_eq!(runs.first().unwrap().0, DbTime(4));
         assert_eq!(runs.busy(), 0);
-        runs.start(2).unwrap();
+        runs.start(2, Boot(0)).unwrap();
         runs.started(2);
         assert_eq!((runs.busy(), runs.waiting()), (1, 1));
         assert!(runs.ended(2, 2));
@@ -260,11 +297,11 @@ mod tests {
     fn the_list_of_the_keeper_is_the_truth() {
         let mut runs = Runs::default();
         for claim_no in 1..=4 {
-            runs.add(DbTime(claim_no), spec(claim_no));
+            runs.add(DbTime(claim_no), true, spec(claim_no));
         }
-        runs.start(1);
-        runs.start(2);
-        runs.start(3);
+        runs.start(1, Boot(0));
+        runs.start(2, Boot(0));
+        runs.start(3, Boot(0));
         runs.ended(3, 3);
         runs.take_over(&[held(2, false), held(7, false), held(8, true)]);
         let mut left = runs.holding();

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::observe::event;
+
 /// The service manager's socket, when there is one.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -43,7 +45,7 @@ impl Supervisor {
         if let Some((socket, address)) = &self.socket
             && let Err(err) = socket.send_to_addr(word.as_bytes(), address)
         {
-            tracing::warn!(error = %err, word, "the service manager cannot be told");
+            tracing::warn!(event = event::SUPERVISOR_UNREACHABLE, error = %err, word, "the service manager cannot be told");
         }
     }
 }

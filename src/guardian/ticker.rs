@@ -11,6 +11,7 @@ use super::{Input, backoff::Backoff, told};
 use crate::{
     db::Pool,
     error::{Error, ErrorKind},
+    observe::event,
 };
 
 /// Guardians that were given the same time do not all come at once.
@@ -119,7 +120,7 @@ impl Ticker {
                 if err.kind() == ErrorKind::Unreachable {
                     self.tell(TickerEvent::Away(err));
                 } else {
-                    tracing::warn!(error = told(&err), "tick failed");
+                    tracing::warn!(event = event::TICK_FAILED, error = %told(&err), "tick failed");
                 }
             }
         }
@@ -136,7 +137,7 @@ impl Ticker {
             self.maintain_at = Instant::now() + MAINTAIN_EVERY;
             // Another one may be at it, or a report holds what it would drop: there is always a next time.
             if let Err(err) = session.api().maintain().await {
-                tracing::debug!(error = told(&err), "maintain failed");
+                tracing::debug!(error = %told(&err), "maintain failed");
             }
         }
         ticked

@@ -15,12 +15,11 @@ use crate::{
     keeper::protocol::{
         Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started, Time,
     },
+    observe::event,
 };
 
 /// Runs held ahead of their time; more are claimed when these have started.
 const MOST_WAITING: usize = 2000;
-/// A host that could not start a run asks for none for this long.
-const UNFIT: Duration = Duration::from_secs(5);
 
 impl Guardian {
     fn free(&self) -> usize {
@@ -28,11 +27,8 @@ impl Guardian {
     }
 
     /// Whether this host takes runs at all now.
-    fn is_fit(&self, now: Boot) -> bool {
-        matches!(self.keeper, Keeper::Listed(_))
-            && now >= self.unfit_until
-            && self.leaving.is_none()
-            && !self.draining
+    pub(super) fn is_fit(&self) -> bool {
+        matches!(self.keeper, Keeper::Listed(_)) && self.leaving.is_none() && !self.draining
     }
 
     pub(super) fn next_claim(&self, now: Boot) -> Option<Boot> {
@@ -48,12 +44,8 @@ impl Guardian {
         if self.next_claim(now).is_none_or(|at| at > now) {
             return;
         }
-        let shortage = health::problem(self.identity.directory.path());
-        let fit = self.is_fit(now) && shortage.is_none();
-        if fit && self.unfit_until > Boot(0) {
-            self.unfit_until = Boot(0);
-            self.problem = None;
-        }
+        let problem = self.health.look(self.runs.unanswered(), now).map(str::to_owned);
+        let fit = self.is_fit() && problem.is_none();
         let free = if fit { self.free() } else { 0 };
         let ahead_room = if fit { MOST_WAITING.saturating_sub(self.runs.waiting()) } else { 0 };
         let once = self.options.once;
@@ -63,7 +55,7 @@ impl Guardian {
             slots: count(self.slots),
             running: count(self.runs.busy()),
             clock_offset_ms: self.clock.offset_ms(),
-            problem: self.problem.clone().or(shortage).or_else(|| self.unlimited.clone()),
+            problem: problem.or_else(|| self.unlimited.clone()),
             seen_tick_us: self.identity.seen_tick().map(|seen| seen.at_us),
         };
         let Some(member) = self.member_mut() else { return };
@@ -95,6 +87,9 @@ impl Guardian {
         }
         let tick_in = Duration::try_from_secs_f64(claimed.next.tick_in).unwrap_or(Duration::ZERO);
         self.handles.ticker.send(TickerCommand::Within(tick_in));
+        self.counters.claims += 1;
+        self.counters.claim_time += received.since(sent);
+        self.counters.claimed += claimed.runs.len() as u64;
         let due = claimed.runs.iter().filter(|run| run.starts_in <= 0.0).count();
         let ticked = self.ticked;
         let Some(member) = self.member_mut() else { return };
@@ -118,7 +113,7 @@ impl Guardian {
     fn take_in(&mut self, run: ClaimedRun, now: DbTime) {
         match serde_json::from_str::<RunSpec>(run.spec.get()) {
             Ok(spec) => {
-                self.runs.add(now.after_seconds(run.starts_in), Box::new(spec));
+                self.runs.add(now.after_seconds(run.starts_in), run.starts_in > 0.0, Box::new(spec));
             }
             // Given back it would come again, here or elsewhere.
             Err(err) => self.not_startable(&run, &err),
@@ -128,7 +123,7 @@ impl Guardian {
     fn not_startable(&mut self, run: &ClaimedRun, err: &serde_json::Error) {
         let Some(key) = self.key(run.run_id, run.claim_no) else { return };
         if self.runs.ended(run.run_id, run.claim_no) {
-            tracing::error!(run_id = run.run_id, error = %err, "a run cannot be read");
+            tracing::error!(event = event::RUN_UNREADABLE, run_id = run.run_id, error = %err, "a run cannot be read");
             let reason = format!("this guardian cannot read what to run: {err}");
             self.handles.reporter.send(ReporterCommand::Ended(Box::new(unstarted(
                 key,
@@ -150,7 +145,12 @@ impl Guardian {
                 self.release(claim_no, reason);
             }
             RequestedAction::Terminate | RequestedAction::Recall => {}
-            RequestedAction::Unknown => tracing::warn!(run_id, request_id, "a request of a newer kind"),
+            RequestedAction::Unknown => tracing::warn!(
+                event = event::REQUEST_UNKNOWN,
+                run_id,
+                request_id,
+                "a request of a newer kind"
+            ),
         }
     }
 
@@ -208,7 +208,9 @@ impl Guardian {
     }
 
     fn start(&mut self, claim_no: i64) {
-        let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no)) else {
+        let (Some(installation), Some(spec)) =
+            (self.identity.installation, self.runs.start(claim_no, Boot::now()))
+        else {
             return;
         };
         let unlimited = spec.limits.as_ref().and_then(|it| health::unenforced(it, &self.unenforced));
@@ -238,7 +240,13 @@ impl Guardian {
 
     pub(super) fn started(&mut self, started: Started) {
         if self.is_ours(&started.key) {
-            self.runs.started(started.key.claim_no);
+            self.counters.started += 1;
+            if let Some(due) = self.runs.started(started.key.claim_no) {
+                let at = Boot(started.started.boottime_us);
+                if let Some(seconds) = self.clock.seconds_after(due, at) {
+                    self.counters.lateness.add(seconds.max(0.0));
+                }
+            }
             self.handles.reporter.send(ReporterCommand::Started(started));
         }
     }
@@ -247,12 +255,13 @@ impl Guardian {
     pub(super) fn start_refused(&mut self, refused: &Refused) {
         let now = Boot::now();
         tracing::error!(
+            event = event::RUN_NOT_STARTED,
             run_id = refused.key.run_id,
             reason = refused.reason,
             "the keeper could not start a run"
         );
-        self.unfit_until = now + UNFIT;
-        self.problem = Some(refused.reason.clone());
+        self.health.could_not_start(&refused.reason, now);
+        self.counters.not_started += 1;
         self.slot_freed(refused.key.claim_no, now);
         self.release(refused.key.claim_no, refused.reason.clone());
     }
@@ -287,6 +296,7 @@ impl Guardian {
             ReporterEvent::Finished(answers) => self.finished(&answers),
             ReporterEvent::Released(answers) => {
                 for (claim_no, _) in answers {
+                    self.counters.released += 1;
                     self.runs.forget(claim_no);
                 }
             }
@@ -307,8 +317,15 @@ impl Guardian {
         }
         for (claim_no, answer) in answers {
             let Some(run) = self.runs.forget(*claim_no) else { continue };
+            self.counters.recorded += 1;
             if matches!(answer, Answer::Refused | Answer::Superseded) {
-                tracing::warn!(run_id = run.run_id, claim_no, ?answer, "a result came too late");
+                tracing::warn!(
+                    event = event::RUN_TOO_LATE,
+                    run_id = run.run_id,
+                    claim_no,
+                    ?answer,
+                    "a result came too late"
+                );
             }
             if let Some(key) = self.key(run.run_id, *claim_no) {
                 self.handles.hands.send(Request::Ack(key));

@@ -18,6 +18,7 @@ pub(super) const SOON: Duration = Duration::from_secs(40);
 pub(super) struct Host {
     pub(super) name: &'static str,
     url: String,
+    state_dir: PathBuf,
     dir: TempDir,
 }
 
@@ -27,7 +28,7 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("sis").tempdir_in("/tmp").unwrap();
         // Jobs may run as another user and touch files here.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self { name, url: url.to_owned(), dir }
+        Self { name, url: url.to_owned(), state_dir: dir.path().join("state"), dir }
     }
 
     /// A path for a job to touch or to wait for.
@@ -36,7 +37,7 @@ impl Host {
     }
 
     pub(super) fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.state_dir.clone()
     }
 
     /// The command line of its guardian.
@@ -46,6 +47,11 @@ impl Host {
         all.push(state_dir.to_str().unwrap());
         all.extend(args);
         support::command(&all)
+    }
+
+    /// Its state directory lies there from now on.
+    pub(super) fn keep_state_in(&mut self, dir: &std::path::Path) {
+        self.state_dir = dir.join("state");
     }
 
     /// Starts its guardian.

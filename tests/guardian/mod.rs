@@ -3,8 +3,10 @@
 mod control;
 mod edges;
 mod faults;
+mod health_faults;
 mod host;
 mod life;
+mod monitor;
 mod network_faults;
 mod restored;
 mod server_faults;

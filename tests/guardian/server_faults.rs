@@ -2,16 +2,15 @@
 
 use std::{
     fs,
-    io::Write,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
 use sisyphus::dev::account::Account;
 use tempfile::TempDir;
 
 use super::host::{Host, SOON, end_of, run, stop, until};
-use crate::support::{self, OwnServer, command, finish, folder, free_port, program, wait_until};
+use crate::support::{self, OwnServer, SmallDisk, command, finish, folder, free_port, program, wait_until};
 
 #[tokio::test]
 async fn settings_that_a_database_has_for_others_do_not_hinder_it() {
@@ -57,56 +56,6 @@ async fn a_lock_on_its_tables_delays_it_and_breaks_nothing() {
     let run_id = run(&client, "next", "true").await;
     assert_eq!(end_of(&client, run_id).await, "succeeded");
     stop(guardian);
-}
-
-/// A file system with little room, gone with the value.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// None, loudly, where nothing may be mounted.
-    fn mount(megabytes: u32) -> Option<Self> {
-        let dir = folder();
-        let size = format!("size={megabytes}m,mode=755");
-        let done = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        if done.is_ok_and(|output| output.status.success()) {
-            return Some(Self(dir));
-        }
-        eprintln!("SKIPPED: nothing can be mounted here");
-        None
-    }
-
-    /// A directory on it that may be the server's.
-    fn folder(&self) -> TempDir {
-        tempfile::Builder::new()
-            .prefix("sis")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .tempdir_in(self.0.path())
-            .unwrap()
-    }
-
-    /// Takes all room that is left, and frees it when dropped.
-    fn fill(&self) -> Filler {
-        let path = self.0.path().join("filler");
-        let mut file = fs::File::create(&path).unwrap();
-        for size in [1 << 20, 4096, 1] {
-            while file.write_all(&vec![b'x'; size]).is_ok() {}
-        }
-        Filler(path)
-    }
-}
-
-struct Filler(std::path::PathBuf);
-
-impl Drop for Filler {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg("--lazy").arg(self.0.path()).output().ok();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,205 @@
+//! A host in trouble: it takes no runs, says why in `fleet`, keeps what runs, and comes back by itself.
+
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::Path,
+    process::Command,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User},
+};
+use sisyphus::dev::account::Account;
+
+use super::host::{Host, end_of, eventually, run, stop, until};
+use crate::support::{self, SmallDisk, TestClient};
+
+/// Heartbeats are short, so that the tests are.
+async fn hurry(client: &TestClient) {
+    for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s")] {
+        client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
+    }
+}
+
+/// Waits until `fleet` shows a problem with this text.
+async fn says(client: &TestClient, text: &str) {
+    let sql = "select problem from sisyphus.fleet where problem ilike '%' || $1 || '%'";
+    let _: String = eventually(client, text, sql, &[&text]).await;
+}
+
+/// A job that ends when its file is there; the run, once it is running.
+async fn long_job(client: &TestClient, go: &Path) -> i64 {
+    let run_id = run(client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    until(client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    run_id
+}
+
+/// Sets the soft limit of a process that runs, as its own user; the limit before that.
+fn limit(pid: Pid, what: &str, value: &str) -> String {
+    let owner = fs::metadata(format!("/proc/{pid}")).unwrap();
+    let row = if what == "nofile" { "Max open files" } else { "Max processes" };
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let row = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap();
+    let before = row.split_whitespace().next().unwrap().to_owned();
+    let mut command = Command::new("prlimit");
+    command.uid(owner.uid()).gid(owner.gid()).args([
+        "--pid",
+        &pid.to_string(),
+        &format!("--{what}={value}:"),
+    ]);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    before
+}
+
+/// The keeper itself, not its writer.
+fn keeper(host: &Host) -> Pid {
+    host.keepers().into_iter().min().expect("it has one")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_state_directory() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let mut host = Host::new("web1", &db.url());
+    host.keep_state_in(disk.path());
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let go = host.file("go");
+    let long = long_job(&client, &go).await;
+    let filler = disk.fill();
+    says(&client, "0 MiB of disk are left").await;
+    let next = run(&client, "next", "echo out").await;
+    // What runs goes on, and its outcome has its place.
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    let waiting = "exists (select from sisyphus.run where job_id = (select job_id from sisyphus.job where name = 'next')
+                                                      and state = 'pending')";
+    until(&client, "the next one waits", waiting).await;
+    drop(filler);
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    until(&client, "all is well", "exists (select from sisyphus.fleet where problem is null)").await;
+    let ended = stop(guardian);
+    assert!(ended.stderr.contains("this host takes runs again"), "{}", ended.stderr);
+    drop(host);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_open_files() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let go = host.file("go");
+    let long = long_job(&client, &go).await;
+    let keeper = keeper(&host);
+    let before = limit(keeper, "nofile", "8");
+    let next = run(&client, "next", "echo out").await;
+    says(&client, "too many open files").await;
+    limit(keeper, "nofile", &before);
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    let tries: i32 = client
+        .query_one("select attempt from sisyphus.history where run_id = $1", &[&next])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(tries, 1, "given back unstarted, it was no attempt");
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    // The guardian itself: it cannot connect again as long as it has no file left for that.
+    let open = fs::read_dir(format!("/proc/{}/fd", guardian.pid())).unwrap().count();
+    let before = limit(guardian.pid(), "nofile", &open.saturating_sub(3).to_string());
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where datname = current_database() and application_name like 'sisyphus:%'";
+    client.query(cut, &[]).await.unwrap();
+    let gone = "not exists (select from pg_stat_activity
+                             where datname = current_database() and application_name like 'sisyphus:control:%')";
+    until(&client, "it is cut off", gone).await;
+    let last = run(&client, "last", "echo out").await;
+    limit(guardian.pid(), "nofile", &before);
+    assert_eq!(end_of(&client, last).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_processes() {
+    // Root may have any number of them: guardian and keeper are the user of the server, who has many.
+    let account = Account::choose().unwrap();
+    let user = User::from_name(account.name()).unwrap().expect("it has a name");
+    if !account.drops_root() || account.barrier(Path::new(env!("CARGO_BIN_EXE_sisyphus"))).is_some() {
+        eprintln!("SKIPPED: only root can start the guardian as another user, who must reach the program");
+        return;
+    }
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let mut host = Host::new("web1", &db.url());
+    let home = host.file("home");
+    fs::create_dir(&home).unwrap();
+    account.own(&home).unwrap();
+    host.keep_state_in(&home);
+    let mut command = host.command(&["--slots", "4"]);
+    command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    let guardian = support::spawn(command);
+    until(&client, "it is registered", "exists (select from sisyphus.guardian)").await;
+    let go = home.join("go");
+    let long = long_job(&client, &go).await;
+    let keeper = keeper(&host);
+    let before = limit(keeper, "nproc", "1");
+    let next = run(&client, "next", "echo out").await;
+    says(&client, "cannot make a process").await;
+    limit(keeper, "nproc", &before);
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_hangs() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    let keeper = keeper(&host);
+    kill(keeper, Signal::SIGSTOP).unwrap();
+    let first = run(&client, "first", "echo out").await;
+    says(&client, "the keeper has not started a run").await;
+    let second = run(&client, "second", "echo out").await;
+    let waiting = "1 = (select count(*) from sisyphus.run where state = 'pending')";
+    until(&client, "the second waits", waiting).await;
+    kill(keeper, Signal::SIGCONT).unwrap();
+    assert_eq!(end_of(&client, first).await, "succeeded");
+    assert_eq!(end_of(&client, second).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_is_gone_and_cannot_be_started() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    let results = host.state_dir().join("results");
+    assert!(results.exists(), "{:?}", fs::read_dir(host.state_dir()).unwrap().collect::<Vec<_>>());
+    let aside = host.file("aside");
+    for keeper in host.keepers() {
+        kill(keeper, Signal::SIGKILL).ok();
+    }
+    // In the place of its results stands a file: a keeper that starts ends at once.
+    fs::rename(&results, &aside).unwrap();
+    fs::write(&results, "").unwrap();
+    says(&client, "the keeper is gone").await;
+    let next = run(&client, "next", "echo out").await;
+    fs::remove_file(&results).unwrap();
+    fs::rename(&aside, &results).unwrap();
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    until(&client, "all is well", "exists (select from sisyphus.fleet where problem is null)").await;
+    stop(guardian);
+}
