@@ -1,9 +1,12 @@
 //! The contestant: what two guardians call, as they call it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sisyphus::dev::cluster::Cluster;
-use tokio::task::JoinSet;
+use tokio::{sync::Barrier, task::JoinSet};
 use tokio_postgres::Client;
 
 use crate::{CLIENTS, connect, settle};
@@ -16,19 +19,27 @@ const FINISH: &str = "select run_id, claim_no, answer from sisyphus.finish_job($
 pub(crate) async fn throughput(cluster: &Cluster, admin: &Client, batch: usize, runs: usize) -> f64 {
     fill(admin, runs).await;
     let before = recorded(admin).await;
-    let mut guardians = Vec::new();
+    let barrier = Arc::new(Barrier::new(CLIENTS + 1));
+    let mut clients = JoinSet::new();
     for number in 1..=CLIENTS {
-        let client = connect(&cluster.url("postgres")).await;
-        let id = register(&client, number).await;
-        guardians.push((client, id));
+        let (url, ready) = (cluster.url("postgres"), Arc::clone(&barrier));
+        // A guardian is a process with one thread of its own, as a client of pgbench is.
+        clients.spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = connect(&url).await;
+                let id = register(&client, number).await;
+                ready.wait().await;
+                ready.wait().await;
+                work(&client, id, batch).await
+            })
+        });
     }
+    barrier.wait().await;
     settle(admin, "sisyphus.run").await;
+    barrier.wait().await;
 
     let started = Instant::now();
-    let mut clients = JoinSet::new();
-    for (client, id) in guardians {
-        clients.spawn(async move { work(&client, id, batch).await });
-    }
     let done: usize = tokio::select! {
         counts = clients.join_all() => counts.into_iter().sum(),
         () = keep_ticking(admin) => unreachable!("ticks never end"),
