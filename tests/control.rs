@@ -213,7 +213,7 @@ async fn submit_runs_a_command_without_a_job() {
         ["0 submit f 2 07:01:00 [1]"]
     );
     let spec: String =
-        one(&client, &format!("select spec::text from sisyphus.claim_job({guardian_id}) where kind = 'run'"))
+        one(&client, &format!("select (spec || jsonb_build_object('payload', payload))::text from sisyphus.claim_job({guardian_id}) where kind = 'run'"))
             .await;
     for part in ["\"command\": \"echo hi\"", "\"max_runtime\": 3600", "\"A\": \"b\"", "\"payload\": [1]"] {
         assert!(spec.contains(part), "{part} should be in {spec}");

@@ -335,7 +335,8 @@ impl World {
         let slots_free = SLOTS.saturating_sub(running);
         let holding: Vec<i64> = guardian.held.iter().map(|held| held.claim.claim_no).collect();
         let sql = format!(
-            "select kind, run_id, claim_no, attempt, job, starts_in, spec
+            "select kind, run_id, claim_no, attempt, job, starts_in, spec,
+                    extract(epoch from expires_at)::float8, payload
                from sisyphus.claim_job({}, 10, {slots_free}, holding => $1, acknowledged => $2)",
             guardian.id.unwrap()
         );
@@ -361,6 +362,8 @@ impl World {
                         job: row.get(4),
                         starts_in: row.get(5),
                         spec: row.get(6),
+                        expires_at: row.get(7),
+                        payload: row.get(8),
                     };
                     self.take(number, claim);
                 }
@@ -424,7 +427,7 @@ impl World {
             return;
         };
         let held = self.guardians[number].held[at].clone();
-        let expires = held.claim.spec["expires_us"].as_i64().map(|us| (us as f64) / 1e6 - START as f64);
+        let expires = held.claim.expires_at.map(|at| at - START as f64);
         let lease_out = self.lease_ran_out(number).await;
         if busy >= SLOTS || expires.is_some_and(|expires| expires <= now) || lease_out {
             self.guardians[number].held.remove(at);

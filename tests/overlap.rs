@@ -224,17 +224,17 @@ async fn run_many_waits_its_turn_in_order_and_a_due_occurrence_goes_first() {
     play.tick().await;
     play.exec("select sisyphus.run_many('job', '{1,2,3}')").await;
     let first = play.claim_one(guardian).await;
-    assert_eq!(first.spec["payload"], 1);
+    assert_eq!(first.payload, Some(1.into()));
     play.start(guardian, &first).await;
     play.pass_until("07:00:10").await;
     // The occurrence of 07:00 is no overlap with what waits its turn: it waits and goes first.
     play.finish(guardian, &first, 0).await;
     let scheduled = play.claim_one(guardian).await;
-    assert_eq!(scheduled.spec["payload"], serde_json::Value::Null);
+    assert_eq!(scheduled.payload, None);
     play.finish(guardian, &scheduled, 0).await;
     let second = play.claim_one(guardian).await;
-    assert_eq!(second.spec["payload"], 2);
+    assert_eq!(second.payload, Some(2.into()));
     play.finish(guardian, &second, 0).await;
     let third = play.claim_one(guardian).await;
-    assert_eq!(third.spec["payload"], 3);
+    assert_eq!(third.payload, Some(3.into()));
 }

@@ -17,6 +17,7 @@ class Claim:
     attempt: int
     job: str
     spec: dict[str, Any]
+    payload: Any
 
 
 class Guardian:
@@ -42,7 +43,7 @@ class Guardian:
             max_runs,
         )
         return [
-            Claim(**{n: row[n] for n in ("run_id", "claim_no", "attempt", "job", "spec")})
+            Claim(**{n: row[n] for n in ("run_id", "claim_no", "attempt", "job", "spec", "payload")})
             for row in rows
             if row["kind"] == "run"
         ]

@@ -107,7 +107,7 @@ def test_a_run_goes_from_the_call_to_its_result(client: Client, guardian: Guardi
     client.schedule("a", None, "true")
     (run_id,) = client.run_now("a", payload={"n": [1, None], "m": None})
     (claim,) = guardian.claim()
-    assert (claim.run_id, claim.job, claim.spec["payload"]) == (run_id, "a", {"n": [1, None], "m": None})
+    assert (claim.run_id, claim.job, claim.payload) == (run_id, "a", {"n": [1, None], "m": None})
     assert guardian.start(claim) == "accepted"
     (running,) = client.running(job="a")
     assert (running.run_id, running.host, running.state, running.pid) == (run_id, "web1", "running", 4711)
@@ -159,7 +159,7 @@ def test_run_many_takes_any_json(client: Client, guardian: Guardian) -> None:
     client.schedule("a", None, "true", overlap="allow")
     payloads: list[object] = [{"a": 1}, [1, "x"], "text", 7, 1.5, True]
     assert client.run_many("a", payloads) == len(payloads)
-    assert [claim.spec["payload"] for claim in guardian.claim()] == payloads
+    assert [claim.payload for claim in guardian.claim()] == payloads
 
 
 def test_run_many_of_nothing_is_nothing(client: Client) -> None:
@@ -282,9 +282,9 @@ def test_notices_are_logged(client: Client, caplog: pytest.LogCaptureFixture) ->
 def test_jsons_own_null_can_be_sent(client: Client, guardian: Guardian) -> None:
     client.schedule("a", None, "true", payload={"default": True})
     client.run_now("a", payload=None)
-    assert guardian.claim()[0].spec["payload"] == {"default": True}
+    assert guardian.claim()[0].payload == {"default": True}
     client.submit("true", payload=Jsonb(None))
-    assert guardian.claim()[0].spec.get("payload") is None
+    assert guardian.claim()[0].payload is None
 
 
 def test_explain_tells_what_became_of_an_occurrence(client: Client) -> None:

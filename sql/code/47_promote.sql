@@ -223,7 +223,7 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ripe constant timestamptz := p_now + (sisyphus._setting()).claim_ahead;
+    v_ripe timestamptz;
     v_candidate record;
     v_promoted bigint[];
     v_free bigint[];
@@ -232,6 +232,7 @@ begin
     if p_job_ids is null and not exists (select from sisyphus.run r where r.state = 'waiting' and r.wake_at <= p_now) then
         return 0;
     end if;
+    v_ripe := p_now + (sisyphus._setting()).claim_ahead;
     select count(*) as n,
            array_agg(distinct c.job_id) filter (where c.exclusive and c.job_id <> 0) as exclusive_ids,
            array_agg(distinct c.job_id) filter (where not c.fits) as unfit_ids,

@@ -23,14 +23,12 @@ comment on function sisyphus._raise_guardian(bigint) is 'Says why a guardian may
 
 create or replace function sisyphus._heartbeat(
     p_guardian_id bigint, p_slots_free integer, p_report jsonb, p_lease_timeout interval, p_now timestamptz)
-returns sisyphus.host
+returns void
 language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_host sisyphus.host;
 begin
     update sisyphus.guardian g
        set seen_at = p_now,
@@ -39,18 +37,14 @@ begin
            running = coalesce((p_report ->> 'running')::integer, g.running),
            clock_offset_ms = coalesce((p_report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
            problem = case when p_report is null then g.problem else p_report ->> 'problem' end
-      from sisyphus.host h
-     where g.guardian_id = p_guardian_id and g.ended_at is null
-       and g.role_name = sisyphus._caller() and h.host_id = g.host_id
-    returning h.* into v_host;
+     where g.guardian_id = p_guardian_id and g.ended_at is null;
     if not found then
         perform sisyphus._raise_guardian(p_guardian_id);
     end if;
-    return v_host;
 end
 $$;
 comment on function sisyphus._heartbeat(bigint, integer, jsonb, interval, timestamptz) is
-    'Renews a guardian''s lease and notes what it reports; raises SY401 or 42501';
+    'Renews a guardian''s lease and notes what it reports; raises SY401 when it has ended meanwhile';
 
 -- Of the runs that are not yet due a guardian takes its share, or ten runs on ten idle hosts would land on one.
 create or replace function sisyphus._share_ahead(
@@ -113,7 +107,7 @@ begin
              limit 3 * p_limit + 20);
         exit when v_seen = '{}';
         with candidate as materialized (
-            select r.run_id
+            select r.run_id, r.job_id, r.job_version, r.origin, r.attempt
               from unnest(v_seen) with ordinality c (run_id, place)
               join sisyphus.run r on r.run_id = c.run_id
              where r.state = 'pending'
@@ -122,12 +116,11 @@ begin
                for no key update of r skip locked),
         fit as (
             select c.run_id,
-                   r.job_id = 0 or (j.deleted_at is null
+                   c.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
+                       and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)) as fits
               from candidate c
-              join sisyphus.run r on r.run_id = c.run_id
-              left join sisyphus.job j on j.job_id = r.job_id),
+              left join sisyphus.job j on j.job_id = c.job_id),
         claimed as (
             update sisyphus.run r
                set state = case when f.fits then 'claimed' else 'waiting' end,
@@ -192,7 +185,8 @@ create or replace function sisyphus.claim_job(
     holding bigint[] default null,
     acknowledged bigint[] default null,
     report jsonb default null)
-returns table (kind text, run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb)
+returns table (kind text, run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb,
+               due_at timestamptz, expires_at timestamptz, payload jsonb)
 language plpgsql
 volatile
 parallel unsafe
@@ -227,7 +221,7 @@ begin
     end if;
     perform sisyphus._check_installation(to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000), v_now);
     select s.* into v_setting from sisyphus.setting s;
-    v_host := sisyphus._heartbeat(v_me, claim_job.slots_free, report, v_setting.lease_timeout, v_now);
+    v_host := sisyphus._check_guardian(v_me);
     if acknowledged is not null then
         delete from sisyphus.request q where q.guardian_id = v_me and q.request_id = any(acknowledged);
     end if;
@@ -286,9 +280,8 @@ begin
         end loop;
     end if;
 
-    if v_due_taken > 0 then
-        update sisyphus.guardian g set slots_free = claim_job.slots_free - v_due_taken where g.guardian_id = v_me;
-    end if;
+    -- Last, so that the row is written once: what ended this guardian meanwhile undoes the claim.
+    perform sisyphus._heartbeat(v_me, claim_job.slots_free - v_due_taken, report, v_setting.lease_timeout, v_now);
     if v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0 then
         perform sisyphus._pass_on(v_host.lanes, v_now);
     end if;
@@ -296,13 +289,8 @@ begin
         return query
             select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
                    extract(epoch from greatest(r.due_at, r.claimed_at) - v_now)::double precision,
-                   jsonb_build_object('output_limit', v_setting.output_limit) || coalesce(r.spec, j.spec)
-                   || jsonb_strip_nulls(jsonb_build_object(
-                       'job', coalesce(j.name, 'submit'), 'run_id', r.run_id, 'attempt', r.attempt,
-                       'claim_no', r.claim_no, 'due_us', sisyphus._epoch_us(r.due_at),
-                       'expires_us', case when r.attempt = 1 then sisyphus._epoch_us(r.expires_at) end))
-                       -- Not above: jsonb_strip_nulls() would reach into it.
-                       || jsonb_build_object('payload', coalesce(r.payload, j.payload))
+                   coalesce(r.spec, j.spec), r.due_at, case when r.attempt = 1 then r.expires_at end,
+                   coalesce(r.payload, j.payload)
               from unnest(v_run_ids) c (run_id)
               join sisyphus.run r on r.run_id = c.run_id
               left join sisyphus.job j on j.job_id = r.job_id
@@ -310,7 +298,8 @@ begin
     end if;
     return query
         select 'request'::text, q.run_id, q.claim_no, null::integer, null::text, null::double precision,
-               jsonb_build_object('request_id', q.request_id, 'action', q.action, 'reason', q.reason)
+               jsonb_build_object('request_id', q.request_id, 'action', q.action, 'reason', q.reason),
+               null::timestamptz, null::timestamptz, null::jsonb
           from sisyphus.request q
          where q.guardian_id = v_me
          order by q.request_id;
@@ -320,16 +309,17 @@ begin
                     else extract(epoch from v_setting.heartbeat) end::double precision,
                jsonb_build_object(
                    'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state, 'slots', v_host.slots,
-                   'lease', extract(epoch from v_setting.lease_timeout),
+                   'lease', extract(epoch from v_setting.lease_timeout), 'output_limit', v_setting.output_limit,
                    'tick_us', sisyphus._epoch_us(p.newest_tick_at),
                    'tick_in', case when exists (select from sisyphus.request q where q.guardian_id is null) then 0
                                    else extract(epoch from greatest(v_now, least(
-                                       p.next_tick_at, p.last_tick_at + v_setting.heartbeat)) - v_now) end)
+                                       p.next_tick_at, p.last_tick_at + v_setting.heartbeat)) - v_now) end),
+               null::timestamptz, null::timestamptz, null::jsonb
           from sisyphus.planner p;
 end
 $$;
 comment on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) is
-    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds)';
+    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds). spec: what to run, as the job defines it; of next, what holds for all of them';
 grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus.release_job(

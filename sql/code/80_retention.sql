@@ -5,10 +5,10 @@
 create or replace function sisyphus._retention_class(p_retention interval) returns integer
 language sql
 immutable
-strict
 parallel safe
 begin atomic
-    select case when p_retention <= interval '1 day' then 1
+    select case when p_retention is null then null
+                when p_retention <= interval '1 day' then 1
                 when p_retention <= interval '7 days' then 7
                 when p_retention <= interval '30 days' then 30
                 when p_retention <= interval '90 days' then 90

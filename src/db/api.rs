@@ -1,6 +1,10 @@
 //! The functions of the schema that a guardian calls, one typed method each. All its SQL text is here.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::timeout;
 use tokio_postgres::{
     Client, Row,
@@ -97,7 +101,7 @@ impl<'a> Api<'a> {
         let ahead = format!("{} microseconds", claim.ahead.as_micros());
         let rows = self
             .call(
-                "select kind, run_id, claim_no, starts_in, spec
+                "select kind, run_id, claim_no, starts_in, spec, attempt, job, due_at, expires_at, payload
                    from sisyphus.claim_job($1, $2, $3, $4::text::interval, $5, $6, $7)",
                 &[
                     (&claim.guardian_id, Type::INT8),
@@ -111,9 +115,10 @@ impl<'a> Api<'a> {
             )
             .await?;
         let mut claimed = Claimed::default();
-        for row in &rows {
+        // Last comes what holds for the whole answer.
+        for row in rows.iter().rev() {
             match row.try_get(0)? {
-                "run" => claimed.runs.push(claimed_run(row)?),
+                "run" => claimed.runs.push(claimed_run(row, claimed.next.output_limit)?),
                 "request" => claimed.requests.push(run_request(row)?),
                 "next" => {
                     claimed.next_in = row.try_get(3)?;
@@ -243,9 +248,27 @@ fn strange(what: impl Into<String>) -> Error {
         .hint("the schema is of another version than this program: run `sisyphus migrate`")
 }
 
-fn claimed_run(row: &Row) -> Result<ClaimedRun> {
-    let Json(spec) = row.try_get(4)?;
-    Ok(ClaimedRun { run_id: row.try_get(1)?, claim_no: row.try_get(2)?, starts_in: row.try_get(3)?, spec })
+/// What the job's definition says, completed with what is the run's own: all that a keeper needs.
+fn claimed_run(row: &Row, output_limit: i64) -> Result<ClaimedRun> {
+    let (run_id, claim_no): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+    let Json(mut spec): Json<BTreeMap<String, Box<RawValue>>> = row.try_get(4)?;
+    spec.entry("output_limit".to_owned()).or_insert(raw(&output_limit)?);
+    let micros = |at: DateTime<Utc>| at.timestamp_micros();
+    let own = [
+        ("run_id", Some(raw(&run_id)?)),
+        ("claim_no", Some(raw(&claim_no)?)),
+        ("attempt", Some(raw(&row.try_get::<_, i32>(5)?)?)),
+        ("job", Some(raw(row.try_get::<_, &str>(6)?)?)),
+        ("due_us", Some(raw(&micros(row.try_get(7)?))?)),
+        ("expires_us", row.try_get::<_, Option<_>>(8)?.map(|at| raw(&micros(at))).transpose()?),
+        ("payload", row.try_get::<_, Option<Json<_>>>(9)?.map(|Json(payload)| payload)),
+    ];
+    spec.extend(own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    Ok(ClaimedRun { run_id, claim_no, starts_in: row.try_get(3)?, spec: raw(&spec)? })
+}
+
+fn raw<T: Serialize + ?Sized>(value: &T) -> Result<Box<RawValue>> {
+    to_raw_value(value).map_err(|err| strange(format!("a run that is no JSON: {err}")))
 }
 
 fn run_request(row: &Row) -> Result<RunRequest> {

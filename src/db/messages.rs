@@ -181,6 +181,8 @@ pub struct Next {
     pub state: String,
     /// Runs the host may take at once, as an operator or its guardian has said.
     pub slots: Option<i32>,
+    /// Bytes kept of each output stream where the job does not say.
+    pub output_limit: i64,
 }
 
 /// A process that runs.

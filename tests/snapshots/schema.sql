@@ -259,7 +259,7 @@ CREATE FUNCTION sisyphus.cancel(run_id bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
-CREATE FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer DEFAULT 1, slots_free integer DEFAULT 1, ahead interval DEFAULT '00:00:10'::interval, holding bigint[] DEFAULT NULL::bigint[], acknowledged bigint[] DEFAULT NULL::bigint[], report jsonb DEFAULT NULL::jsonb) RETURNS TABLE(kind text, run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb)
+CREATE FUNCTION sisyphus.claim_job(guardian_id bigint, max_runs integer DEFAULT 1, slots_free integer DEFAULT 1, ahead interval DEFAULT '00:00:10'::interval, holding bigint[] DEFAULT NULL::bigint[], acknowledged bigint[] DEFAULT NULL::bigint[], report jsonb DEFAULT NULL::jsonb) RETURNS TABLE(kind text, run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb, due_at timestamp with time zone, expires_at timestamp with time zone, payload jsonb)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET plan_cache_mode TO 'force_generic_plan'

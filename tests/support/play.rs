@@ -19,6 +19,9 @@ pub(crate) struct Claim {
     pub(crate) job: String,
     pub(crate) starts_in: f64,
     pub(crate) spec: serde_json::Value,
+    /// Seconds since 1970.
+    pub(crate) expires_at: Option<f64>,
+    pub(crate) payload: Option<serde_json::Value>,
 }
 
 /// What a claim reply asked of a held run.
@@ -133,7 +136,8 @@ impl Play {
         let rows = self
             .client
             .query(
-                "select kind, run_id, claim_no, attempt, job, starts_in, spec
+                "select kind, run_id, claim_no, attempt, job, starts_in, spec,
+                        extract(epoch from expires_at)::float8, payload
                    from sisyphus.claim_job($1, max_runs => 1000, slots_free => $2, holding => $3)",
                 &[&guardian, &slots_free, &holding],
             )
@@ -148,6 +152,8 @@ impl Play {
             job: row.get(4),
             starts_in: row.get(5),
             spec: row.get(6),
+            expires_at: row.get(7),
+            payload: row.get(8),
         });
         let requests = kind("request").map(|row| {
             let spec: serde_json::Value = row.get(6);
