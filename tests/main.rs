@@ -41,6 +41,7 @@ mod model;
 mod observe;
 mod overlap;
 mod plan;
+mod race;
 mod reference;
 mod retention;
 mod roles;

@@ -527,34 +527,7 @@ impl World {
 
     /// What must hold at every moment.
     async fn check(&mut self) {
-        let sql = "
-            select 'planned twice: job ' || job_id || ' ' || nominal_at
-              from (select job_id, nominal_at from sisyphus.run where origin = 'schedule'
-                    union all
-                    select job_id, nominal_at from sisyphus.attempt
-                     where origin = 'schedule' and is_final and occurrences = 1 and state not in ('cancelled', 'skipped')) x
-             group by job_id, nominal_at having count(*) > 1
-            union all
-            select 'two live runs of job ' || job_id from sisyphus.run
-             where exclusive and state in ('pending', 'claimed', 'running') group by job_id, target having count(*) > 1
-            union all
-            select 'two final rows of run ' || run_id from sisyphus.attempt where is_final group by run_id having count(*) > 1
-            union all
-            select 'live and final: run ' || r.run_id from sisyphus.run r join sisyphus.attempt a using (run_id) where a.is_final
-            union all
-            select 'attempts out of order: run ' || run_id from sisyphus.attempt
-             where attempt > 0 group by run_id having count(*) <> max(attempt) or count(*) <> count(distinct attempt)
-            union all
-            select 'no reason: run ' || run_id from sisyphus.attempt where reason is null or reason = ''
-            union all
-            select 'claimed stale: run ' || run_id from sisyphus.run where attempt = 1 and claimed_at >= expires_at
-            union all
-            select 'started stale: run ' || run_id from sisyphus.attempt
-             where attempt = 1 and started_at >= expires_at + interval '1 s'
-            union all
-            select 'a floor above a pending run ' || r.run_id from sisyphus.run r
-              join sisyphus.lane_floor f using (lane_id, priority) where r.state = 'pending' and r.ready_no <= f.floor";
-        let wrong = self.play.lines(sql).await;
+        let wrong = self.play.broken_promises().await;
         if !wrong.is_empty() {
             self.fail(&wrong.join("\n"));
         }
