@@ -176,6 +176,7 @@ async fn suspend_recalls_what_is_claimed_and_it_ends_skipped() {
     let (_, asked) = play.claim_holding(guardian, 1, Some(&[claim.claim_no])).await;
     assert_eq!((asked[0].run_id, asked[0].action.as_str()), (claim.run_id, "recall"));
     assert_eq!(play.release(guardian, &claim).await, "accepted");
+    play.tick_at("07:00:00").await;
     assert_eq!(play.told().await, ["report 07:00:00 #0 skipped: the job is suspended"]);
     let (_, asked) = play.claim_holding(guardian, 1, Some(&[])).await;
     assert!(asked.is_empty());

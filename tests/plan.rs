@@ -258,8 +258,82 @@ async fn suspend_withdraws_what_is_planned() {
     assert_eq!(play.live().await, ["report 07:00:00 pending"]);
     play.exec("select sisyphus.suspend('report', reason => 'audit')").await;
     play.tick_at("06:59:56").await;
+    let guardian = play.guardian("web1", 1).await;
+    assert!(play.claim(guardian, 1).await.is_empty());
+    assert_eq!(play.live().await, ["report 07:00:00 waiting"]);
+    play.tick_at("07:00:00").await;
     assert!(play.live().await.is_empty());
     assert_eq!(play.told().await, ["report 07:00:00 #0 skipped: the job is suspended: audit"]);
+}
+
+#[tokio::test]
+async fn a_resume_before_it_is_due_brings_a_run_back() {
+    for claimed in [false, true] {
+        let play = Play::at("06:59:00").await;
+        play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+        let guardian = play.guardian("web1", 1).await;
+        play.tick_at("06:59:51").await;
+        let run_id: i64 = play.value("select run_id from sisyphus.run", &[]).await;
+        let held = if claimed { play.claim(guardian, 1).await } else { Vec::new() };
+        play.exec("select sisyphus.suspend('report')").await;
+        play.tick_at("06:59:52").await;
+        if let Some(claim) = held.first() {
+            assert_eq!(play.release(guardian, claim).await, "accepted");
+        }
+        assert_eq!(play.live().await, ["report 07:00:00 waiting"]);
+        let why: String = play.value("select sisyphus.explain_run($1)", &[&run_id]).await;
+        assert!(why.contains("was suspended"), "{why}");
+        play.exec("select sisyphus.resume('report')").await;
+        play.tick_at("06:59:53").await;
+        let claim = play.claim_one(guardian).await;
+        assert_eq!((claim.run_id, claim.attempt), (run_id, 1));
+        play.set_time("07:00:00").await;
+        assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+        assert_eq!(play.told().await, ["report 07:00:00 #1 succeeded: exit code 0"]);
+    }
+}
+
+/// The guardian is slow to give it back: by then the job is resumed.
+#[tokio::test]
+async fn a_run_given_back_after_the_resume_is_claimed_again() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    let guardian = play.guardian("web1", 1).await;
+    play.tick_at("06:59:51").await;
+    let claim = play.claim_one(guardian).await;
+    play.exec("select sisyphus.suspend('report')").await;
+    play.tick_at("06:59:52").await;
+    play.exec("select sisyphus.resume('report')").await;
+    play.tick_at("06:59:53").await;
+    assert_eq!(play.release(guardian, &claim).await, "accepted");
+    assert_eq!(play.claim_one(guardian).await.run_id, claim.run_id);
+}
+
+#[tokio::test]
+async fn a_job_changed_and_resumed_while_suspended_explains_each_occurrence_once() {
+    let play = Play::at("06:59:50").await;
+    let often = "select sisyphus.schedule('often', '*/10 * * * * *', 'true', timezone => 'UTC', retries => ";
+    play.exec(&format!("{often} 0)")).await;
+    play.tick_at("06:59:51").await;
+    play.exec("select sisyphus.suspend('often')").await;
+    play.tick_at("06:59:52").await;
+    play.exec(&format!(
+        "{often} 1, ttl => '5 s'); select sisyphus.alter_job('often', schedule => '*/5 * * * * *')"
+    ))
+    .await;
+    play.pass_until("07:00:21").await;
+    play.exec("select sisyphus.resume('often')").await;
+    play.tick_at("07:00:22").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "often 06:59:55 #0 skipped: the job was suspended",
+            "often 07:00:00 #0 skipped: the job is suspended",
+            "often 07:00:05 #0 skipped ×4: the job was suspended",
+        ]
+    );
+    let planned = ["often 07:00:25 pending", "often 07:00:30 waiting", "often 07:00:35 waiting"];
+    assert_eq!(play.live().await, planned);
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ begin
       into v_ids, v_reasons
       from (select r.*
               from sisyphus.run r
-             where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at <= p_now
+             where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at <= p_now and r.withdrawn is null
              order by r.expires_at
              limit p_limit) r;
     return sisyphus._end_unstarted(v_ids, 'expired', v_reasons, p_now);

@@ -241,7 +241,8 @@ begin
       from (select r.run_id, r.job_id, r.exclusive,
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)) as fits
+                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)
+                       and r.withdrawn is null) as fits
               from sisyphus.run r
               left join sisyphus.job j on j.job_id = r.job_id
              where r.state = 'waiting'

@@ -56,7 +56,9 @@ declare
 begin
     perform sisyphus._end_unstarted(array_agg(r.run_id), r.withdrawn, array_agg(coalesce(r.reason, 'withdrawn')), p_now)
        from sisyphus.run r
-      where r.run_id = any(p_run_ids) and r.withdrawn in ('skipped', 'cancelled')
+      where r.run_id = any(p_run_ids)
+        -- Not yet due, a suspended one is fitted by _promote().
+        and (r.withdrawn = 'cancelled' or r.withdrawn = 'skipped' and r.due_at <= p_now)
       group by r.withdrawn;
     update sisyphus.run r
        set withdrawn = null, reason = null

@@ -1,7 +1,8 @@
 -- How committed definitions reach what is planned already.
 
 -- locks: run, by SKIP LOCKED. Unstarted runs of changed jobs: re-planned under the same run_id when their occurrence
--- still exists, else withdrawn; claimed ones are recalled.
+-- still exists, else withdrawn; claimed ones are recalled. What a suspension withdraws and is not yet due is set aside,
+-- so that a resume before that brings it back, and ends skipped when it is.
 create or replace function sisyphus._fit_runs(p_job_ids bigint[], p_now timestamptz)
 returns void
 language plpgsql
@@ -13,28 +14,31 @@ declare
     v_one record;
     v_end text;
     v_why text;
+    v_suspended boolean;
     v_is_first boolean;
 begin
     for v_one in
-        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.job_version, r.withdrawn, j
+        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.due_at, r.job_version, r.withdrawn, j
           from sisyphus.run r
           join sisyphus.job j on j.job_id = r.job_id
          where r.job_id = any(p_job_ids) and r.state <> 'running'
          order by r.run_id
     loop
         v_end := null;
+        v_why := null;
+        v_suspended := (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true);
         v_is_first := v_one.origin = 'schedule' and v_one.attempt = (v_one.state = 'claimed')::integer;
         if (v_one.j).deleted_at is not null then
             v_end := 'cancelled';
             v_why := 'the job was unscheduled';
-        elsif (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true) then
+        elsif v_suspended then
             v_end := 'skipped';
             v_why := 'the job is suspended' || coalesce(': ' || (v_one.j).suspend_reason, '');
         elsif v_is_first and ((v_one.j).except_on is not null or (v_one.j).only_on is not null)
               and (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out is not null then
             v_end := 'skipped';
             v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
-        elsif v_one.job_version = (v_one.j).version then
+        elsif v_one.job_version = (v_one.j).version and (v_one.withdrawn is null or v_one.state = 'claimed') then
             continue;
         elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
             v_end := 'cancelled';
@@ -45,6 +49,12 @@ begin
                                          coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
         elsif v_one.state = 'claimed' then
             continue;
+        elsif v_suspended and v_end = 'skipped' and v_one.due_at > p_now then
+            update sisyphus.run r
+               set state = 'waiting', ready_no = null, wake_at = r.due_at, withdrawn = 'skipped', reason = v_why
+              from (select l.run_id from sisyphus.run l
+                     where l.run_id = v_one.run_id and l.state in ('waiting', 'pending') for no key update skip locked) l
+             where r.run_id = l.run_id;
         elsif v_end is not null then
             perform sisyphus._end_unstarted(array[v_one.run_id], v_end, array[v_why], p_now);
         else
@@ -54,7 +64,7 @@ begin
 end
 $$;
 comment on function sisyphus._fit_runs(bigint[], timestamptz) is
-    'Fits unstarted runs to the current definition of their jobs: re-planned, withdrawn or recalled';
+    'Fits unstarted runs to the current definition of their jobs: re-planned, set aside, withdrawn or recalled';
 
 create or replace function sisyphus._replan_run(p_run_id bigint, p_job sisyphus.job, p_now timestamptz)
 returns void
@@ -84,7 +94,9 @@ begin
     update sisyphus.run r
        set job_version = p_job.version, due_at = v_due_at, expires_at = v_run.expires_at, priority = p_job.priority,
            exclusive = p_job.overlap <> 'allow', state = 'waiting', ready_no = null,
-           wake_at = coalesce(r.wake_at, greatest(p_now, v_due_at - (sisyphus._setting()).claim_ahead)),
+           wake_at = coalesce(case when r.withdrawn is null then r.wake_at end,
+                              greatest(p_now, v_due_at - (sisyphus._setting()).claim_ahead)),
+           withdrawn = null, reason = null,
            -- A run for one host stays there; one for the pool follows the job.
            lane_id = case when exists (select from sisyphus.pool p where p.pool_id = r.lane_id) then p_job.pool_id
                           else r.lane_id end
@@ -103,15 +115,29 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_since constant timestamptz := greatest(p_state.watermark, p_job.starts_at - interval '1 us');
+    v_reason constant text := 'the job was suspended' || coalesce(': ' || p_job.suspend_reason, '');
+    v_since timestamptz := greatest(p_state.watermark, p_job.starts_at - interval '1 us');
     v_until constant timestamptz := least(p_until, p_job.ends_at - interval '1 us');
+    v_fire timestamptz;
 begin
     if p_job.compiled is null or v_until <= v_since then
         return;
     end if;
+    -- The watermark was set back by a change: what had been planned before it has a row of its own.
+    while v_since < p_state.planned_until loop
+        v_fire := sisyphus._next_due_at(p_job, v_since);
+        exit when v_fire > least(p_state.planned_until, v_until);
+        if not exists (select from sisyphus.run r
+                        where r.job_id = p_job.job_id and r.nominal_at = v_fire and r.origin = 'schedule')
+           and not exists (select from sisyphus.attempt a
+                            where a.job = p_job.name and a.nominal_at = v_fire and a.origin = 'schedule'
+                              and a.recorded_at >= v_fire - (sisyphus._setting()).plan_ahead - interval '1 min') then
+            perform sisyphus._record_occurrences(p_job, 'skipped', v_reason, v_fire, v_fire, 1, p_now);
+        end if;
+        v_since := v_fire;
+    end loop;
     perform sisyphus._record_occurrences(
-        p_job, 'skipped', 'the job was suspended' || coalesce(': ' || p_job.suspend_reason, ''),
-        sisyphus._next_fire(p_job.compiled, p_job.timezone, v_since, p_job.anchor_at),
+        p_job, 'skipped', v_reason, sisyphus._next_fire(p_job.compiled, p_job.timezone, v_since, p_job.anchor_at),
         (select max(f) from sisyphus._last_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at, 1) f),
         sisyphus._count_fires(p_job.compiled, p_job.timezone, v_since, v_until, p_job.anchor_at), p_now);
 end
@@ -208,6 +234,7 @@ begin
            set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
                next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
          where s.job_id = (v_request.j).job_id;
+        perform sisyphus._fit_runs(array[(v_request.j).job_id], p_now);
     end loop;
     return v_count;
 end

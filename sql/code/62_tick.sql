@@ -46,7 +46,9 @@ begin
         -- Thousands of runs a second: the floors follow closely, or each claim walks over what was claimed since.
         (select p_now + interval '200 ms' from sisyphus.lane_floor f, sisyphus.ready_no_seq q
           where f.candidate is not null and q.last_value - f.floor > 2000 and f.floor < f.candidate limit 1),
-        (select min(j.next_due_at) from sisyphus.job_state j) - s.claim_ahead,
+        -- Occurrences are planned ahead; a suspension that ends by itself is looked at when it does.
+        (select case when j.suspended_since is null then j.next_due_at - s.claim_ahead else j.next_due_at end
+           from sisyphus.job_state j order by j.next_due_at limit 1),
         -- A run that is looked at when or after it is due: an overlap to decide, a retry. Others meet a claim in time.
         (select r.wake_at from sisyphus.run r
           where r.state = 'waiting' and r.wake_at > p_now and r.wake_at < 'infinity' and r.due_at <= r.wake_at
