@@ -6,6 +6,7 @@ use std::{
     error::Error,
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -59,6 +60,8 @@ fn kept(count: usize) -> Result<(Duration, String), Box<dyn Error>> {
     let mut keeper = Command::new(env!("CARGO_BIN_EXE_sisyphus"))
         .args(["keeper", "--state-dir"])
         .arg(directory.path())
+        .arg("--policy")
+        .arg(policy(root.path())?)
         .spawn()?;
     let mut socket = loop {
         match UnixStream::connect(directory.socket()) {
@@ -98,10 +101,24 @@ fn kept(count: usize) -> Result<(Duration, String), Box<dyn Error>> {
     Ok((took, format!("{footprint}   {files} files")))
 }
 
+/// Jobs run as the user of the bench, also when that is root.
+fn policy(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid())?.ok_or("who am I")?.name;
+    let path = root.join("policy.toml");
+    std::fs::write(&path, format!("users = [{own:?}]\nshell = true\n"))?;
+    Ok(path)
+}
+
 fn order(run_id: i64) -> serde_json::Result<Start> {
     let spec: RunSpec = serde_json::from_value(json!({
         "job": "bench", "run_id": run_id, "attempt": 1, "claim_no": run_id, "argv": ["/bin/true"],
         "due_us": 0, "grace": 1.0
     }))?;
-    Ok(Start { installation: uuid::Uuid::nil(), host: "bench".to_owned(), spec, deadline_boottime_us: None })
+    Ok(Start {
+        installation: uuid::Uuid::nil(),
+        host: "bench".to_owned(),
+        spec,
+        database: None,
+        deadline_boottime_us: None,
+    })
 }

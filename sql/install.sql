@@ -16,7 +16,7 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '11547823203074931250');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '5736240893118708254');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql
@@ -34,6 +34,7 @@ set local role sisyphus_owner;
 \ir code/33_suspend.sql
 \ir code/34_preview.sql
 \ir code/35_calendar.sql
+\ir code/36_run_as.sql
 \ir code/39_left_out.sql
 \ir code/40_plan.sql
 \ir code/45_wakeup.sql

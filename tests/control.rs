@@ -227,7 +227,7 @@ async fn submit_runs_a_command_without_a_job() {
         ("", "SY202", "run: neither command nor argv is given"),
         ("'true', priority => 99999", "22023", "run: priority \"99999\""),
         ("'true', ttl => '0'", "22023", "run: ttl"),
-        ("'true', run_as => 'root'", "0A000", "run: run_as is not supported yet"),
+        ("'true', run_as => 'a b'", "22023", "run_as \"a b\""),
         ("'true', pool => 'nowhere'", "42704", "pool \"nowhere\" does not exist"),
         ("'true', host => 'b'", "42704", "host \"b\" does not exist"),
         ("'true', at => '-infinity'", "22023", "at \"-infinity\""),

@@ -128,7 +128,7 @@ const WRONG_DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     ("'@daily', 'true', limits => '{\"memory\": \"much\"}'", "22023", "limits memory", "from \"1MB\""),
     ("'@daily', 'true', limits => '{\"cpu\": \"two\"}'", "22023", "limits cpu", "for example 1.5"),
     ("'@daily', 'true', limits => '{\"cpu\": 0}'", "22023", "limits cpu", "from 0.01 to 1024"),
-    ("'@daily', 'true', run_as => 'nobody'", "0A000", "run_as is not supported yet", "Leave it out"),
+    ("'@daily', 'true', run_as => '-x'", "22023", "run_as \"-x\"", "an operating system user"),
     (
         "'@daily', 'true', fenced => true, grace => '16 s'",
         "SY203",

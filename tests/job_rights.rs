@@ -130,3 +130,45 @@ async fn a_name_that_was_freed_belongs_to_who_takes_it_next_but_old_payloads_do_
     assert_error(refused, "42501", "belongs to role test_alice", "sisyphus_admin");
     assert_sqlstate(try_and_roll_back(&mine, "run_now('j')").await, "42501");
 }
+
+#[tokio::test]
+async fn a_role_runs_jobs_only_as_users_that_an_admin_has_granted_it() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let admin = db.client_as("sisyphus_admin").await;
+    let author = db.login("test_alice", &["sisyphus_author"]).await;
+    let schedule = "select sisyphus.schedule('j', '@daily', 'true', run_as => 'etl')";
+    for call in [schedule, "select sisyphus.submit('true', run_as => 'etl')"] {
+        let refused = author.query(call, &[]).await;
+        let hint = "select sisyphus.grant_run_as('test_alice', 'etl')";
+        assert_error(refused, "42501", "role \"test_alice\" may not run jobs as user \"etl\"", hint);
+    }
+    assert_sqlstate(author.query("select sisyphus.grant_run_as('test_alice', 'etl')", &[]).await, "42501");
+    run(&admin, "select sisyphus.grant_run_as('test_alice', 'etl')").await;
+    run(&admin, "select sisyphus.grant_run_as('test_alice', 'etl')").await;
+    run(&author, schedule).await;
+    let spec: String = one(&client, "select spec::text from sisyphus.job").await;
+    assert!(spec.contains("\"run_as\": \"etl\"") && spec.contains("\"owner\": \"test_alice\""), "{spec}");
+    // Nobody is cut off unawares.
+    let refused = admin.query("select sisyphus.revoke_run_as('test_alice', 'etl')", &[]).await;
+    assert_error(refused, "55000", "job \"j\" of role \"test_alice\" runs as user \"etl\"", "alter_job()");
+    run(&author, "select sisyphus.alter_job('j', reset => '{run_as}')").await;
+    assert!(one::<bool>(&admin, "select sisyphus.revoke_run_as('test_alice', 'etl')").await);
+    assert!(!one::<bool>(&admin, "select sisyphus.revoke_run_as('test_alice', 'etl')").await);
+    assert_sqlstate(author.query(schedule, &[]).await, "42501");
+    // An admin's own jobs may run as anybody; the host has the last word.
+    run(&admin, "select sisyphus.schedule('mine', '@daily', 'true', run_as => 'etl')").await;
+    let refused = admin.query("select sisyphus.grant_run_as('nobody_here', 'etl')", &[]).await;
+    assert_error(refused, "42704", "role \"nobody_here\" does not exist", "owns jobs");
+    let refused = admin.query("select sisyphus.grant_run_as('test_alice', 'a:b')", &[]).await;
+    assert_error(refused, "22023", "os_user \"a:b\"", "operating system user");
+}
+
+#[tokio::test]
+async fn a_grant_to_a_group_is_good_for_its_members() {
+    let db = support::db().await;
+    let admin = db.client_as("sisyphus_admin").await;
+    let member = db.login("test_alice", &["sisyphus_author"]).await;
+    run(&admin, "select sisyphus.grant_run_as('sisyphus_author', 'etl')").await;
+    run(&member, "select sisyphus.schedule('j', '@daily', 'true', run_as => 'etl')").await;
+}

@@ -33,7 +33,7 @@ const GRANTS: &[(&str, &str)] = &[
     ("activate_host drain_host set_slots", "admin operator"),
     ("create_calendar drop_calendar refresh_calendar", "admin author"),
     (
-        "add_host adopt_installation bind_guardian create_pool drop_pool forget_host remove_host set_setting",
+        "add_host adopt_installation bind_guardian create_pool drop_pool forget_host grant_run_as remove_host revoke_run_as set_setting",
         "admin",
     ),
     ("explain explain_run preview", "admin author operator viewer"),

@@ -58,6 +58,16 @@ as $$
 $$;
 comment on function sisyphus._changes(jsonb, jsonb) is 'The part of a definition that is not the same in another, for the audit log';
 
+create or replace function sisyphus._is_os_user(p_name text)
+returns boolean
+language sql
+immutable
+parallel safe
+begin atomic
+    select p_name ~ '^[^-:/[:cntrl:][:space:]][^:/[:cntrl:][:space:]]{0,254}$';
+end;
+comment on function sisyphus._is_os_user(text) is 'Whether a text can be the name of an operating system user';
+
 -- Intervals have a longest value too: added to an instant they must not leave the range of timestamps.
 create or replace function sisyphus._check_job(p_what text, p_job sisyphus.job)
 returns void
@@ -97,6 +107,7 @@ begin
             p_job.no_retry_exit_codes::text, 'Give numbers of 0 to 255.', null),
         ('starts_at', isfinite(p_job.starts_at), p_job.starts_at::text, 'Give an instant, or leave it out.', null),
         ('ends_at', isfinite(p_job.ends_at), p_job.ends_at::text, 'Give an instant, or leave it out.', null),
+        ('run_as', sisyphus._is_os_user(p_job.run_as), p_job.run_as, 'Give the name of an operating system user.', null),
         ('cwd', p_job.cwd ~ '^/', p_job.cwd, 'Give an absolute path.', null),
         ('tags', array_position(p_job.tags, null) is null, p_job.tags::text, 'Give an array of words.', null)
       ) c (argument, valid, found, hint, words)
@@ -120,7 +131,6 @@ begin
          'Give a later ends_at.'),
         (coalesce(p_job.except_on <> p_job.only_on, true), 'SY203', 'except_on and only_on name the same calendar',
          'It would never run: leave one of them out.'),
-        (p_job.run_as is null, '0A000', 'run_as is not supported yet', 'Leave it out: the job runs as the keeper''s user.'),
         -- Between two heartbeats, of which one may be lost, its keeper must not see the end of the lease near.
         (not p_job.fenced or p_job.grace <= v_longest_grace, 'SY203', 'fenced needs a shorter grace',
          format('It must end before a lease does: give a grace of at most %s (lease_timeout less three heartbeats).',
@@ -166,7 +176,8 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_strip_nulls(jsonb_build_object(
-        'command', p_job.command, 'argv', p_job.argv, 'env', p_job.env, 'cwd', p_job.cwd, 'run_as', p_job.run_as,
+        'owner', p_job.owner, 'command', p_job.command, 'argv', p_job.argv, 'env', p_job.env, 'cwd', p_job.cwd,
+        'run_as', p_job.run_as,
         'max_runtime', extract(epoch from p_job.max_runtime)::double precision,
         'grace', extract(epoch from p_job.grace)::double precision,
         'fenced', p_job.fenced, 'leftovers', p_job.leftovers,

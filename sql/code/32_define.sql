@@ -127,6 +127,7 @@ begin
         v_job.suspend_reason := null;
     end if;
     v_job.owner := coalesce(v_job.owner, sisyphus._caller());
+    perform sisyphus._check_run_as(p_what, v_job.run_as, v_job.owner);
     v_job.anchor_at := case
         when v_job.starts_at is not null then v_job.starts_at
         when v_job.deleted_at is null and p_old.schedule ~* '^\s*every\M' and v_job.schedule ~* '^\s*every\M' then p_old.anchor_at

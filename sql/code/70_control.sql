@@ -251,6 +251,7 @@ begin
       from (select submit.command, submit.argv, submit.pool, submit.ttl, submit.max_runtime, submit.grace, submit.priority,
                    submit.env, submit.cwd, submit.run_as, submit.limits, submit.leftovers) a;
     v_job := sisyphus._read_definition('run', null, v_definition, '{}');
+    perform sisyphus._check_run_as('run', v_job.run_as, sisyphus._caller());
     v_job.pool_id := sisyphus._require_pool(v_definition ->> 'pool');
     v_run := sisyphus._requested_run(v_job, 'submit', submit.at, v_now);
     v_run.payload := submit.payload;

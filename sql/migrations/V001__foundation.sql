@@ -253,6 +253,15 @@ comment on column sisyphus.guardian_binding.host_name is 'The host; * for any';
 comment on column sisyphus.guardian_binding.pools is 'Pools its guardian may ask to join';
 comment on column sisyphus.guardian_binding.labels is 'Labels its guardian may claim';
 
+create table sisyphus.run_as_grant (
+    role_name name not null,
+    os_user text not null,
+    constraint run_as_grant_pkey primary key (role_name, os_user)
+);
+comment on table sisyphus.run_as_grant is 'As which operating system users the jobs of which roles may run';
+comment on column sisyphus.run_as_grant.role_name is 'The owner of jobs, or a role that owners are members of';
+comment on column sisyphus.run_as_grant.os_user is 'The operating system user';
+
 create table sisyphus.job (
     job_id bigint generated always as identity,
     name text not null,

@@ -57,6 +57,10 @@ pub struct GuardianArgs {
     #[arg(long, env = "SISYPHUS_HTTP_ADDRESS", value_name = "ADDRESS", help_heading = "Monitoring")]
     pub http_address: Option<SocketAddr>,
 
+    /// What this host runs, for the keeper that is started when there is none; see `sisyphus keeper --help`
+    #[arg(long, env = "SISYPHUS_POLICY", value_name = "FILE", help_heading = "Host")]
+    pub policy: Option<PathBuf>,
+
     /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end
     #[arg(long)]
     pub once: bool,
@@ -122,6 +126,7 @@ fn options(args: GuardianArgs) -> Result<Options> {
         labels: args.labels.into_iter().collect(),
         pools: args.pools,
         state_dir,
+        policy: args.policy,
         once: args.once,
         stop_jobs: args.stop_jobs,
     })

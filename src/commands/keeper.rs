@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     keeper::{self, Options, Place, StateDirectory},
 };
 
@@ -27,6 +27,11 @@ pub struct KeeperArgs {
     #[arg(long, value_name = "PLACE", default_value = "auto", env = "SISYPHUS_CGROUP")]
     pub cgroup: Place,
 
+    /// What this host runs, as whom, for whom [default: /etc/sisyphus/policy.toml when it is there]; read again
+    /// on SIGHUP
+    #[arg(long, value_name = "FILE", env = "SISYPHUS_POLICY")]
+    pub policy: Option<PathBuf>,
+
     /// Go to the background once the socket listens, and end when there is nothing to do
     #[arg(long)]
     pub detach: bool,
@@ -36,5 +41,8 @@ pub struct KeeperArgs {
 pub fn run(args: KeeperArgs) -> Result<()> {
     let path = args.state_dir.map_or_else(StateDirectory::default_path, Ok)?;
     let directory = StateDirectory::open(path)?;
-    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup })
+    // Detached, it leaves the directory that a relative path is meant in.
+    let policy = args.policy.map(std::path::absolute).transpose();
+    let policy = policy.map_err(|err| Error::new(ErrorKind::Config, "policy: no such path").source(err))?;
+    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup, policy })
 }

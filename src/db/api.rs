@@ -40,12 +40,20 @@ impl<'a> Api<'a> {
         let rows = self
             .call(
                 "select pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8),
-                        pg_catalog.pg_postmaster_start_time()::text",
+                        pg_catalog.pg_postmaster_start_time()::text, c.system_identifier::text,
+                        coalesce(pg_catalog.host(pg_catalog.inet_server_addr()) || ':' || pg_catalog.inet_server_port(),
+                                 'local')
+                   from pg_catalog.pg_control_system() c",
                 &[],
             )
             .await?;
         let row = only(&rows)?;
-        Ok(Server { timeline: row.try_get(0)?, started_at: row.try_get(1)? })
+        Ok(Server {
+            timeline: row.try_get(0)?,
+            started_at: row.try_get(1)?,
+            system_identifier: row.try_get(2)?,
+            address: row.try_get(3)?,
+        })
     }
 
     /// Subscribes this session to the wake-ups of a host.

@@ -251,4 +251,18 @@ pub enum Answer {
 pub struct Server {
     pub(super) timeline: String,
     pub(super) started_at: String,
+    pub(super) system_identifier: String,
+    pub(super) address: String,
+}
+
+impl Server {
+    /// The `system_identifier` of its cluster.
+    pub fn system_identifier(&self) -> &str {
+        &self.system_identifier
+    }
+
+    /// Address and port of its end of the connection; `local` for a Unix socket.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
 }

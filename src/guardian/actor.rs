@@ -30,7 +30,7 @@ use crate::{
     config::Connection,
     db::{Pool, messages::Registered},
     error::Result,
-    keeper::protocol::RunKey,
+    keeper::protocol::{Database, RunKey},
     observe::event,
 };
 
@@ -99,6 +99,8 @@ pub(super) struct Guardian {
     pub(super) foreign: usize,
     /// The session of the link, while it has one.
     pub(super) session: Option<u64>,
+    /// The database of that session or the last one.
+    pub(super) database: Option<Database>,
     /// Whether it has ever registered: from then on every trouble with the database may pass.
     pub(super) was_member: bool,
     /// Runs the host may take at once: the option, or what an operator has said.
@@ -152,6 +154,7 @@ impl Guardian {
             lists: 0,
             foreign: 0,
             session: None,
+            database: None,
             was_member: false,
             draining: false,
             ticked: false,

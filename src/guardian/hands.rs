@@ -1,5 +1,7 @@
 //! The guardian's hands: the connection to the keeper, made anew whenever it breaks.
 
+use std::path::PathBuf;
+
 use tokio::sync::mpsc;
 
 use super::{Input, backoff::Backoff};
@@ -37,6 +39,8 @@ impl HandsHandle {
 #[derive(Debug)]
 pub(super) struct Hands {
     directory: StateDirectory,
+    /// For the keeper that it may have to start.
+    policy: Option<PathBuf>,
     epoch: u64,
     inputs: mpsc::UnboundedSender<Input>,
     requests: mpsc::UnboundedReceiver<Request>,
@@ -46,12 +50,13 @@ pub(super) struct Hands {
 impl Hands {
     pub(super) fn new(
         directory: StateDirectory,
+        policy: Option<PathBuf>,
         epoch: u64,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> (Self, HandsHandle) {
         let (sender, requests) = mpsc::unbounded_channel();
         (
-            Self { directory, epoch, inputs, requests, backoff: Backoff::default() },
+            Self { directory, policy, epoch, inputs, requests, backoff: Backoff::default() },
             HandsHandle { requests: sender },
         )
     }
@@ -72,7 +77,8 @@ impl Hands {
 
     /// A keeper that has to be started ends what a dead one left, before it answers.
     async fn connect(&mut self) -> Result<KeeperClient> {
-        let client = KeeperClient::connect_or_start(&self.directory, self.epoch).await?;
+        let client =
+            KeeperClient::connect_or_start(&self.directory, self.epoch, self.policy.as_deref()).await?;
         self.backoff.reset();
         // Meant for an earlier connection.
         while self.requests.try_recv().is_ok() {}

@@ -28,7 +28,10 @@ const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 impl Guardian {
     pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
-            LinkEvent::Up { session, other_server } => self.connected(session, other_server),
+            LinkEvent::Up { session, other_server, database } => {
+                self.database = Some(database);
+                self.connected(session, other_server);
+            }
             LinkEvent::Down(err) => return self.disconnected(err),
             LinkEvent::Woken { tick } => self.woken(tick),
             LinkEvent::Registered { registered, sent, received } => {

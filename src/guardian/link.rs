@@ -9,6 +9,7 @@ use crate::{
         messages::{Claim, Claimed, Registered, Registration, Server},
     },
     error::{Error, ErrorKind, Result},
+    keeper::protocol::Database,
     sqlstate,
 };
 
@@ -32,6 +33,7 @@ pub(super) enum LinkEvent {
     Up {
         session: u64,
         other_server: bool,
+        database: Database,
     },
     /// Not connected; the link keeps trying.
     Down(Error),
@@ -115,9 +117,13 @@ impl Link {
             session.api().listen(host_id).await?;
         }
         let other_server = self.server.as_ref() != Some(&server);
+        let database = Database {
+            system_identifier: server.system_identifier().to_owned(),
+            address: server.address().to_owned(),
+        };
         self.server = Some(server);
         self.number += 1;
-        self.tell(LinkEvent::Up { session: self.number, other_server });
+        self.tell(LinkEvent::Up { session: self.number, other_server, database });
         Ok(session)
     }
 

@@ -68,6 +68,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Where to show metrics and state over HTTP.
     pub http_address: Option<SocketAddr>,
+    /// Policy of the keeper that it starts when there is none.
+    pub policy: Option<PathBuf>,
     /// One pass: tick, claim what is due, run to the end, leave.
     pub once: bool,
     /// At the end terminate the jobs and wait for their results, instead of leaving them to the keeper.
@@ -132,7 +134,8 @@ async fn assemble(
     let control = Sessions::new(databases.control, "control", &options.host);
 
     let (link_task, link) = Link::new(control, inputs.clone());
-    let (hands_task, hands) = Hands::new(identity.directory.clone(), identity.epoch, inputs.clone());
+    let (hands_task, hands) =
+        Hands::new(identity.directory.clone(), options.policy.clone(), identity.epoch, inputs.clone());
     let (reporter_task, reporter) =
         Reporter::new(pool.clone(), clock.clone(), boot_id.clone(), inputs.clone());
     let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs.clone());

@@ -219,6 +219,7 @@ impl Guardian {
         self.handles.hands.send(Request::Start(Box::new(Start {
             installation,
             host: self.options.host.clone(),
+            database: self.database.clone(),
             spec: *spec,
             deadline_boottime_us: deadline.map(|at| at.0),
         })));

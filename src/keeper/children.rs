@@ -1,6 +1,7 @@
 //! The processes of the live runs: made, watched, killed, collected.
 
 mod ending;
+mod starting;
 
 use std::{
     collections::HashMap,
@@ -10,21 +11,22 @@ use std::{
     path::PathBuf,
 };
 
-use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
+use nix::{errno::Errno, unistd::Pid};
 use uuid::Uuid;
 
+use self::starting::Looking;
+
 use super::{
+    accounts::Accounts,
     cgroup::{Cgroup, Cgroups},
-    env::{Account, Environment},
-    limits::Limits,
     orphans::Orphans,
     output::Stream,
+    policy::Policy,
     poll::{Channel, Poll, Token, Watched},
-    processes,
     protocol::{RunKey, Start},
     result_file::RunDirectory,
-    spawn::{Forked, Inheritance, Launch, Names},
-    state::{Collected, Fault, Force, Input},
+    spawn::{Forked, Inheritance, MESSAGE, Names},
+    state::{Collected, Force, Input},
     sys::{self, Usage},
 };
 
@@ -35,7 +37,12 @@ const SCRATCH: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Children {
     keeper: Uuid,
-    account: Account,
+    /// The language of the keeper is that of the jobs.
+    lang: String,
+    policy: Policy,
+    accounts: Accounts<Box<Start>>,
+    looking: HashMap<u64, Looking>,
+    looked: u64,
     inheritance: Inheritance,
     runs: PathBuf,
     groups: Option<Cgroups>,
@@ -68,10 +75,19 @@ struct Room {
 }
 
 impl Children {
-    pub(super) fn new(keeper: Uuid, runs: PathBuf, groups: Option<Cgroups>) -> Result<Self, Errno> {
+    pub(super) fn new(
+        keeper: Uuid,
+        runs: PathBuf,
+        policy: Policy,
+        groups: Option<Cgroups>,
+    ) -> Result<Self, Errno> {
         Ok(Self {
             keeper,
-            account: Account::own(),
+            lang: std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned()),
+            policy,
+            accounts: Accounts::new(),
+            looking: HashMap::new(),
+            looked: 0,
             inheritance: Inheritance::take()?,
             runs,
             groups,
@@ -81,6 +97,20 @@ impl Children {
             sweeping: HashMap::new(),
             scratch: vec![0; SCRATCH],
         })
+    }
+
+    /// Reads the policy again; one that is not right leaves the old one in force.
+    pub(super) fn reload(&mut self) {
+        match self.policy.again(&self.accounts.own().name) {
+            Ok(policy) => {
+                self.policy = policy;
+                tracing::info!("the policy was read again");
+            }
+            Err(err) => {
+                let err: &dyn std::error::Error = &err;
+                tracing::error!(error = err, "the policy stays as it was");
+            }
+        }
     }
 
     /// The limits that this host cannot hold a run to, though it may be asked to.
@@ -95,42 +125,11 @@ impl Children {
         !self.sweeping.is_empty()
     }
 
-    /// Makes the process of a run.
-    pub(super) fn spawn(&mut self, poll: &mut Poll, start: &Start) -> Input {
-        let key = start.key();
-        match self.make(poll, start) {
-            Ok(pid) => Input::Forked(key, pid),
-            Err(fault) => Input::NotForked(key, fault),
-        }
-    }
-
-    fn make(&mut self, poll: &mut Poll, start: &Start) -> Result<i32, Fault> {
-        let key = start.key();
-        let limits = Limits::of(&start.spec)?;
-        let room = self.make_room(key, &limits)?;
-        match self.launch(start, limits, &room) {
-            Ok((forked, names)) => {
-                let pid = forked.pid.as_raw();
-                let child = Child::watch(poll, start, forked, names, room).map_err(|errno| {
-                    processes::signal_group(pid, Signal::SIGKILL);
-                    Fault::Host(format!("cannot watch a process: {}", errno.desc()))
-                })?;
-                self.leaders.insert(pid, key);
-                self.table.insert(key, child);
-                Ok(pid)
-            }
-            Err(fault) => {
-                self.clear(room);
-                Err(fault)
-            }
-        }
-    }
-
     /// The status pipe has something to say.
     pub(super) fn status(&mut self, poll: &mut Poll, key: RunKey) -> Option<Input> {
         let child = self.table.get_mut(&key)?;
-        let mut said = [0; 8];
-        // The message is one write of five bytes, so one read gets it whole.
+        let mut said = [0; MESSAGE];
+        // The message is one write, so one read gets it whole.
         let length = match child.status.as_mut()?.0.read(&mut said) {
             Ok(length) => length,
             Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => return None,
@@ -140,7 +139,7 @@ impl Children {
         poll.remove(&pipe, token);
         Some(match length {
             0 => Input::Executing(key),
-            length => Input::NotExecuted(key, child.names.failure(&said[..length])),
+            length => Input::NotExecuted(key, child.names.fault(&said[..length])),
         })
     }
 
@@ -202,41 +201,10 @@ impl Children {
         Some(Input::Collected(key, Box::new(Collected { stdout, stderr, result, note, usage })))
     }
 
-    fn make_room(&mut self, key: RunKey, limits: &Limits) -> Result<Room, Fault> {
-        let directory = RunDirectory::make(&self.runs, key).map_err(|err| {
-            Fault::Host(format!("cannot make the run's directory in {:?}: {err}", self.runs))
-        })?;
-        match self.groups.as_mut().map(|groups| groups.make(key, limits)).transpose() {
-            Ok(group) => Ok(Room { directory, group }),
-            Err(err) => {
-                directory.remove();
-                Err(Fault::Host(format!("cannot make a control group: {err}")))
-            }
-        }
-    }
-
-    fn clear(&mut self, room: Room) {
-        room.directory.remove();
-        self.release(room.group);
-    }
-
     fn release(&mut self, group: Option<Cgroup>) {
         if let (Some(groups), Some(group)) = (&mut self.groups, group) {
             groups.release(group);
         }
-    }
-
-    fn launch(&self, start: &Start, limits: Limits, room: &Room) -> Result<(Forked, Names), Fault> {
-        let limits = if self.controls().0 { limits } else { limits.process_by_process() };
-        let result_file = room.directory.result_file();
-        let environment = Environment::build(start, &self.account, self.keeper, &result_file)?;
-        let launch = Launch::prepare(&start.spec, limits, &environment, &self.account)?;
-        let host = |errno: Errno| Fault::Host(format!("cannot make a process: {}", errno.desc()));
-        // Once the process is there, no want of a descriptor may make it unwatchable.
-        let reserve = self.inheritance.reserve().map_err(host)?;
-        let forked = launch.fork(&self.inheritance, room.group.as_ref()).map_err(host)?;
-        drop(reserve);
-        Ok((forked, launch.into_names()))
     }
 
     fn controls(&self) -> (bool, bool) {

@@ -57,9 +57,13 @@ pub struct KeeperReceiver {
 impl KeeperClient {
     /// Connects to the keeper of this directory, and starts one, detached, when none is alive. A keeper
     /// that starts first ends what a dead predecessor left running.
-    pub async fn connect_or_start(directory: &StateDirectory, epoch: u64) -> Result<Self> {
+    pub async fn connect_or_start(
+        directory: &StateDirectory,
+        epoch: u64,
+        policy: Option<&Path>,
+    ) -> Result<Self> {
         // Not current_exe(): after an upgrade of the package that path is another program, or gone.
-        Self::connect_or_start_with(directory, epoch, Path::new("/proc/self/exe")).await
+        Self::connect_or_start_with(directory, epoch, Path::new("/proc/self/exe"), policy).await
     }
 
     /// As [`Self::connect_or_start`], with the program to start.
@@ -67,6 +71,7 @@ impl KeeperClient {
         directory: &StateDirectory,
         epoch: u64,
         program: &Path,
+        policy: Option<&Path>,
     ) -> Result<Self> {
         let begun = Instant::now();
         loop {
@@ -80,7 +85,7 @@ impl KeeperClient {
             if directory.keeper_is_alive()? {
                 tokio::time::sleep(GLANCE).await;
             } else {
-                start_keeper(directory, program).await?;
+                start_keeper(directory, program, policy).await?;
             }
         }
     }
@@ -170,7 +175,7 @@ impl KeeperReceiver {
 }
 
 /// Starts a keeper that detaches itself; returns when it listens.
-async fn start_keeper(directory: &StateDirectory, program: &Path) -> Result<()> {
+async fn start_keeper(directory: &StateDirectory, program: &Path, policy: Option<&Path>) -> Result<()> {
     let mut command = Command::new(program);
     // Nothing of the guardian's environment: a database URL has no place in the keeper.
     command
@@ -180,6 +185,9 @@ async fn start_keeper(directory: &StateDirectory, program: &Path) -> Result<()> 
         .arg("--state-dir")
         .arg(directory.path())
         .env_clear();
+    if let Some(policy) = policy {
+        command.arg("--policy").arg(policy);
+    }
     for name in ["PATH", "HOME", "LANG", "TZ", "SISYPHUS_LOG", "SISYPHUS_CGROUP"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);

@@ -4,19 +4,21 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     fcntl::OFlag,
-    unistd::{pipe2, setsid},
+    unistd::{User, geteuid, pipe2, setsid},
 };
 use uuid::Uuid;
 
 use super::{
     cgroup::{Cgroups, Place},
     directory::StateDirectory,
+    policy::Policy,
     shell::Shell,
     sweep, sys,
 };
@@ -36,6 +38,8 @@ pub struct Options {
     pub detach: bool,
     /// Where it makes control groups.
     pub cgroup: Place,
+    /// What the host allows; none: what the default file says.
+    pub policy: Option<PathBuf>,
 }
 
 /// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
@@ -82,6 +86,9 @@ fn background(directory: &StateDirectory, options: &Options, say_ready: Borrowed
 
 /// Takes the lock, ends what a dead predecessor left, and opens everything.
 fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64>) -> Result<Shell> {
+    let own = User::from_uid(geteuid()).ok().flatten();
+    let own = own.map_or_else(|| geteuid().to_string(), |user| user.name);
+    let policy = Policy::load(options.policy.as_deref(), &own)?;
     let lock = lock(directory)?;
     if let Some(dead) = directory.keeper_id() {
         match sweep::sweep(directory, dead) {
@@ -94,12 +101,16 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let config =
         |err| Error::new(ErrorKind::Config, format!("cannot use {:?}", directory.runs())).source(err);
     sweep::clear_runs(directory).map_err(config)?;
+    // Other users reach the result file of their run, and see nothing else on the way.
+    if geteuid().is_root() {
+        directory.let_through().map_err(config)?;
+    }
     let keeper_id = Uuid::new_v4();
     // In this order: a successor must find the groups of whoever is named.
     let groups = Cgroups::open(&options.cgroup, keeper_id);
     directory.write_groups(groups.as_ref().map(Cgroups::root))?;
     directory.write_keeper_id(keeper_id)?;
-    Shell::open(directory, lock, keeper_id, groups, idle_limit_us)
+    Shell::open(directory, lock, keeper_id, policy, groups, idle_limit_us)
 }
 
 fn lock(directory: &StateDirectory) -> Result<OwnedFd> {

@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::{DirBuilderExt, OpenOptionsExt},
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -129,6 +129,14 @@ impl StateDirectory {
     /// Where the segments of the result log stand.
     pub(super) fn results(&self) -> PathBuf {
         self.path.join("results")
+    }
+
+    /// Lets everybody pass, and not look, as far as the directories of runs.
+    pub(super) fn let_through(&self) -> io::Result<()> {
+        [&self.path, &self.runs()].into_iter().try_for_each(|path| {
+            let mode = fs::metadata(path)?.permissions().mode();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o111))
+        })
     }
 
     /// Where each live run has its directory. One that is there marks a run that has not ended.

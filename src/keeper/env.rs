@@ -6,20 +6,12 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{protocol::Start, state::Fault};
+use super::{accounts::Account, protocol::Start, state::Fault};
 
 /// Where programs are looked for unless the job's `env` says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The longest payload that is also given as a variable; exec refuses a variable over 128 KiB.
 const PAYLOAD_LIMIT: usize = 32 << 10;
-
-/// Whom jobs run as.
-#[derive(Debug, Clone)]
-pub(super) struct Account {
-    pub(super) name: String,
-    pub(super) home: String,
-    pub(super) lang: String,
-}
 
 /// A finished environment.
 #[derive(Debug)]
@@ -27,25 +19,12 @@ pub(super) struct Environment {
     variables: BTreeMap<String, String>,
 }
 
-impl Account {
-    /// The user this keeper runs as.
-    pub(super) fn own() -> Self {
-        let uid = nix::unistd::geteuid();
-        let user = nix::unistd::User::from_uid(uid).ok().flatten();
-        let (name, home) = user.map_or_else(
-            || (uid.to_string(), "/".to_owned()),
-            |user| (user.name, user.dir.to_string_lossy().into_owned()),
-        );
-        let lang = std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".to_owned());
-        Self { name, home, lang }
-    }
-}
-
 impl Environment {
     /// HOME, LOGNAME, SHELL, PATH, LANG, then the job's own variables, then what Sisyphus says.
     pub(super) fn build(
         start: &Start,
         account: &Account,
+        lang: &str,
         keeper: Uuid,
         result_file: &Path,
     ) -> Result<Self, Fault> {
@@ -54,7 +33,7 @@ impl Environment {
             ("LOGNAME", &account.name),
             ("SHELL", "/bin/sh"),
             ("PATH", PATH),
-            ("LANG", &account.lang),
+            ("LANG", lang),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

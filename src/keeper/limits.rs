@@ -15,7 +15,7 @@ pub(super) struct Limits {
     pub(super) nice: Option<i32>,
     pub(super) open_files: Option<u64>,
     /// Bytes of data of each process: what is left to do about memory without control groups.
-    data: Option<u64>,
+    pub(super) data: Option<u64>,
 }
 
 impl Limits {

@@ -5,6 +5,7 @@
 //! input or output, `shell` is the loop around it, `children` are the processes, and `store` keeps the
 //! results that are not delivered yet.
 
+mod accounts;
 mod cgroup;
 mod children;
 pub mod client;
@@ -16,6 +17,7 @@ mod limits;
 mod orphans;
 mod output;
 mod peers;
+mod policy;
 mod poll;
 mod processes;
 pub mod protocol;

@@ -26,6 +26,8 @@ pub(super) enum Watched {
     /// Whether the program could be executed.
     Status(RunKey),
     Output(RunKey, Channel),
+    /// The answer about a user.
+    LookUp(u64),
 }
 
 /// Which of the two.

@@ -100,6 +100,9 @@ pub struct Start {
     pub installation: Uuid,
     /// The host's name in the database (`SISYPHUS_HOST`).
     pub host: String,
+    /// The database that sends it, for the host's policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
     /// What to run.
     pub spec: RunSpec,
     /// First deadline of a fenced run (`CLOCK_BOOTTIME`, microseconds), so that no moment is unguarded.
@@ -114,11 +117,23 @@ impl Start {
     }
 }
 
+/// A database as its guardian knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// `system_identifier` of its cluster.
+    pub system_identifier: String,
+    /// Address and port as the server has them, `10.0.0.1:5432`; `local` over a Unix socket.
+    pub address: String,
+}
+
 /// What to run, as the database wrote it at the claim.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunSpec {
     /// Name of the job.
     pub job: String,
+    /// The database role that owns the job.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// The run.
     pub run_id: i64,
     /// Which try of the run this is.

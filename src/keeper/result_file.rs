@@ -9,11 +9,11 @@ use std::{
 
 use nix::{
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    unistd::geteuid,
+    unistd::{Uid, geteuid},
 };
 use serde_json::value::RawValue;
 
-use super::{protocol::RunKey, sys};
+use super::{accounts::Identity, protocol::RunKey, sys};
 
 /// The largest result that is stored.
 const LIMIT: u64 = 1 << 20;
@@ -24,14 +24,20 @@ const NAME: &str = "result";
 #[derive(Debug)]
 pub(super) struct RunDirectory {
     path: PathBuf,
+    owner: Uid,
 }
 
 impl RunDirectory {
-    /// Makes it, mode 0700.
-    pub(super) fn make(runs: &Path, key: RunKey) -> io::Result<Self> {
+    /// Makes it, mode 0700, for this user or the keeper's own.
+    pub(super) fn make(runs: &Path, key: RunKey, user: Option<&Identity>) -> io::Result<Self> {
         let path = Self::path_of(runs, key.run_id, key.claim_no);
         DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self { path })
+        let Some(Identity { uid, gid, .. }) = user else { return Ok(Self { path, owner: geteuid() }) };
+        if let Err(err) = std::os::unix::fs::chown(&path, Some(*uid), Some(*gid)) {
+            let _ = fs::remove_dir(&path);
+            return Err(err);
+        }
+        Ok(Self { path, owner: Uid::from_raw(*uid) })
     }
 
     /// Where the directory of a run is while it is live.
@@ -82,7 +88,7 @@ impl RunDirectory {
             other => other.map_err(|err| err.to_string())?,
         };
         let found = file.metadata().map_err(|err| err.to_string())?;
-        if !found.is_file() || found.nlink() != 1 || found.uid() != geteuid().as_raw() {
+        if !found.is_file() || found.nlink() != 1 || found.uid() != self.owner.as_raw() {
             return Err("it is not a plain file of the job's user".to_owned());
         }
         if found.len() > LIMIT {
@@ -110,7 +116,7 @@ mod tests {
     fn collected(prepare: impl FnOnce(&Path)) -> (Option<String>, Option<String>) {
         let root = tempfile::tempdir().unwrap();
         let key = RunKey { installation: uuid::Uuid::nil(), run_id: 1, claim_no: 2 };
-        let directory = RunDirectory::make(root.path(), key).unwrap();
+        let directory = RunDirectory::make(root.path(), key, None).unwrap();
         prepare(&directory.result_file());
         let (result, note) = directory.collect();
         assert!(!RunDirectory::path_of(root.path(), 1, 2).exists());

@@ -25,6 +25,7 @@ use super::{
     clock::{self, Moment},
     directory::StateDirectory,
     peers::Peers,
+    policy::Policy,
     poll::{Poll, Token, Watched},
     protocol::{Event, KeeperHello, PROTOCOL, RunResult},
     state::{Connection, Effect, Input, State},
@@ -65,6 +66,7 @@ impl Shell {
         directory: &StateDirectory,
         lock: OwnedFd,
         keeper_id: Uuid,
+        policy: Policy,
         groups: Option<Cgroups>,
         idle_limit_us: Option<i64>,
     ) -> Result<Self> {
@@ -92,8 +94,8 @@ impl Shell {
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
         let peers = Peers::listen(&mut poll, directory)?;
         let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
-        let children =
-            Children::new(keeper_id, directory.runs(), groups).map_err(fault("prepare for children"))?;
+        let children = Children::new(keeper_id, directory.runs(), policy, groups)
+            .map_err(fault("prepare for children"))?;
         let pid = std::process::id() as i32;
         let keeper =
             KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id, unenforced: children.unenforced() };
@@ -166,6 +168,10 @@ impl Shell {
                 let input = self.children.status(&mut self.poll, key);
                 self.feed_all(input);
             }
+            Watched::LookUp(number) => {
+                let inputs = self.children.looked_up(&mut self.poll, number);
+                self.feed_all(inputs);
+            }
             Watched::Output(key, channel) => {
                 let input = self.children.output(&mut self.poll, key, channel);
                 self.feed_all(input);
@@ -199,8 +205,8 @@ impl Shell {
                 self.peers.close(&mut self.poll, connection);
                 return vec![Input::Disconnected(connection)];
             }
-            Effect::Spawn(start) => return vec![self.children.spawn(&mut self.poll, &start)],
-            Effect::Kill(key, force) => self.children.kill(key, force, writer),
+            Effect::Spawn(start) => return self.children.spawn(&mut self.poll, start).into_iter().collect(),
+            Effect::Kill(key, force) => return self.children.kill(key, force, writer).into_iter().collect(),
             Effect::Sweep(key, force) => {
                 self.looked_us = clock::now().boottime_us;
                 return self.children.sweep(key, force, writer);
@@ -244,6 +250,7 @@ impl Shell {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
                 Ok(Signal::SIGTERM | Signal::SIGINT) => self.feed(Input::Stop),
+                Ok(Signal::SIGHUP) => self.children.reload(),
                 Ok(Signal::SIGCHLD) => self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US)),
                 _ => {}
             }
@@ -288,6 +295,8 @@ impl Shell {
         if self.children.is_sweeping() {
             self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US));
         }
+        let given_up = self.children.tend(&mut self.poll, now.boottime_us);
+        self.feed_all(given_up);
         self.peers.tend(&mut self.poll, now);
         self.store.tend(now);
     }
@@ -340,6 +349,7 @@ impl Shell {
             self.store.next_us(),
             self.look_us,
             self.peers.next_us(),
+            self.children.next_us(),
             self.done_us.map(|since| since + PARTING_US),
         ];
         let next = wakeups.into_iter().flatten().min();

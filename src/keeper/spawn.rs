@@ -5,7 +5,8 @@ use std::{
     ffi::CString,
     fs::File,
     io::{Seek, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use nix::{
@@ -17,9 +18,11 @@ use nix::{
 };
 
 use super::{
+    accounts::{Account, Identity},
     cgroup::Cgroup,
-    env::{Account, Environment},
+    env::Environment,
     limits::Limits,
+    policy::trust,
     protocol::RunSpec,
     state::Fault,
     sys::{self, Made},
@@ -27,6 +30,8 @@ use super::{
 
 /// The status pipe's number in the child.
 const STATUS_FD: i32 = 3;
+/// The longest message through it; a pipe takes so much at once.
+pub(super) const MESSAGE: usize = 1024;
 
 /// What the child inherits that must be put right, found out once.
 #[derive(Debug)]
@@ -53,6 +58,11 @@ pub(super) struct Launch {
     home: CString,
     stdin: Option<OwnedFd>,
     limits: Limits,
+    /// To be changed to; none: as the keeper.
+    identity: Option<Identity>,
+    umask: u32,
+    /// The program, when nobody but root may be able to change it.
+    to_trust: Option<PathBuf>,
 }
 
 /// How messages name what was asked for.
@@ -60,6 +70,7 @@ pub(super) struct Launch {
 pub(super) struct Names {
     program: String,
     directory: String,
+    user: String,
 }
 
 /// A process that was forked.
@@ -79,6 +90,8 @@ pub(super) struct Forked {
 enum Stage {
     Set = 1,
     Limit,
+    Trust,
+    Become,
     Enter,
     Execute,
 }
@@ -104,14 +117,6 @@ impl Inheritance {
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         Ok(Self { ignored, open_files, shielded: score.trim().starts_with('-'), null })
     }
-
-    /// A descriptor to hold until another one is needed.
-    pub(super) fn reserve(&self) -> Result<OwnedFd, Errno> {
-        fcntl(&self.null, FcntlArg::F_DUPFD_CLOEXEC(STATUS_FD)).map(|fd| {
-            // SAFETY: new, and owned by nobody else.
-            unsafe { OwnedFd::from_raw_fd(fd) }
-        })
-    }
 }
 
 impl Launch {
@@ -121,10 +126,8 @@ impl Launch {
         limits: Limits,
         environment: &Environment,
         account: &Account,
+        only_trusted: bool,
     ) -> Result<Self, Fault> {
-        if let Some(user) = spec.run_as.as_ref().filter(|user| **user != account.name) {
-            return Err(Fault::Policy(format!("run_as {user:?} is not supported yet on this host")));
-        }
         let arguments = match (&spec.command, &spec.argv) {
             (Some(command), None) => vec!["/bin/sh".to_owned(), "-c".to_owned(), command.clone()],
             (None, Some(argv)) if !argv.is_empty() => argv.clone(),
@@ -141,11 +144,18 @@ impl Launch {
             programs,
             argv: arguments.iter().map(|argument| string(argument)).collect::<Result<_, _>>()?,
             env: environment.to_strings()?,
-            names: Names { program, directory: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()) },
+            to_trust: only_trusted.then(|| PathBuf::from(&program)),
+            names: Names {
+                program,
+                directory: spec.cwd.clone().unwrap_or_else(|| "/".to_owned()),
+                user: account.name.clone(),
+            },
             cwd: spec.cwd.as_deref().map(string).transpose()?,
             home: string(&account.home)?,
             stdin: payload(spec)?,
             limits,
+            identity: account.identity.clone(),
+            umask: account.umask,
         })
     }
 
@@ -184,19 +194,25 @@ impl Launch {
 
 impl Names {
     /// What a child that could not execute its program said, for people.
-    pub(super) fn failure(&self, said: &[u8]) -> String {
-        let Self { program, directory } = self;
+    pub(super) fn fault(&self, said: &[u8]) -> Fault {
+        let Self { program, directory, user } = self;
         let (stage, errno) = match *said {
             [stage, a, b, c, d] => (stage, Errno::from_raw(i32::from_ne_bytes([a, b, c, d]))),
-            _ => (0, Errno::UnknownErrno),
+            [stage, ..] => (stage, Errno::UnknownErrno),
+            [] => (0, Errno::UnknownErrno),
         };
         let cause = errno.desc();
-        match stage {
+        Fault::Spawn(match stage {
+            stage if stage == Stage::Trust as u8 => {
+                let why = String::from_utf8_lossy(&said[1..]);
+                return Fault::Policy(format!("program {program:?} is not to be trusted: {why}"));
+            }
             stage if stage == Stage::Limit as u8 => format!("cannot set the limits of {program:?}: {cause}"),
+            stage if stage == Stage::Become as u8 => format!("cannot become user {user:?}: {cause}"),
             stage if stage == Stage::Enter as u8 => format!("cannot enter {directory:?}: {cause}"),
             stage if stage == Stage::Execute as u8 => format!("cannot start {program:?}: {cause}"),
             _ => format!("cannot prepare {program:?}: {cause}"),
-        }
+        })
     }
 }
 
@@ -219,8 +235,9 @@ impl Pointers {
 ///
 /// # Safety
 /// To be called in a freshly forked child only. Calls nothing but write, open, openat, close, close_range,
-/// dup2, dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, sigaction, sigprocmask, chdir, execve and
-/// _exit: all async-signal-safe or plain system calls. Allocates nothing and panics nowhere.
+/// dup2, dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, setgroups, setresgid, setresuid, sigaction,
+/// sigprocmask, chdir, execve and _exit: all async-signal-safe or plain system calls. Panics nowhere, and
+/// allocates only where a program has to be looked at, which a process that had one thread may do.
 unsafe fn child(
     launch: &Launch,
     inheritance: &Inheritance,
@@ -248,12 +265,7 @@ unsafe fn child(
         let closed = libc::syscall(libc::SYS_close_range, STATUS_FD + 1, u32::MAX, 0);
         check(closed as i32, STATUS_FD, Stage::Set);
         check(libc::setsid(), STATUS_FD, Stage::Set);
-        // The keeper has one thread, so the signal comes when the keeper dies and not earlier.
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), STATUS_FD, Stage::Set);
-        if libc::getppid() != keeper.as_raw() {
-            libc::_exit(127);
-        }
-        libc::umask(0o022);
+        libc::umask(launch.umask as libc::mode_t);
         if inheritance.shielded {
             let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             if file >= 0 {
@@ -262,6 +274,20 @@ unsafe fn child(
             }
         }
         launch.limits.apply(&inheritance.open_files, |done| check(done, STATUS_FD, Stage::Limit));
+        if let Some(why) = launch.to_trust.as_ref().and_then(|program| trust::check(program).err()) {
+            report(STATUS_FD, Stage::Trust, why.as_bytes());
+        }
+        if let Some(Identity { uid, gid, groups }) = &launch.identity {
+            check(libc::setgroups(groups.len(), groups.as_ptr()), STATUS_FD, Stage::Become);
+            check(libc::setresgid(*gid, *gid, *gid), STATUS_FD, Stage::Become);
+            check(libc::setresuid(*uid, *uid, *uid), STATUS_FD, Stage::Become);
+        }
+        // A change of user takes it back, so not earlier. The keeper has one thread, so the signal comes when
+        // the keeper dies and not before.
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), STATUS_FD, Stage::Set);
+        if libc::getppid() != keeper.as_raw() {
+            libc::_exit(127);
+        }
         let mut default = std::mem::zeroed::<libc::sigaction>();
         default.sa_sigaction = libc::SIG_DFL;
         for signal in &inheritance.ignored {
@@ -316,12 +342,26 @@ unsafe fn check(done: i32, status: i32, stage: Stage) {
     if done >= 0 {
         return;
     }
-    // SAFETY: errno of this thread; a write of five bytes from the stack; _exit.
+    // SAFETY: errno of this thread; the rest as ours.
     unsafe {
-        let [a, b, c, d] = (*libc::__errno_location()).to_ne_bytes();
-        let message = [stage as u8, a, b, c, d];
-        libc::write(status, message.as_ptr().cast(), message.len());
-        libc::_exit(127);
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        report(status, stage, &errno);
+    }
+}
+
+/// Ends the child with a message to the keeper.
+///
+/// # Safety
+/// As [`child`].
+unsafe fn report(status: i32, stage: Stage, text: &[u8]) -> ! {
+    let mut message = [0; MESSAGE];
+    let length = text.len().min(MESSAGE - 1);
+    message[0] = stage as u8;
+    message[1..=length].copy_from_slice(&text[..length]);
+    // SAFETY: a write from the stack; _exit.
+    unsafe {
+        libc::write(status, message.as_ptr().cast(), length + 1);
+        libc::_exit(127)
     }
 }
 

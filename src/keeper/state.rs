@@ -34,7 +34,7 @@ pub(super) enum Input {
     /// The program is executing.
     Executing(RunKey),
     /// The process was made, could not execute the program, and is about to end.
-    NotExecuted(RunKey, String),
+    NotExecuted(RunKey, Fault),
     /// The first process of the run has ended and is not reaped.
     Exited(RunKey, Exit),
     /// Nothing is left of the run but its zombie.
@@ -167,8 +167,8 @@ impl State {
             }),
             Input::NotForked(key, fault) => self.not_forked(now, key, fault),
             Input::Executing(key) => self.executing(key),
-            Input::NotExecuted(key, reason) => self.change(key, |run| {
-                run.not_executed(reason);
+            Input::NotExecuted(key, fault) => self.change(key, |run| {
+                run.not_executed(fault);
                 None
             }),
             Input::Exited(key, exit) => self.change(key, |run| run.exited(now, exit)),
@@ -277,14 +277,16 @@ impl State {
     }
 
     fn not_forked(&mut self, now: Moment, key: RunKey, fault: Fault) {
-        self.forget(key);
-        let (ended_by, reason) = match fault {
-            Fault::Host(reason) => {
+        let ended = self.forget(key).and_then(Run::into_end);
+        let (ended_by, reason) = match (ended, fault) {
+            // Somebody wanted it to end before it had begun.
+            (Some(end), _) => end,
+            (None, Fault::Host(reason)) => {
                 let event = |to| Effect::Send(to, Event::Refused(Refused { key, reason }));
                 return self.effects.extend(self.guardian.map(event));
             }
-            Fault::Spawn(reason) => (EndedBy::Spawn, reason),
-            Fault::Policy(reason) => (EndedBy::Policy, reason),
+            (None, Fault::Spawn(reason)) => (EndedBy::Spawn, reason),
+            (None, Fault::Policy(reason)) => (EndedBy::Policy, reason),
         };
         self.record(run::not_started(key, now, ended_by, reason, &self.keeper.boot_id));
     }

@@ -127,3 +127,30 @@ async fn a_host_tells_which_limits_it_cannot_hold_a_run_to() {
     let problem: String = eventually(&client, "the next heartbeat tells", sql, &[]).await;
     assert!(problem.ends_with("limits of memory (only process by process) and cpu"), "{problem}");
 }
+
+#[tokio::test]
+async fn the_hosts_policy_refuses_for_good_by_owner_and_by_database() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
+    let system: String = client
+        .query_one("select system_identifier::text from pg_control_system()", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let policy = host.file("policy.toml");
+    let text = format!(
+        "users = [{own:?}]\nshell = true\nowners = [\"test_*\"]\n[[databases]]\nsystem_identifier = {system:?}\naddress = \"local\"\n"
+    );
+    std::fs::write(&policy, text).unwrap();
+    let _guardian = host.start(&client, &["--policy", policy.to_str().unwrap()]).await;
+    let foreign = run(&client, "foreign", "true").await;
+    assert_eq!(end_of(&client, foreign).await, "refused");
+    let row = client.query_one("select reason, is_final from sisyphus.history", &[]).await.unwrap();
+    assert_eq!(row.get::<_, &str>(0), "the policy of this host does not allow jobs of role \"postgres\"");
+    assert!(row.get::<_, bool>(1));
+    let author = db.login("test_alice", &["sisyphus_author"]).await;
+    let mine = run(&author, "mine", "true").await;
+    assert_eq!(end_of(&client, mine).await, "succeeded");
+}

@@ -270,7 +270,8 @@ async fn a_host_out_of_descriptors_gives_runs_back_and_recovers() {
     host.crash();
     let mut keeper = std::process::Command::new("/bin/sh");
     keeper.args(["-c", "ulimit -n 48; exec \"$0\" keeper --state-dir \"$1\""]);
-    keeper.args([env!("CARGO_BIN_EXE_sisyphus"), host.state()]);
+    keeper.args([env!("CARGO_BIN_EXE_sisyphus"), host.state()]).env("SISYPHUS_CGROUP", "none");
+    keeper.envs(crate::support::policy().map(|policy| ("SISYPHUS_POLICY", policy)));
     host.keeper = Some(crate::support::spawn(keeper));
     let mut guardian = host.guardian(2).await;
     let mut last = guardian.start(1, json!({"argv": ["sleep", "1000"]})).await;

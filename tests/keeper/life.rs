@@ -4,7 +4,7 @@ use serde_json::json;
 use sisyphus::keeper::protocol::{EndedBy, Request};
 
 use super::{Host, SOON, order};
-use crate::support::{command, finish, run, wait_until};
+use crate::support::{command, finish, policy, run, wait_until};
 
 #[tokio::test]
 async fn exit_code_and_output_are_kept() {
@@ -63,7 +63,7 @@ async fn what_is_not_supported_is_refused_by_name() {
         (json!({"argv": ["true"], "limits": {"memory": "512MB"}}), "limit \"memory\" cannot be \"512MB\""),
         (json!({"argv": ["true"], "limits": {"tokens": 5}}), "limit \"tokens\" is not known"),
         (json!({"argv": ["true"], "limits": {"nice": 99}}), "limit \"nice\" cannot be 99"),
-        (json!({"argv": ["true"], "run_as": "somebody"}), "run_as \"somebody\" is not supported yet"),
+        (json!({"argv": ["true"], "run_as": "somebody"}), "user \"somebody\""),
     ]) {
         let result = guardian.run(run_id, fields).await;
         assert_eq!(result.ended_by, Some(EndedBy::Policy));
@@ -255,7 +255,9 @@ async fn a_detached_keeper_holds_no_terminal_and_is_found_by_the_next_guardian()
     finish(command(&["keeper", "--detach", "--state-dir", state])).success();
     let directory = sisyphus::keeper::StateDirectory::open(state).unwrap();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_sisyphus"));
-    let client = sisyphus::keeper::KeeperClient::connect_or_start_with(&directory, 1, program).await.unwrap();
+    let client = sisyphus::keeper::KeeperClient::connect_or_start_with(&directory, 1, program, policy())
+        .await
+        .unwrap();
     let pid = client.keeper().pid;
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
     assert_eq!(Some(client.keeper().keeper_id), directory.keeper_id());
@@ -268,7 +270,9 @@ async fn a_guardian_starts_the_keeper_that_is_not_there() {
     let root = tempfile::tempdir().unwrap();
     let directory = sisyphus::keeper::StateDirectory::open(root.path().join("deep/state")).unwrap();
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_sisyphus"));
-    let client = sisyphus::keeper::KeeperClient::connect_or_start_with(&directory, 1, program).await.unwrap();
+    let client = sisyphus::keeper::KeeperClient::connect_or_start_with(&directory, 1, program, policy())
+        .await
+        .unwrap();
     let pid = client.keeper().pid;
     assert!(directory.keeper_is_alive().unwrap());
     let err = sisyphus::keeper::KeeperClient::connect(&directory, 0).await.unwrap_err();

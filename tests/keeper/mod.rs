@@ -4,6 +4,7 @@ mod ending;
 mod faults;
 mod group;
 mod life;
+mod policy;
 
 use std::{
     collections::HashMap,
@@ -232,7 +233,13 @@ fn order(run_id: i64, fields: Value) -> Start {
                           "due_us": 1_767_596_400_000_000_i64, "grace": 10.0});
     spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let spec = serde_json::from_value(spec).unwrap();
-    Start { installation: INSTALLATION, host: "web1".to_owned(), spec, deadline_boottime_us: None }
+    Start {
+        installation: INSTALLATION,
+        host: "web1".to_owned(),
+        spec,
+        database: None,
+        deadline_boottime_us: None,
+    }
 }
 
 /// Whether a process is there and not a zombie.

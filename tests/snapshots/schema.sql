@@ -315,6 +315,10 @@ CREATE FUNCTION sisyphus.forget_host(name text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
+CREATE FUNCTION sisyphus.grant_run_as(role name, os_user text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
 CREATE FUNCTION sisyphus.maintain() RETURNS TABLE(relation text, outcome text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -360,6 +364,10 @@ CREATE FUNCTION sisyphus.resume(name text) RETURNS boolean
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.resume_all(pool text DEFAULT NULL::text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+
+CREATE FUNCTION sisyphus.revoke_run_as(role name, os_user text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
@@ -1295,6 +1303,11 @@ ALTER TABLE sisyphus.request ALTER COLUMN request_id ADD GENERATED ALWAYS AS IDE
     CACHE 1
 );
 
+CREATE TABLE sisyphus.run_as_grant (
+    role_name name NOT NULL,
+    os_user text NOT NULL
+);
+
 CREATE SEQUENCE sisyphus.run_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -1441,6 +1454,9 @@ ALTER TABLE ONLY sisyphus.pool
 
 ALTER TABLE ONLY sisyphus.request
     ADD CONSTRAINT request_pkey PRIMARY KEY (request_id);
+
+ALTER TABLE ONLY sisyphus.run_as_grant
+    ADD CONSTRAINT run_as_grant_pkey PRIMARY KEY (role_name, os_user);
 
 ALTER TABLE ONLY sisyphus.run
     ADD CONSTRAINT run_pkey PRIMARY KEY (run_id);
@@ -1692,6 +1708,8 @@ GRANT ALL ON FUNCTION sisyphus.fires(schedule text, timezone text, since timesta
 
 GRANT ALL ON FUNCTION sisyphus.forget_host(name text) TO sisyphus_admin;
 
+GRANT ALL ON FUNCTION sisyphus.grant_run_as(role name, os_user text) TO sisyphus_admin;
+
 GRANT ALL ON FUNCTION sisyphus.maintain() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus.maintain() TO sisyphus_guardian;
 
@@ -1735,6 +1753,8 @@ GRANT ALL ON FUNCTION sisyphus.resume(name text) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus.resume_all(pool text) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.resume_all(pool text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.resume_all(pool text) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus.revoke_run_as(role name, os_user text) TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus.run_many(name text, payloads jsonb[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus.run_many(name text, payloads jsonb[]) TO sisyphus_operator;

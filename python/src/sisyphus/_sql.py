@@ -63,6 +63,8 @@ activate_host(name text)
 set_slots(host text, n integer)
 forget_host(name text)
 bind_guardian(role name, host text, pools text[]?, labels jsonb?)
+grant_run_as(role name, os_user text)
+revoke_run_as(role name, os_user text)
 set_setting(name text, value text)
 """
 

@@ -225,6 +225,14 @@ class AsyncClient(AsyncViews):
         """Lets a login act as the guardian of a host, in these pools, with these labels."""
         await self._scalar("bind_guardian", role=role, host=host, pools=pools, labels=labels)
 
+    async def grant_run_as(self, role: str, os_user: str) -> None:
+        """Lets jobs of a role run as an operating system user, where the policy of the host does too."""
+        await self._scalar("grant_run_as", role=role, os_user=os_user)
+
+    async def revoke_run_as(self, role: str, os_user: str) -> bool:
+        """Takes a grant back; refused while a job needs it."""
+        return cast(bool, await self._scalar("revoke_run_as", role=role, os_user=os_user))
+
     async def set_setting(self, name: str, value: str) -> None:
         """Changes a setting of the installation."""
         await self._scalar("set_setting", name=name, value=value)

@@ -7,14 +7,17 @@ use super::{
     super::{
         processes::{self, Stat},
         protocol::RunKey,
-        state::{Force, Input},
+        state::{Fault, Force, Input},
     },
     Child, Children,
 };
 
 impl Children {
-    /// Signals every process of a run.
-    pub(in crate::keeper) fn kill(&mut self, key: RunKey, force: Force, writer: Pid) {
+    /// Signals every process of a run; one that waits for its user to be looked up will have none.
+    pub(in crate::keeper) fn kill(&mut self, key: RunKey, force: Force, writer: Pid) -> Option<Input> {
+        if self.accounts.withdraw(|start| start.key() == key).is_some() {
+            return Some(Input::NotForked(key, Fault::Spawn("it was ended before it started".to_owned())));
+        }
         match force {
             // A stopped process takes its TERM when it goes on.
             Force::Term => self.signal(key, &[Signal::SIGTERM, Signal::SIGCONT], writer),
@@ -23,6 +26,7 @@ impl Children {
                 self.signal(key, &[Signal::SIGKILL], writer);
             }
         }
+        None
     }
 
     /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.

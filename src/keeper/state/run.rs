@@ -7,7 +7,7 @@ use super::{
         protocol::{EndedBy, Leftovers, RunKey, RunResult, Start, Time},
         sys::Exit,
     },
-    Collected, Effect, Force,
+    Collected, Effect, Fault, Force,
 };
 
 /// How long pipes that leftovers hold open are still read.
@@ -90,8 +90,16 @@ impl Run {
     }
 
     /// The program could not be executed; the process that tried is about to end.
-    pub(super) fn not_executed(&mut self, reason: String) {
-        self.ended_by.get_or_insert((EndedBy::Spawn, reason));
+    pub(super) fn not_executed(&mut self, fault: Fault) {
+        self.ended_by.get_or_insert(match fault {
+            Fault::Host(reason) | Fault::Spawn(reason) => (EndedBy::Spawn, reason),
+            Fault::Policy(reason) => (EndedBy::Policy, reason),
+        });
+    }
+
+    /// Why it was ended, of a run that never had a process.
+    pub(super) fn into_end(self) -> Option<(EndedBy, String)> {
+        self.ended_by
     }
 
     /// Of a run that was started without a fence this is not the business: a guardian that took it over
@@ -189,7 +197,7 @@ impl Run {
     pub(super) fn result(self, collected: Collected, boot_id: &str) -> RunResult {
         let started = self.started(boot_id);
         let leaving = self.leaving.expect("a run is collected only after it has ended");
-        let not_started = matches!(self.ended_by, Some((EndedBy::Spawn, _)));
+        let not_started = matches!(self.ended_by, Some((EndedBy::Spawn | EndedBy::Policy, _)));
         let (exit_code, signal) = match leaving.exit {
             _ if not_started => (None, None),
             Exit::Code(code) => (Some(code), None),

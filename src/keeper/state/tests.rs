@@ -83,7 +83,7 @@ fn start(run_id: i64) -> Start {
         r#"{{"job":"j","run_id":{run_id},"attempt":1,"claim_no":{run_id},"command":"true","due_us":0,"grace":10}}"#
     );
     let spec: RunSpec = serde_json::from_str(&spec).unwrap();
-    Start { installation: Uuid::nil(), host: "web1".into(), spec, deadline_boottime_us: None }
+    Start { installation: Uuid::nil(), host: "web1".into(), spec, database: None, deadline_boottime_us: None }
 }
 
 fn terminate(key: RunKey) -> Request {
@@ -223,7 +223,8 @@ fn a_program_that_cannot_be_executed_is_a_result_with_a_reason() {
     let key = start(1).key();
     world.request(GUARDIAN, Request::Start(Box::new(start(1))));
     world.input(Input::Forked(key, 100));
-    world.input(Input::NotExecuted(key, "cannot start \"/no\": No such file or directory".into()));
+    let fault = Fault::Spawn("cannot start \"/no\": No such file or directory".into());
+    world.input(Input::NotExecuted(key, fault));
     let result = world.ended(key, Exit::Code(127));
     assert_eq!((result.ended_by, result.exit_code, result.pid), (Some(EndedBy::Spawn), None, None));
     assert!(result.started.is_none());
