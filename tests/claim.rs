@@ -399,3 +399,39 @@ async fn a_number_that_commits_late_is_above_the_floor() {
     open.commit().await.unwrap();
     assert_eq!(play.claim(guardian, 100).await.len(), 1, "the late one is found");
 }
+
+/// Two hosts share what is ahead; one that is away has no share, and has it again when it is back.
+#[tokio::test]
+async fn a_host_that_leaves_and_comes_back_gives_up_its_share_and_has_it_again() {
+    let play = Play::at("07:00:00").await;
+    for number in 0..8 {
+        play.exec(&format!(
+            "select sisyphus.schedule('job{number}', '* * * * *', 'true', timezone => 'UTC', overlap => 'allow')"
+        ))
+        .await;
+    }
+    let stays = play.guardian("stays", 20).await;
+    let mut leaves = play.guardian("leaves", 20).await;
+    for (minute, there, share) in [(1, true, 4), (2, false, 8), (3, true, 4)] {
+        if !there {
+            play.exec(&format!("select sisyphus.sign_off({leaves})")).await;
+        } else if minute == 3 {
+            leaves = play.guardian("leaves", 20).await;
+        }
+        play.tick_at(&format!("07:{:02}:50", minute - 1)).await;
+        let claims = play.claim(stays, 20).await;
+        assert_eq!(claims.len(), share, "07:{minute}: {:?}", play.live().await);
+        if there {
+            let others = play.claim(leaves, 20).await;
+            assert_eq!(others.len(), 8 - share);
+            play.set_time(&format!("07:{minute:02}:00")).await;
+            for claim in &others {
+                assert_eq!(play.finish(leaves, claim, 0).await, "accepted");
+            }
+        }
+        play.set_time(&format!("07:{minute:02}:00")).await;
+        for claim in &claims {
+            assert_eq!(play.finish(stays, claim, 0).await, "accepted");
+        }
+    }
+}

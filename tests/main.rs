@@ -46,3 +46,4 @@ mod reference;
 mod retention;
 mod roles;
 mod views;
+mod weeks;
