@@ -22,6 +22,7 @@ mod config_tls;
 mod control;
 mod control_hosts;
 mod control_open;
+mod control_pause;
 mod dev;
 mod dev_cluster;
 mod dev_house;

@@ -143,7 +143,7 @@ begin
 end
 $$;
 comment on function sisyphus._check_job(text, sisyphus.job) is
-    'Every rule that a definition must keep but those of its schedule; raises 22023, SY202, SY203 or 0A000';
+    'Every rule that a definition must keep but those of its schedule; raises 22023, SY202 or SY203';
 
 create or replace function sisyphus._read_definition(p_what text, p_old sisyphus.job, p_definition jsonb, p_known text[])
 returns sisyphus.job

@@ -79,6 +79,33 @@ $$;
 comment on function sisyphus._give_back(bigint[], timestamptz) is
     'Settles runs that were given back unstarted: withdrawn ones end, the others become claimable again';
 
+-- locks: the caller holds the run.
+create or replace function sisyphus._pause_run(p_run sisyphus.run, p_request sisyphus.request, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_run.state <> 'running' or p_run.stopping is not null then
+        insert into sisyphus.audit (at, role_name, action, object, before, after)
+        values (p_now, p_request.role_name, p_request.action, p_run.run_id::text, null,
+                jsonb_build_object('changed', false, 'why',
+                                   case when p_run.stopping is null then 'the run was not running' else 'the run was ending' end));
+        return;
+    end if;
+    update sisyphus.run r
+       set paused_at = case p_request.action when 'pause' then coalesce(r.paused_at, p_now) end
+     where r.run_id = p_run.run_id;
+    insert into sisyphus.request (action, run_id, claim_no, guardian_id, reason, role_name, requested_at)
+    values (p_request.action, p_run.run_id, p_run.claim_no, p_run.guardian_id, p_request.reason, p_request.role_name, p_now);
+    perform sisyphus._wake_host(p_run.host_id);
+end
+$$;
+comment on function sisyphus._pause_run(sisyphus.run, sisyphus.request, timestamptz) is
+    'Notes that a running run is paused or goes on, and asks its guardian for it; anything else is noted in the audit log';
+
 create or replace function sisyphus._apply_run_requests(p_now timestamptz, p_limit integer default 1000)
 returns integer
 language plpgsql
@@ -106,6 +133,9 @@ begin
             delete from sisyphus.request q
              where q.request_id = v_request.request_id
                and not exists (select from sisyphus.run r where r.run_id = v_request.run_id);
+        elsif v_request.action in ('pause', 'unpause') then
+            perform sisyphus._pause_run(v_run, v_request, p_now);
+            delete from sisyphus.request q where q.request_id = v_request.request_id;
         elsif v_run.state in ('waiting', 'pending') then
             -- A KEY SHARE lock (assert_current) lets the look through and not the end.
             if sisyphus._end_unstarted(array[v_run.run_id], 'cancelled', array[v_request.reason], p_now) = 1 then
@@ -128,7 +158,7 @@ begin
 end
 $$;
 comment on function sisyphus._apply_run_requests(timestamptz, integer) is
-    'Applies committed orders for hosts, and cancel and terminate requests; returns how many of these were looked at';
+    'Applies committed orders for hosts, and requests about runs (cancel, terminate, pause, unpause); returns how many of these were looked at';
 
 create or replace function sisyphus._check_guardian(p_guardian_id bigint)
 returns sisyphus.host

@@ -44,11 +44,15 @@ declare
 begin
     select r.* into v_run from sisyphus._require_run(p_run_id) r;
     perform sisyphus._check_access('run ' || p_run_id, v_run.owner, true);
-    v_is_possible := v_run.is_live and (p_action = 'terminate' or v_run.state <> 'running');
+    v_is_possible := v_run.is_live and case p_action
+        when 'terminate' then true
+        when 'cancel' then v_run.state <> 'running'
+        else v_run.state = 'running' end;
     if v_is_possible then
         insert into sisyphus.request (action, run_id, role_name, requested_at, reason)
         values (p_action, p_run_id, sisyphus._caller(), p_now,
-                format('%s by %s', case p_action when 'terminate' then 'terminated' else 'cancelled' end, sisyphus._caller())
+                format('%s by %s', case p_action when 'terminate' then 'terminated' when 'cancel' then 'cancelled' else p_action || 'd' end,
+                       sisyphus._caller())
                 || coalesce(': ' || p_reason, ''));
         -- Any claim applies requests: the holder's own brings it to the process at once.
         if v_run.host_id is not null then
@@ -59,8 +63,10 @@ begin
     end if;
     perform sisyphus._audit(p_action, p_run_id::text, jsonb_build_object('state', v_run.state),
         case when v_is_possible then jsonb_strip_nulls(jsonb_build_object('reason', p_reason))
-             else jsonb_build_object('changed', false, 'why', case when v_run.is_live then 'the run had started'
-                                                                   else 'the run had ended' end) end, p_now);
+             else jsonb_build_object('changed', false, 'why', case
+                 when not v_run.is_live then 'the run had ended'
+                 when p_action = 'cancel' then 'the run had started'
+                 else 'the run had not started' end) end, p_now);
     return v_is_possible;
 end
 $$;
@@ -99,32 +105,31 @@ comment on function sisyphus.cancel(bigint) is 'Withdraws a run that has not sta
 create or replace function sisyphus.pause(run_id bigint)
 returns boolean
 language plpgsql
-stable
-parallel safe
+volatile
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'pause is not supported yet'
-        using errcode = '0A000', hint = format('End the run with sisyphus.terminate(%s), or suspend its job.', pause.run_id);
+    return sisyphus._ask_run('pause', pause.run_id, null, sisyphus._clock());
 end
 $$;
-comment on function sisyphus.pause(bigint) is 'Stops the processes of a run; not supported yet';
+comment on function sisyphus.pause(bigint) is
+    'Stops the processes of a running run; its max_runtime stands still, its lease does not; false: it is not running';
 
 create or replace function sisyphus.unpause(run_id bigint)
 returns boolean
 language plpgsql
-stable
-parallel safe
+volatile
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise exception 'unpause is not supported yet'
-        using errcode = '0A000', hint = format('Run %s cannot have been paused.', unpause.run_id);
+    return sisyphus._ask_run('unpause', unpause.run_id, null, sisyphus._clock());
 end
 $$;
-comment on function sisyphus.unpause(bigint) is 'Continues the processes of a paused run; not supported yet';
+comment on function sisyphus.unpause(bigint) is 'Lets the processes of a paused run go on; false: it is not running';
 
 -- The payload may be private: who runs it again must have had a right to the old run as well as to the job.
 create or replace function sisyphus.rerun(run_id bigint)

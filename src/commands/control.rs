@@ -1,4 +1,4 @@
-//! `run`, `rerun`, `terminate`, `cancel`: what happens to single runs.
+//! `run`, `rerun`, `terminate`, `pause`, `unpause`, `cancel`: what happens to single runs.
 
 use std::time::Duration;
 
@@ -59,6 +59,27 @@ pub struct TerminateArgs {
     reason: Option<String>,
 }
 
+/// Arguments of `sisyphus pause`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "The run stays running; until sisyphus unpause its max_runtime stands still, its lease does \
+    not.\n\nExample:\n  sisyphus pause 4711"
+)]
+pub struct PauseArgs {
+    /// Numbers of runs
+    #[arg(required = true, value_name = "RUN_ID")]
+    run_ids: Vec<i64>,
+}
+
+/// Arguments of `sisyphus unpause`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus unpause 4711")]
+pub struct UnpauseArgs {
+    /// Numbers of runs
+    #[arg(required = true, value_name = "RUN_ID")]
+    run_ids: Vec<i64>,
+}
+
 /// Arguments of `sisyphus cancel`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example:\n  sisyphus cancel 4711 4712")]
@@ -95,6 +116,32 @@ pub(super) async fn terminate(args: TerminateArgs, session: &Session) -> Result<
         match said_no(&session.call(&call).await?) {
             true => eprintln!("run {run_id} had ended before"),
             false => eprintln!("asked for the end of run {run_id}"),
+        }
+    }
+    Ok(())
+}
+
+/// Stops the processes of runs.
+pub(super) async fn pause(args: PauseArgs, session: &Session) -> Result<()> {
+    for run_id in args.run_ids {
+        let call = Call::new("pause").arg("run_id", "bigint", run_id.to_string());
+        match said_no(&session.call(&call).await?) {
+            true => eprintln!("run {run_id} is not running"),
+            false => eprintln!(
+                "asked to stop the processes of run {run_id}; sisyphus unpause {run_id} lets them go on"
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Lets the processes of runs go on.
+pub(super) async fn unpause(args: UnpauseArgs, session: &Session) -> Result<()> {
+    for run_id in args.run_ids {
+        let call = Call::new("unpause").arg("run_id", "bigint", run_id.to_string());
+        match said_no(&session.call(&call).await?) {
+            true => eprintln!("run {run_id} is not running"),
+            false => eprintln!("asked to let run {run_id} go on"),
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ pub mod output;
 mod show;
 
 use calendar::CalendarArgs;
-use control::{CancelArgs, RerunArgs, RunArgs, TerminateArgs};
+use control::{CancelArgs, PauseArgs, RerunArgs, RunArgs, TerminateArgs, UnpauseArgs};
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
 use hosts::{ActivateArgs, DrainArgs, HostsArgs, PoolArgs, SlotsArgs};
 use look::{JobsArgs, NextArgs, RunsArgs};
@@ -43,6 +43,10 @@ pub enum Ask {
     Rerun(RerunArgs),
     /// End runs that have started
     Terminate(TerminateArgs),
+    /// Stop the processes of runs for a while
+    Pause(PauseArgs),
+    /// Let paused runs go on
+    Unpause(UnpauseArgs),
     /// Withdraw runs that have not started
     Cancel(CancelArgs),
     /// List jobs
@@ -83,6 +87,8 @@ impl Ask {
             Self::Run(args) => control::run(args, session).await,
             Self::Rerun(args) => control::rerun(args, session).await,
             Self::Terminate(args) => control::terminate(args, session).await,
+            Self::Pause(args) => control::pause(args, session).await,
+            Self::Unpause(args) => control::unpause(args, session).await,
             Self::Cancel(args) => control::cancel(args, session).await,
             Self::Jobs(args) => look::jobs(args, session).await,
             Self::Runs(args) => look::runs(args, session).await,

@@ -163,6 +163,10 @@ pub enum RequestedAction {
     Terminate,
     /// Give it back when it has not started.
     Recall,
+    /// Stop its processes.
+    Pause,
+    /// Let them go on.
+    Unpause,
     /// One that this program does not know.
     #[serde(other)]
     Unknown,

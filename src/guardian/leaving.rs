@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    keeper::protocol::Action,
     observe::event,
 };
 
@@ -46,7 +47,7 @@ impl Guardian {
             let live: Vec<(i64, i64)> =
                 self.runs.iter().filter(|run| run.is_live()).map(|run| (run.run_id, run.claim_no)).collect();
             for (run_id, claim_no) in live {
-                self.terminate(run_id, claim_no, "sisyphus was stopped".to_owned());
+                self.intervene(run_id, claim_no, Action::Terminate, "sisyphus was stopped".to_owned());
             }
         }
     }

@@ -140,7 +140,11 @@ impl Guardian {
         }
         let Some(run) = self.runs.get(claim_no) else { return };
         match action {
-            RequestedAction::Terminate if run.is_live() => self.terminate(run_id, claim_no, reason),
+            RequestedAction::Terminate if run.is_live() => {
+                self.intervene(run_id, claim_no, Action::Terminate, reason);
+            }
+            RequestedAction::Pause => self.intervene(run_id, claim_no, Action::Pause, reason),
+            RequestedAction::Unpause => self.intervene(run_id, claim_no, Action::Unpause, reason),
             RequestedAction::Terminate | RequestedAction::Recall if run.is_waiting() => {
                 self.release(claim_no, reason);
             }
@@ -154,9 +158,9 @@ impl Guardian {
         }
     }
 
-    pub(super) fn terminate(&mut self, run_id: i64, claim_no: i64, reason: String) {
+    pub(super) fn intervene(&mut self, run_id: i64, claim_no: i64, action: Action, reason: String) {
         if let Some(key) = self.key(run_id, claim_no) {
-            self.handles.hands.send(Request::Signal(Signal { key, action: Action::Terminate, reason }));
+            self.handles.hands.send(Request::Signal(Signal { key, action, reason }));
         }
     }
 

@@ -149,6 +149,7 @@ impl Cgroups {
     /// Lets go of the group of an ended run; what was left in it keeps it until it ends.
     pub(super) fn release(&mut self, group: Cgroup) {
         if is_busy(fs::remove_dir(&group.path)) {
+            freeze(&group.path, false);
             self.lingering.push(group.path);
         }
     }
@@ -190,6 +191,11 @@ impl Cgroup {
                 let _ = sys::pidfd_kill(pidfd.as_fd(), *signal as i32);
             }
         }
+    }
+
+    /// Stops all that is in it and all that will be, or lets it go on.
+    pub(super) fn freeze(&self, frozen: bool) {
+        freeze(&self.path, frozen);
     }
 
     /// Whether a process is in it that has not ended.
@@ -238,6 +244,10 @@ pub(super) fn sweep(root: &Path, is_spared: impl Fn(&str) -> bool) -> usize {
     groups.iter().for_each(|path| drop(fs::remove_dir(path)));
     let _ = fs::remove_dir(root);
     killed
+}
+
+fn freeze(path: &Path, frozen: bool) {
+    let _ = write(&path.join("cgroup.freeze"), u8::from(frozen));
 }
 
 fn kill(path: &Path) {

@@ -27,7 +27,7 @@ pub enum Request {
     /// Starts a run. Idempotent by [`RunKey`]: a repeated start of a live run answers
     /// [`Event::Started`] again, of an ended one its [`Event::Result`].
     Start(Box<Start>),
-    /// Ends a run: TERM, grace, KILL to all of it. A run that is not here is ignored.
+    /// Ends a run (TERM, grace, KILL to all of it), stops it or lets it go on. A run that is not here is ignored.
     Signal(Signal),
     /// Moves the deadline of a fenced run; the KILL comes at the deadline, the TERM `grace` earlier.
     Deadline(Deadline),
@@ -215,6 +215,10 @@ pub struct Signal {
 pub enum Action {
     /// TERM, grace, KILL.
     Terminate,
+    /// All its processes stop, and its `max_runtime` with them.
+    Pause,
+    /// They go on.
+    Unpause,
 }
 
 /// A new deadline of a fenced run.

@@ -207,6 +207,8 @@ impl Shell {
             }
             Effect::Spawn(start) => return self.children.spawn(&mut self.poll, start).into_iter().collect(),
             Effect::Kill(key, force) => return self.children.kill(key, force, writer).into_iter().collect(),
+            Effect::Pause(key) => self.children.pause(key, true, writer),
+            Effect::Unpause(key) => self.children.pause(key, false, writer),
             Effect::Sweep(key, force) => {
                 self.looked_us = clock::now().boottime_us;
                 return self.children.sweep(key, force, writer);

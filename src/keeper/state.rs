@@ -58,6 +58,10 @@ pub(super) enum Effect {
     Spawn(Box<Start>),
     /// To all processes of the run.
     Kill(RunKey, Force),
+    /// Stop all processes of the run.
+    Pause(RunKey),
+    /// Let them go on.
+    Unpause(RunKey),
     /// Say [`Input::Swept`] when nothing is left of the run whose first process has ended; by force when
     /// it is [`Force::Kill`], else what is left was asked already.
     Sweep(RunKey, Force),
@@ -225,9 +229,11 @@ impl State {
                 self.effects.push_back(Effect::Send(from, Event::Listed { runs }));
             }
             Request::Start(start) => self.start(from, start),
-            Request::Signal(Signal { key, action: Action::Terminate, reason }) => {
-                self.change(key, |run| run.end(now, EndedBy::Terminate, reason));
-            }
+            Request::Signal(Signal { key, action, reason }) => self.change(key, |run| match action {
+                Action::Terminate => run.end(now, EndedBy::Terminate, reason),
+                Action::Pause => run.pause(now),
+                Action::Unpause => run.unpause(now),
+            }),
             Request::Deadline(Deadline { key, boottime_us }) => self.change(key, |run| {
                 run.move_fence(boottime_us);
                 None

@@ -154,3 +154,47 @@ async fn the_hosts_policy_refuses_for_good_by_owner_and_by_database() {
     let mine = run(&author, "mine", "true").await;
     assert_eq!(end_of(&client, mine).await, "succeeded");
 }
+
+#[tokio::test]
+async fn a_running_job_is_paused_from_afar_and_goes_on() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let file = host.file("work");
+    let run_id =
+        run(&client, "long", &format!("while :; do echo x >> {}; sleep 0.01; done", file.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+    let ask = async |action: &str| {
+        let sql = format!("select sisyphus.{action}($1)");
+        assert!(client.query_one(&sql, &[&run_id]).await.unwrap().get::<_, bool>(0));
+    };
+    ask("pause").await;
+    until(
+        &client,
+        "it is paused",
+        "exists (select from sisyphus.running where state = 'running' and paused_at is not null)",
+    )
+    .await;
+    let seen = support::wait_until("it rests", super::host::SOON, async || {
+        let before = lines();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        if lines() == before { Ok(before) } else { Err(format!("{} lines", lines())) }
+    })
+    .await;
+    let said: String = client.query_one("select sisyphus.explain_run($1)", &[&run_id]).await.unwrap().get(0);
+    assert!(said.contains("paused"), "{said}");
+    ask("unpause").await;
+    support::wait_until("it works", super::host::SOON, async || {
+        if lines() > seen { Ok(()) } else { Err(format!("{seen} lines")) }
+    })
+    .await;
+    until(&client, "it is known", "exists (select from sisyphus.running where paused_at is null)").await;
+    ask("terminate").await;
+    assert_eq!(end_of(&client, run_id).await, "terminated");
+    let sql = "select not sisyphus.pause($1) and not sisyphus.unpause($1)";
+    assert!(client.query_one(sql, &[&run_id]).await.unwrap().get::<_, bool>(0), "it has ended");
+    let left: i64 = client.query_one("select count(*) from sisyphus.request", &[]).await.unwrap().get(0);
+    assert_eq!(left, 0, "requests of ended runs");
+}

@@ -1,10 +1,13 @@
 //! How runs are brought to an end, with all that belongs to them.
 
+use std::path::Path;
+
 use nix::sys::signal::Signal;
 use serde_json::json;
-use sisyphus::keeper::protocol::{Deadline, EndedBy, Request};
+use sisyphus::keeper::protocol::{Action, Deadline, EndedBy, Request};
 
-use super::{Host, gone, is_alive, number_in, order};
+use super::{Guardian, Host, SOON, gone, grows, is_alive, lines_of, number_in, order};
+use crate::support::wait_until;
 
 #[tokio::test]
 async fn a_run_over_its_time_limit_is_ended() {
@@ -166,4 +169,50 @@ async fn a_keeper_that_is_stopped_ends_its_jobs_and_stores_their_results() {
     let result = guardian.result(key).await;
     assert_eq!((result.ended_by, result.signal), (Some(EndedBy::Keeper), Some(15)));
     assert_eq!(result.reason.as_deref(), Some("the keeper was stopped"));
+}
+
+/// Two that work, one of them in a session of its own.
+fn workers(files: [&Path; 2]) -> String {
+    let [own, other] = files.map(Path::display);
+    let work = |file| format!("while :; do echo x >> {file}; sleep 0.005; done");
+    format!("setsid sh -c '{}' & {}", work(other), work(own))
+}
+
+async fn a_pause_holds_all_of_a_run(mut guardian: Guardian, host: &Host) {
+    let (own, other) = (host.root().join("own"), host.root().join("other"));
+    let key = guardian.start(1, json!({"command": workers([&own, &other]), "max_runtime": 300})).await;
+    grows(&own).await;
+    grows(&other).await;
+    guardian.intervene(key, Action::Pause, "for lunch").await;
+    // The keeper works one request after the other, and a stop takes effect before the list is read here.
+    guardian.list().await;
+    let seen = wait_until("nothing grows any more", SOON, async || {
+        let before = [lines_of(&own), lines_of(&other)];
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let now = [lines_of(&own), lines_of(&other)];
+        if now == before { Ok(now) } else { Err(format!("{before:?} then {now:?}")) }
+    })
+    .await;
+    assert!(guardian.results.is_empty());
+    guardian.intervene(key, Action::Unpause, "").await;
+    grows(&own).await;
+    grows(&other).await;
+    assert!(lines_of(&own) > seen[0] && lines_of(&other) > seen[1]);
+    // One that is paused takes its TERM all the same.
+    guardian.intervene(key, Action::Pause, "").await;
+    guardian.terminate(key, "enough").await;
+    let result = guardian.result(key).await;
+    assert_eq!((result.ended_by, result.signal), (Some(EndedBy::Terminate), Some(15)));
+}
+
+#[tokio::test]
+async fn a_pause_stops_all_of_a_run_by_signals() {
+    let (host, guardian) = Host::with_guardian().await;
+    a_pause_holds_all_of_a_run(guardian, &host).await;
+}
+
+#[tokio::test]
+async fn a_pause_stops_all_of_a_run_by_its_control_group() {
+    let Some((host, guardian)) = super::group::grouped().await else { return };
+    a_pause_holds_all_of_a_run(guardian, &host).await;
 }

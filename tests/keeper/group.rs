@@ -19,7 +19,7 @@ fn escape(file: &Path) -> String {
 }
 
 /// A host whose keeper makes real groups; none, said loudly, where it may not.
-async fn grouped() -> Option<(Host, super::Guardian)> {
+pub(super) async fn grouped() -> Option<(Host, super::Guardian)> {
     let mut host = Host::unstarted();
     host.start_keeper_with(&["--cgroup", "auto"]);
     let guardian = host.guardian(1).await;

@@ -166,8 +166,12 @@ impl Guardian {
     }
 
     async fn terminate(&mut self, key: RunKey, reason: &str) {
+        self.intervene(key, Action::Terminate, reason).await;
+    }
+
+    async fn intervene(&mut self, key: RunKey, action: Action, reason: &str) {
         let reason = reason.to_owned();
-        self.send(Request::Signal(Intervention { key, action: Action::Terminate, reason })).await;
+        self.send(Request::Signal(Intervention { key, action, reason })).await;
     }
 
     /// Waits until the program of a run is executing.
@@ -240,6 +244,21 @@ fn order(run_id: i64, fields: Value) -> Start {
         database: None,
         deadline_boottime_us: None,
     }
+}
+
+/// How many lines a file has; a job at work makes it longer.
+fn lines_of(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap_or_default().lines().count()
+}
+
+/// Waits until a file gets longer.
+async fn grows(file: &Path) {
+    let before = lines_of(file);
+    wait_until("the job works", SOON, async || match lines_of(file) {
+        now if now > before => Ok(()),
+        now => Err(format!("{now} lines")),
+    })
+    .await;
 }
 
 /// Whether a process is there and not a zombie.

@@ -225,6 +225,22 @@ CREATE TABLE sisyphus.setting (
     CONSTRAINT setting_plan_ahead_check CHECK ((plan_ahead >= (claim_ahead + heartbeat)))
 );
 
+CREATE TABLE sisyphus.request (
+    request_id bigint NOT NULL,
+    action text NOT NULL,
+    job_id bigint,
+    run_id bigint,
+    claim_no bigint,
+    guardian_id bigint,
+    reason text,
+    role_name name NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    replan_from timestamp with time zone,
+    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
+    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text])) = (run_id IS NULL)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
+
 CREATE FUNCTION sisyphus.activate_host(name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -332,7 +348,7 @@ CREATE FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with tim
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.pause(run_id bigint) RETURNS boolean
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.preview(name text, n integer DEFAULT 10) RETURNS TABLE(due_at timestamp with time zone, local_time timestamp without time zone, host_or_pool text)
@@ -427,7 +443,7 @@ CREATE FUNCTION sisyphus.tick(seen_tick_at timestamp with time zone DEFAULT NULL
     SET enable_seqscan TO 'off'
 
 CREATE FUNCTION sisyphus.unpause(run_id bigint) RETURNS boolean
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.unschedule(name text) RETURNS boolean
@@ -1081,22 +1097,6 @@ CREATE VIEW sisyphus.queue_depth AS
              LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
           GROUP BY COALESCE(j.pool_id, r.lane_id)) q ON ((q.pool_id = p.pool_id)))
   ORDER BY p.name;
-
-CREATE TABLE sisyphus.request (
-    request_id bigint NOT NULL,
-    action text NOT NULL,
-    job_id bigint,
-    run_id bigint,
-    claim_no bigint,
-    guardian_id bigint,
-    reason text,
-    role_name name NOT NULL,
-    requested_at timestamp with time zone NOT NULL,
-    replan_from timestamp with time zone,
-    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
-    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text])) = (run_id IS NULL)))
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
 CREATE VIEW sisyphus.metrics AS
  WITH n AS MATERIALIZED (

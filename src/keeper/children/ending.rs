@@ -12,6 +12,9 @@ use super::{
     Child, Children,
 };
 
+/// Looks at a run that forks faster than it can be stopped.
+const MOST_ROUNDS: usize = 20;
+
 impl Children {
     /// Signals every process of a run; one that waits for its user to be looked up will have none.
     pub(in crate::keeper) fn kill(&mut self, key: RunKey, force: Force, writer: Pid) -> Option<Input> {
@@ -20,13 +23,36 @@ impl Children {
         }
         match force {
             // A stopped process takes its TERM when it goes on.
-            Force::Term => self.signal(key, &[Signal::SIGTERM, Signal::SIGCONT], writer),
+            Force::Term => {
+                self.signal(key, &[Signal::SIGTERM, Signal::SIGCONT], writer);
+                self.table.get(&key).and_then(Child::group).inspect(|group| group.freeze(false));
+            }
             Force::Kill => {
                 self.table.get(&key).and_then(Child::group).inspect(|group| group.kill());
                 self.signal(key, &[Signal::SIGKILL], writer);
             }
         }
         None
+    }
+
+    /// Stops every process of a run, or lets all go on.
+    pub(in crate::keeper) fn pause(&mut self, key: RunKey, stopped: bool, writer: Pid) {
+        if let Some(group) = self.table.get(&key).and_then(Child::group).filter(|group| group.is_real()) {
+            return group.freeze(stopped);
+        }
+        if !stopped {
+            self.signal(key, &[Signal::SIGCONT], writer);
+            return;
+        }
+        // Who was forking when it was looked for is found by the next look, until nobody is left to fork.
+        let mut reached = 0;
+        for _ in 0..MOST_ROUNDS {
+            let now = self.signal(key, &[Signal::SIGSTOP], writer);
+            if now == reached {
+                break;
+            }
+            reached = now;
+        }
     }
 
     /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.
@@ -62,10 +88,12 @@ impl Children {
         swept.map(|(key, _)| Input::Swept(key)).collect()
     }
 
-    fn signal(&mut self, key: RunKey, signals: &[Signal], writer: Pid) {
-        let Some(child) = self.table.get(&key) else { return };
+    /// Returns how many were reached outside of a control group.
+    fn signal(&mut self, key: RunKey, signals: &[Signal], writer: Pid) -> usize {
+        let Some(child) = self.table.get(&key) else { return 0 };
         if let Some(group) = child.group().filter(|group| group.is_real()) {
-            return group.signal(signals);
+            group.signal(signals);
+            return 0;
         }
         let leader = child.pid.as_raw();
         self.orphans.look(&self.leaders, |pid| pid == writer.as_raw());
@@ -80,5 +108,6 @@ impl Children {
                 }
             }
         }
+        family.len()
     }
 }

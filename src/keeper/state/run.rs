@@ -28,6 +28,10 @@ pub(super) struct Run {
     /// When its process was made.
     forked: Option<Moment>,
     max_runtime: Option<f64>,
+    /// Since when it is paused.
+    paused: Option<Moment>,
+    /// How long it was paused before.
+    rested_us: i64,
     grace_us: i64,
     fence_us: Option<i64>,
     leftovers: Leftovers,
@@ -69,6 +73,8 @@ impl Run {
             executing: false,
             forked: None,
             max_runtime: start.spec.max_runtime,
+            paused: None,
+            rested_us: 0,
             grace_us: micros(start.spec.grace),
             fence_us: start.deadline_boottime_us,
             leftovers: start.spec.leftovers,
@@ -114,11 +120,30 @@ impl Run {
             return None;
         }
         self.ended_by = Some((by, reason));
+        // TERM wakes it.
+        self.paused = None;
         if self.grace_us == 0 {
             return Some(self.kill(now));
         }
         self.kill_us = Some(now.boottime_us.saturating_add(self.grace_us));
         Some(Effect::Kill(self.key, Force::Term))
+    }
+
+    /// Stops it, and its time limit; a fence moves by the lease alone.
+    pub(super) fn pause(&mut self, now: Moment) -> Option<Effect> {
+        // One that waits for its user, or ends, has nothing to stop.
+        if self.pid.is_none() || self.leaving.is_some() || self.ended_by.is_some() || self.paused.is_some() {
+            return None;
+        }
+        self.paused = Some(now);
+        Some(Effect::Pause(self.key))
+    }
+
+    /// Lets it go on.
+    pub(super) fn unpause(&mut self, now: Moment) -> Option<Effect> {
+        let since = self.paused.take()?;
+        self.rested_us += now.boottime_us - since.boottime_us;
+        Some(Effect::Unpause(self.key))
     }
 
     /// The first process has ended: what is left is swept, then the pipes are drained.
@@ -231,7 +256,8 @@ impl Run {
     }
 
     fn limit_us(&self) -> Option<i64> {
-        Some(self.forked?.boottime_us.saturating_add(micros(self.max_runtime?)))
+        let limit_us = micros(self.max_runtime?).saturating_add(self.rested_us);
+        self.forked.filter(|_| self.paused.is_none()).map(|at| at.boottime_us.saturating_add(limit_us))
     }
 
     fn collect_when_ready(&mut self) -> Option<Effect> {

@@ -360,3 +360,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pause_stops_the_time_limit_and_not_the_fence() {
+    let signal = |key, action| Request::Signal(Signal { key, action, reason: "by hand".into() });
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.spec.max_runtime = Some(100.0);
+    let key = world.running(order);
+    world.pass(60 * SECOND);
+    let effects = world.request(GUARDIAN, signal(key, Action::Pause));
+    assert!(matches!(effects[..], [Effect::Pause(it)] if it == key), "{effects:?}");
+    assert!(world.request(GUARDIAN, signal(key, Action::Pause)).is_empty(), "it is");
+    assert!(world.pass(1000 * SECOND).is_empty());
+    let effects = world.request(GUARDIAN, signal(key, Action::Unpause));
+    assert!(matches!(effects[..], [Effect::Unpause(it)] if it == key), "{effects:?}");
+    assert!(world.request(GUARDIAN, signal(key, Action::Unpause)).is_empty(), "it does");
+    assert!(world.pass(40 * SECOND - 1).is_empty(), "it has run for less than 100 s");
+    assert!(matches!(world.pass(1)[..], [Effect::Kill(_, Force::Term)]));
+    assert!(world.request(GUARDIAN, signal(key, Action::Pause)).is_empty(), "it is ending");
+
+    let mut world = World::greeted();
+    let mut order = start(2);
+    order.deadline_boottime_us = Some(world.now.boottime_us + 30 * SECOND);
+    let key = world.running(order);
+    world.request(GUARDIAN, signal(key, Action::Pause));
+    assert!(
+        matches!(world.pass(20 * SECOND)[..], [Effect::Kill(it, Force::Term)] if it == key),
+        "30 s less grace"
+    );
+}
