@@ -277,7 +277,10 @@ impl State {
         } else if self.stopping {
             self.effects.push_back(refused("the keeper is stopping"));
         } else {
-            self.live.insert(key, Run::new(&start));
+            let run = Run::new(&start);
+            // A fence is there from the first moment.
+            run.next_us().map(|at| self.timers.insert((at, key)));
+            self.live.insert(key, run);
             self.effects.push_back(Effect::Spawn(start));
         }
     }

@@ -154,6 +154,16 @@ fn a_fence_kills_before_the_deadline_unless_it_moves() {
 }
 
 #[test]
+fn a_fence_that_never_moves_kills_too() {
+    let mut world = World::greeted();
+    let mut order = start(1);
+    order.deadline_boottime_us = Some(world.now.boottime_us + 20 * SECOND);
+    let key = world.running(order);
+    let effects = world.pass(10 * SECOND);
+    assert!(matches!(effects[..], [Effect::Kill(it, Force::Term)] if it == key), "{effects:?}");
+}
+
+#[test]
 fn a_terminated_run_is_killed_at_its_fence_even_within_the_grace() {
     let mut world = World::greeted();
     let mut order = start(1);
@@ -385,8 +395,6 @@ fn a_pause_stops_the_time_limit_and_not_the_fence() {
     order.deadline_boottime_us = Some(world.now.boottime_us + 30 * SECOND);
     let key = world.running(order);
     world.request(GUARDIAN, signal(key, Action::Pause));
-    assert!(
-        matches!(world.pass(20 * SECOND)[..], [Effect::Kill(it, Force::Term)] if it == key),
-        "30 s less grace"
-    );
+    let effects = world.pass(20 * SECOND);
+    assert!(matches!(effects[..], [Effect::Kill(it, Force::Term)] if it == key), "{effects:?}");
 }
