@@ -32,6 +32,10 @@ pub struct KeeperArgs {
     #[arg(long, value_name = "FILE", env = "SISYPHUS_POLICY")]
     pub policy: Option<PathBuf>,
 
+    /// How long a job may take to enter its directory and execute its program, where a file system hangs
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
+    pub start_timeout: u32,
+
     /// Go to the background once the socket listens, and end when there is nothing to do
     #[arg(long)]
     pub detach: bool,
@@ -44,5 +48,6 @@ pub fn run(args: KeeperArgs) -> Result<()> {
     // Detached, it leaves the directory that a relative path is meant in.
     let policy = args.policy.map(std::path::absolute).transpose();
     let policy = policy.map_err(|err| Error::new(ErrorKind::Config, "policy: no such path").source(err))?;
-    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup, policy })
+    let start_timeout = std::time::Duration::from_secs(args.start_timeout.into());
+    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup, policy, start_timeout })
 }

@@ -174,14 +174,8 @@ impl Children {
         self.sweeping.remove(&key);
         for stream in [&mut child.stdout, &mut child.stderr] {
             stream.0.read(&mut self.scratch);
-            close(poll, stream);
         }
-        if let Some((pipe, token)) = &child.status {
-            poll.remove(pipe, *token);
-        }
-        if let Some(token) = child.exit {
-            poll.remove(&child.pidfd, token);
-        }
+        child.forget(poll);
         let mut usage = sys::reap(child.pid).ok().flatten().unwrap_or_default();
         self.leaders.remove(&child.pid.as_raw());
         let (result, mut note) = child.room.directory.collect();
@@ -213,6 +207,18 @@ impl Children {
 }
 
 impl Child {
+    /// Takes all that is its own out of the set.
+    fn forget(&mut self, poll: &mut Poll) {
+        close(poll, &mut self.stdout);
+        close(poll, &mut self.stderr);
+        if let Some((pipe, token)) = self.status.take() {
+            poll.remove(&pipe, token);
+        }
+        if let Some(token) = self.exit.take() {
+            poll.remove(&self.pidfd, token);
+        }
+    }
+
     fn group(&self) -> Option<&Cgroup> {
         self.room.group.as_ref()
     }

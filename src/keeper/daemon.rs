@@ -20,6 +20,7 @@ use super::{
     directory::StateDirectory,
     policy::Policy,
     shell::Shell,
+    state::Times,
     sweep, sys,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(500);
 const READY: u8 = b'R';
 
 /// How a keeper is to be.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Go to the background, and end when there is nothing to do.
     pub detach: bool,
@@ -40,6 +41,8 @@ pub struct Options {
     pub cgroup: Place,
     /// What the host allows; none: what the default file says.
     pub policy: Option<PathBuf>,
+    /// How long a process may take to enter its directory and execute its program.
+    pub start_timeout: Duration,
 }
 
 /// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
@@ -89,6 +92,8 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let own = User::from_uid(geteuid()).ok().flatten();
     let own = own.map_or_else(|| geteuid().to_string(), |user| user.name);
     let policy = Policy::load(options.policy.as_deref(), &own)?;
+    let start_us = i64::try_from(options.start_timeout.as_micros()).unwrap_or(i64::MAX);
+    let times = Times { idle_us: idle_limit_us, start_us };
     let lock = lock(directory)?;
     if let Some(dead) = directory.keeper_id() {
         match sweep::sweep(directory, dead) {
@@ -110,7 +115,7 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let groups = Cgroups::open(&options.cgroup, keeper_id);
     directory.write_groups(groups.as_ref().map(Cgroups::root))?;
     directory.write_keeper_id(keeper_id)?;
-    Shell::open(directory, lock, keeper_id, policy, groups, idle_limit_us)
+    Shell::open(directory, lock, keeper_id, policy, groups, times)
 }
 
 fn lock(directory: &StateDirectory) -> Result<OwnedFd> {

@@ -28,7 +28,7 @@ use super::{
     policy::Policy,
     poll::{Poll, Token, Watched},
     protocol::{Event, KeeperHello, PROTOCOL, RunResult},
-    state::{Connection, Effect, Input, State},
+    state::{Connection, Effect, Input, State, Times},
     store::{self, Store},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -68,7 +68,7 @@ impl Shell {
         keeper_id: Uuid,
         policy: Policy,
         groups: Option<Cgroups>,
-        idle_limit_us: Option<i64>,
+        times: Times,
     ) -> Result<Self> {
         let fault = |what: &'static str| {
             move |errno: Errno| Error::new(ErrorKind::Failed, format!("keeper: cannot {what}")).source(errno)
@@ -99,7 +99,7 @@ impl Shell {
         let pid = std::process::id() as i32;
         let keeper =
             KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id, unenforced: children.unenforced() };
-        let state = State::new(now, keeper, idle_limit_us, store.unacknowledged());
+        let state = State::new(now, keeper, times, store.unacknowledged());
         Ok(Self {
             poll,
             timer,
@@ -207,6 +207,8 @@ impl Shell {
             }
             Effect::Spawn(start) => return self.children.spawn(&mut self.poll, start).into_iter().collect(),
             Effect::Kill(key, force) => return self.children.kill(key, force, writer).into_iter().collect(),
+            Effect::GiveUp(key) => return self.children.give_up(key).into_iter().collect(),
+            Effect::Abandon(key) => return vec![self.children.abandon(&mut self.poll, key)],
             Effect::Pause(key) => self.children.pause(key, true, writer),
             Effect::Unpause(key) => self.children.pause(key, false, writer),
             Effect::Sweep(key, force) => {

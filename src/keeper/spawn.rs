@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs::File,
     io::{Seek, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -64,6 +64,10 @@ pub(super) struct Launch {
     /// The program, when nobody but root may be able to change it.
     to_trust: Option<PathBuf>,
 }
+
+/// The names of a process in whose stead a file system may hang.
+const ENTERING: &CStr = c"sisyphus:enter";
+const EXECUTING: &CStr = c"sisyphus:exec";
 
 /// How messages name what was asked for.
 #[derive(Debug)]
@@ -193,6 +197,17 @@ impl Launch {
 }
 
 impl Names {
+    /// What a child hangs in, for people; `at` is the name that it has given itself.
+    pub(super) fn hanging(&self, at: &str) -> Fault {
+        let Self { program, directory, .. } = self;
+        let what = match at.as_bytes() {
+            it if it == ENTERING.to_bytes() => format!("cannot enter {directory:?}"),
+            it if it == EXECUTING.to_bytes() => format!("cannot start {program:?}"),
+            _ => format!("cannot prepare {program:?}"),
+        };
+        Fault::Spawn(format!("{what}: the file system does not answer"))
+    }
+
     /// What a child that could not execute its program said, for people.
     pub(super) fn fault(&self, said: &[u8]) -> Fault {
         let Self { program, directory, user } = self;
@@ -296,11 +311,13 @@ unsafe fn child(
         let mut nothing = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut nothing);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut());
+        libc::prctl(libc::PR_SET_NAME, ENTERING.as_ptr());
         match &launch.cwd {
             Some(cwd) => check(libc::chdir(cwd.as_ptr()), STATUS_FD, Stage::Enter),
             None if libc::chdir(launch.home.as_ptr()) == 0 => {}
             None => check(libc::chdir(c"/".as_ptr()), STATUS_FD, Stage::Enter),
         }
+        libc::prctl(libc::PR_SET_NAME, EXECUTING.as_ptr());
         execute(&launch.programs, pointers);
     }
 }

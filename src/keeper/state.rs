@@ -43,6 +43,8 @@ pub(super) enum Input {
     Closed(RunKey),
     /// The first process was reaped and its leavings collected.
     Collected(RunKey, Box<Collected>),
+    /// Nothing more is known of the run, though its process may hang on.
+    Abandoned(RunKey),
     /// The keeper is asked to stop.
     Stop,
     /// Nothing but time has passed.
@@ -65,6 +67,10 @@ pub(super) enum Effect {
     /// Say [`Input::Swept`] when nothing is left of the run whose first process has ended; by force when
     /// it is [`Force::Kill`], else what is left was asked already.
     Sweep(RunKey, Force),
+    /// The program has not been executed for so long that it never will be: answer [`Input::NotExecuted`].
+    GiveUp(RunKey),
+    /// Forget a process that cannot be killed, and answer [`Input::Abandoned`].
+    Abandon(RunKey),
     /// Reap the first process and answer [`Input::Collected`].
     Collect(RunKey),
     /// Store the result, and offer it to the guardian when one is connected.
@@ -110,8 +116,7 @@ pub(super) struct Collected {
 #[derive(Debug)]
 pub(super) struct State {
     keeper: KeeperHello,
-    /// End when idle for so long; none: only when told.
-    idle_limit_us: Option<i64>,
+    times: Times,
     live: HashMap<RunKey, Run>,
     /// Ended, the result not acknowledged.
     ended: BTreeSet<RunKey>,
@@ -126,6 +131,15 @@ pub(super) struct State {
     effects: VecDeque<Effect>,
 }
 
+/// How long a keeper waits for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// With nothing to do, until it ends; none: for ever.
+    pub(super) idle_us: Option<i64>,
+    /// For a process to execute its program.
+    pub(super) start_us: i64,
+}
+
 /// The last acknowledged runs, oldest forgotten first.
 #[derive(Debug, Default)]
 struct Remembered {
@@ -138,12 +152,12 @@ impl State {
     pub(super) fn new(
         now: Moment,
         keeper: KeeperHello,
-        idle_limit_us: Option<i64>,
+        times: Times,
         ended: impl IntoIterator<Item = RunKey>,
     ) -> Self {
         let mut state = Self {
             keeper,
-            idle_limit_us,
+            times,
             live: HashMap::new(),
             ended: ended.into_iter().collect(),
             acknowledged: Remembered::default(),
@@ -171,10 +185,8 @@ impl State {
             }),
             Input::NotForked(key, fault) => self.not_forked(now, key, fault),
             Input::Executing(key) => self.executing(key),
-            Input::NotExecuted(key, fault) => self.change(key, |run| {
-                run.not_executed(fault);
-                None
-            }),
+            Input::NotExecuted(key, fault) => self.change(key, |run| run.not_executed(now, fault)),
+            Input::Abandoned(key) => self.abandoned(now, key),
             Input::Exited(key, exit) => self.change(key, |run| run.exited(now, exit)),
             Input::Swept(key) => self.change(key, |run| run.swept(now)),
             Input::Closed(key) => self.change(key, Run::closed),
@@ -193,13 +205,13 @@ impl State {
 
     /// When [`Input::Tick`] is due, on the boot clock.
     pub(super) fn next_tick_us(&self) -> Option<i64> {
-        let idle = self.idle_since_us.zip(self.idle_limit_us).map(|(since, limit)| since + limit);
+        let idle = self.idle_since_us.zip(self.times.idle_us).map(|(since, limit)| since + limit);
         [self.timers.first().map(|timer| timer.0), idle].into_iter().flatten().min()
     }
 
     /// Whether the keeper has nothing more to do and may end once its results are on disk.
     pub(super) fn is_finished(&self, now: Moment) -> bool {
-        let idle = self.idle_since_us.zip(self.idle_limit_us);
+        let idle = self.idle_since_us.zip(self.times.idle_us);
         (self.stopping && self.live.is_empty())
             || idle.is_some_and(|(since, limit)| since + limit <= now.boottime_us)
     }
@@ -277,7 +289,7 @@ impl State {
         } else if self.stopping {
             self.effects.push_back(refused("the keeper is stopping"));
         } else {
-            let run = Run::new(&start);
+            let run = Run::new(&start, self.times.start_us);
             // A fence is there from the first moment.
             run.next_us().map(|at| self.timers.insert((at, key)));
             self.live.insert(key, run);
@@ -302,7 +314,7 @@ impl State {
 
     fn executing(&mut self, key: RunKey) {
         self.change(key, |run| {
-            run.executing = true;
+            run.execute();
             None
         });
         let event = self.live.get(&key).and_then(|run| self.started(key, run));
@@ -312,6 +324,12 @@ impl State {
     fn collected(&mut self, key: RunKey, collected: Collected) {
         if let Some(run) = self.forget(key) {
             self.record(run.result(collected, &self.keeper.boot_id));
+        }
+    }
+
+    fn abandoned(&mut self, now: Moment, key: RunKey) {
+        if let Some((by, reason)) = self.forget(key).and_then(Run::into_end) {
+            self.record(run::not_started(key, now, by, reason, &self.keeper.boot_id));
         }
     }
 

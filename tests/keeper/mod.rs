@@ -3,6 +3,7 @@
 mod ending;
 mod faults;
 mod group;
+mod hang;
 mod life;
 mod policy;
 

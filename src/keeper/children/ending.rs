@@ -5,6 +5,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 
 use super::{
     super::{
+        poll::Poll,
         processes::{self, Stat},
         protocol::RunKey,
         state::{Fault, Force, Input},
@@ -53,6 +54,25 @@ impl Children {
             }
             reached = now;
         }
+    }
+
+    /// Says what a process hangs in that has not executed its program.
+    pub(in crate::keeper) fn give_up(&self, key: RunKey) -> Option<Input> {
+        let child = self.table.get(&key)?;
+        let at = std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap_or_default();
+        Some(Input::NotExecuted(key, child.names.hanging(at.trim())))
+    }
+
+    /// Lets go of a process that does not even die of KILL. Its zombie, should it ever be one, is an orphan's.
+    pub(in crate::keeper) fn abandon(&mut self, poll: &mut Poll, key: RunKey) -> Input {
+        if let Some(mut child) = self.table.remove(&key) {
+            child.forget(poll);
+            self.sweeping.remove(&key);
+            self.leaders.remove(&child.pid.as_raw());
+            child.room.directory.remove();
+            self.release(child.room.group);
+        }
+        Input::Abandoned(key)
     }
 
     /// Waits for what an ended first process left, or kills it. [`Self::look`] tells when nothing is left.

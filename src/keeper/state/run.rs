@@ -24,7 +24,12 @@ const SHORT_OUTPUT: usize = 1024;
 pub(super) struct Run {
     key: RunKey,
     pub(super) pid: Option<i32>,
-    pub(super) executing: bool,
+    executing: bool,
+    /// How long it may take to get there.
+    start_limit_us: i64,
+    gave_up: bool,
+    /// When to let go of a process that hangs before its program and does not die.
+    abandon_us: Option<i64>,
     /// When its process was made.
     forked: Option<Moment>,
     max_runtime: Option<f64>,
@@ -66,11 +71,14 @@ enum Rest {
 }
 
 impl Run {
-    pub(super) fn new(start: &Start) -> Self {
+    pub(super) fn new(start: &Start, start_limit_us: i64) -> Self {
         Self {
             key: start.key(),
             pid: None,
             executing: false,
+            start_limit_us,
+            gave_up: false,
+            abandon_us: None,
             forked: None,
             max_runtime: start.spec.max_runtime,
             paused: None,
@@ -95,12 +103,18 @@ impl Run {
         self.forked.filter(|_| self.executing).map(|moment| moment.in_boot(boot_id))
     }
 
-    /// The program could not be executed; the process that tried is about to end.
-    pub(super) fn not_executed(&mut self, fault: Fault) {
+    /// Its program is executing. Of one that was given up this only means that its process has died.
+    pub(super) fn execute(&mut self) {
+        self.executing = !self.gave_up;
+    }
+
+    /// The program could not be executed; the process that tried is about to end, or hangs.
+    pub(super) fn not_executed(&mut self, now: Moment, fault: Fault) -> Option<Effect> {
         self.ended_by.get_or_insert(match fault {
             Fault::Host(reason) | Fault::Spawn(reason) => (EndedBy::Spawn, reason),
             Fault::Policy(reason) => (EndedBy::Policy, reason),
         });
+        self.gave_up.then(|| self.kill(now))
     }
 
     /// Why it was ended, of a run that never had a process.
@@ -186,8 +200,10 @@ impl Run {
             return leaving.until_us;
         }
         let limits = [self.limit_us(), self.fence_us.map(|fence| fence.saturating_sub(self.grace_us))];
+        let limits = [limits[0], limits[1], self.give_up_us()];
         let soft = limits.into_iter().flatten().min().filter(|_| self.ended_by.is_none());
-        [soft, self.kill_us, self.fence_us.filter(|_| self.kill_us.is_some())].into_iter().flatten().min()
+        let hard = [self.kill_us, self.fence_us.filter(|_| self.kill_us.is_some()), self.abandon_us];
+        hard.into_iter().chain([soft]).flatten().min()
     }
 
     /// Does what is due.
@@ -205,8 +221,16 @@ impl Run {
                 Rest::Gone => self.closed(),
             };
         }
+        if due(self.abandon_us) {
+            self.abandon_us = None;
+            return Some(Effect::Abandon(self.key));
+        }
         if due(self.kill_us) || (self.kill_us.is_some() && due(self.fence_us)) {
             return Some(self.kill(now));
+        }
+        if due(self.give_up_us()) && self.ended_by.is_none() {
+            self.gave_up = true;
+            return Some(Effect::GiveUp(self.key));
         }
         if due(self.limit_us()) {
             let seconds = self.max_runtime.unwrap_or_default();
@@ -252,7 +276,15 @@ impl Run {
         self.kill_us = Some(now.boottime_us + KILL_AGAIN_US);
         self.fence_us = None;
         self.killed = true;
+        if !self.executing {
+            self.abandon_us.get_or_insert(now.boottime_us + KILL_PATIENCE_US);
+        }
         Effect::Kill(self.key, Force::Kill)
+    }
+
+    fn give_up_us(&self) -> Option<i64> {
+        let at = self.forked?.boottime_us.saturating_add(self.start_limit_us);
+        (!self.executing && !self.gave_up).then_some(at)
     }
 
     fn limit_us(&self) -> Option<i64> {

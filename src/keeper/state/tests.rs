@@ -8,6 +8,7 @@ use crate::keeper::protocol::{Leftovers, RunSpec};
 
 const SECOND: i64 = 1_000_000;
 const GUARDIAN: Connection = 1;
+const TIMES: Times = Times { idle_us: Some(60 * SECOND), start_us: 30 * SECOND };
 
 /// A state with a world that does nothing but note what is asked of it.
 struct World {
@@ -25,7 +26,7 @@ impl World {
             boot_id: "b".into(),
             unenforced: Vec::new(),
         };
-        Self { state: State::new(now, keeper, Some(60 * SECOND), []), now }
+        Self { state: State::new(now, keeper, TIMES, []), now }
     }
 
     fn greeted() -> Self {
@@ -397,4 +398,25 @@ fn a_pause_stops_the_time_limit_and_not_the_fence() {
     world.request(GUARDIAN, signal(key, Action::Pause));
     let effects = world.pass(20 * SECOND);
     assert!(matches!(effects[..], [Effect::Kill(it, Force::Term)] if it == key), "{effects:?}");
+}
+
+#[test]
+fn a_process_that_hangs_before_its_program_has_failed_even_if_it_never_dies() {
+    let mut world = World::greeted();
+    let key = start(1).key();
+    world.request(GUARDIAN, Request::Start(Box::new(start(1))));
+    world.input(Input::Forked(key, 100));
+    let effects = world.pass(30 * SECOND);
+    assert!(matches!(effects[..], [Effect::GiveUp(it)] if it == key), "{effects:?}");
+    let effects = world.input(Input::NotExecuted(key, Fault::Spawn("it hangs".into())));
+    assert!(matches!(effects[..], [Effect::Kill(_, Force::Kill)]), "{effects:?}");
+    let effects = world.pass(2 * SECOND);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Abandon(it) if *it == key)), "{effects:?}");
+    let effects = world.input(Input::Abandoned(key));
+    let [Effect::Record(result)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(
+        (result.ended_by, result.pid, result.reason.as_deref()),
+        (Some(EndedBy::Spawn), None, Some("it hangs"))
+    );
+    assert!(world.input(Input::Exited(key, Exit::Signal(9))).is_empty(), "it is forgotten");
 }
