@@ -151,3 +151,29 @@ async fn note_migration(db: &TestDb, version: i64, name: &str) {
     let insert = "insert into sisyphus.schema_history values ($1, $2, '2026-01-01T00:00:00Z', '1')";
     db.client().await.execute(insert, &[&version, &name]).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_default_zone_is_the_databases_where_a_job_may_name_it() {
+    for (zone, taken) in [
+        ("Europe/Amsterdam", "Europe/Amsterdam"),
+        ("Etc/GMT+2", "Etc/GMT+2"),
+        ("UTC", "UTC"),
+        // Taken for fixed offsets, or of this machine alone: no job may name these.
+        ("CET", "UTC"),
+        ("EST", "UTC"),
+        ("<+05>-05", "UTC"),
+        ("localtime", "UTC"),
+    ] {
+        let db = support::empty_db().await;
+        db.client()
+            .await
+            .batch_execute(&format!("alter database \"{}\" set timezone = '{zone}'", db.name()))
+            .await
+            .unwrap();
+        let mut client = db.client().await;
+        migrate::migrate(&mut client).await.unwrap_or_else(|err| panic!("{zone}: {}", support::told(&err)));
+        let query = "select default_timezone from sisyphus.setting";
+        assert_eq!(client.query_one(query, &[]).await.unwrap().get::<_, String>(0), taken, "{zone}");
+        client.batch_execute("select sisyphus.schedule('job', '@daily', 'true')").await.unwrap();
+    }
+}

@@ -12,7 +12,8 @@
 --
 -- Private functions of files 20 to 26 have no SET search_path, which would cost more than the work they do. Every
 -- function in them is qualified, nobody but the owner may execute them, and the public functions that call them pin
--- the path. For the same reason there are few regular expressions: one with captures takes 18 us, split_part 0.2.
+-- the path. For the same reason there are few regular expressions: one with captures takes 18 us, split_part 0.2. And few statements:
+-- in a new session each expression of PL/pgSQL costs 20 to 60 us when it is first met, and next_fire() has to meet all of them.
 
 create or replace function sisyphus._bit(p_value int)
 returns bigint language sql immutable parallel safe
@@ -21,34 +22,27 @@ comment on function sisyphus._bit(int) is 'The mask that holds one value: bit p_
 
 -- Fields are numbered 1 second to 6 day of week, whether or not the expression has seconds; 0 takes any number.
 create or replace function sisyphus._field_value(p_field int, p_text text)
-returns int language sql immutable parallel safe
+returns int language plpgsql immutable parallel safe
 as $$
-    select case
-        when pg_catalog.ltrim(p_text, '0123456789') = ''
-            then case when p_text = '' then null when pg_catalog.length(p_text) < 10 then p_text::int else 999999999 end
-        when p_field = 5 then pg_catalog.array_position(
-            '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}'::text[], pg_catalog.lower(p_text collate "C"))
-        when p_field = 6 then pg_catalog.array_position(
-            '{sun,mon,tue,wed,thu,fri,sat}'::text[], pg_catalog.lower(p_text collate "C")) - 1
-    end
+begin
+    if pg_catalog.ltrim(p_text, '0123456789') = '' then
+        return case when p_text = '' then null when pg_catalog.length(p_text) < 10 then p_text::int else 999999999 end;
+    elsif p_field = 5 then
+        return pg_catalog.array_position('{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}'::text[], pg_catalog.lower(p_text collate "C"));
+    elsif p_field = 6 then
+        return pg_catalog.array_position('{sun,mon,tue,wed,thu,fri,sat}'::text[], pg_catalog.lower(p_text collate "C")) - 1;
+    end if;
+    return null;
+end
 $$;
 comment on function sisyphus._field_value(int, text)
     is 'A number or a three-letter name as a value of a cron field, null when it is neither';
 
 create or replace function sisyphus._range_mask(p_first int, p_last int, p_step int)
-returns bigint language plpgsql immutable parallel safe
+returns bigint language sql immutable parallel safe
 as $$
-declare
-    v_mask bigint := 0;
-begin
-    if p_step = 1 then
-        return ((1::bigint << (p_last - p_first + 1)) - 1) << (63 - p_last);
-    end if;
-    for v_value in p_first .. p_last by p_step loop
-        v_mask := v_mask | (1::bigint << (63 - v_value));
-    end loop;
-    return v_mask;
-end
+    select (pg_catalog.repeat('0', p_first)
+            || pg_catalog.left(pg_catalog.repeat(pg_catalog.rpad('1', least(p_step, 60), '0'), 60), p_last - p_first + 1))::bit(64)::bigint
 $$;
 comment on function sisyphus._range_mask(int, int, int)
     is 'Mask of the values from p_first to p_last, every p_step-th of them';
@@ -87,32 +81,24 @@ create or replace function sisyphus._parse_field(p_schedule text, p_fields int, 
 returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
-    v_min int := case when p_field in (4, 5) then 1 else 0 end;
+    v_min int := ('{0,0,0,1,1,0}'::int[])[p_field];
     v_max int := ('{59,59,23,31,12,7}'::int[])[p_field];
     v_mask bigint := 0;
     v_special bigint := 0;
-    v_items text[] := pg_catalog.string_to_array(p_text, ',');
     v_item text;
     v_range text;
-    v_dash int;
     v_first int;
     v_last int;
     v_step int;
 begin
-    for v_number in 1 .. pg_catalog.cardinality(v_items) loop
-        v_item := v_items[v_number];
+    foreach v_item in array pg_catalog.string_to_array(p_text, ',') loop
         v_range := pg_catalog.split_part(v_item, '/', 1);
-        v_dash := pg_catalog.strpos(v_range, '-');
-        if v_range = '*' then
-            v_first := v_min;
-            v_last := v_max;
-        elsif v_dash > 0 then
-            v_first := sisyphus._field_value(p_field, pg_catalog.left(v_range, v_dash - 1));
-            v_last := sisyphus._field_value(p_field, pg_catalog.substr(v_range, v_dash + 1));
-        else
-            v_first := sisyphus._field_value(p_field, v_range);
-            v_last := case when v_range = v_item then v_first else v_max end;
-        end if;
+        v_first := case when v_range = '*' then v_min else sisyphus._field_value(p_field, pg_catalog.split_part(v_range, '-', 1)) end;
+        v_last := case
+            when pg_catalog.strpos(v_range, '-') > 0
+                then sisyphus._field_value(p_field, pg_catalog.substr(v_range, pg_catalog.strpos(v_range, '-') + 1))
+            when v_range = v_item and v_range <> '*' then v_first
+            else v_max end;
         v_step := case when v_range = v_item then 1
             else sisyphus._field_value(0, pg_catalog.substr(v_item, pg_catalog.length(v_range) + 2)) end;
         if v_first >= v_min and v_last between v_first and v_max and v_step > 0 then
@@ -120,14 +106,11 @@ begin
         else
             v_special := v_special | sisyphus._special_day(p_field, v_item);
             if v_special is null then
-                perform sisyphus._refuse_item(p_schedule, p_fields, p_field, v_number, v_items);
+                perform sisyphus._refuse_item(p_schedule, p_fields, p_field, v_item, p_text);
             end if;
         end if;
     end loop;
-    if p_field = 6 and (v_mask << 7) < 0 then
-        v_mask := v_mask | sisyphus._bit(0);
-    end if;
-    return array[v_mask, v_special];
+    return array[case when p_field = 6 and (v_mask << 7) < 0 then v_mask | sisyphus._bit(0) else v_mask end, v_special];
 end
 $$;
 comment on function sisyphus._parse_field(text, int, int, text)
@@ -139,34 +122,27 @@ returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
     v_fields text[] := pg_catalog.array_remove(pg_catalog.string_to_array(pg_catalog.translate(p_schedule, E'\t', ' '), ' '), '');
-    v_count int := pg_catalog.cardinality(v_fields);
-    v_compiled bigint[] := array[1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    n int := pg_catalog.cardinality(v_fields);
     v_parsed bigint[];
+    v_compiled bigint[];
 begin
-    if v_count not in (5, 6) then
+    if n not in (5, 6) then
         perform sisyphus._refuse_count(p_schedule, v_fields);
     end if;
-    if v_count = 5 then
-        v_fields := pg_catalog.array_prepend('0', v_fields);
-    end if;
-    for v_field in 1 .. 6 loop
-        v_parsed := sisyphus._parse_field(p_schedule, v_count, v_field, v_fields[v_field]);
-        v_compiled[v_field + 1] := v_parsed[1];
-        if v_field = 4 then
-            v_compiled[8] := v_parsed[2];
-        elsif v_field = 6 then
-            v_compiled[9] := v_parsed[2];
-        end if;
-    end loop;
-    if pg_catalog.left(v_fields[2], 1) = '*' or pg_catalog.left(v_fields[3], 1) = '*' then
-        v_compiled[1] := 2;
-    end if;
-    if pg_catalog.left(v_fields[4], 1) <> '*' and pg_catalog.left(v_fields[6], 1) <> '*' then
-        v_compiled[10] := 2;
-    elsif v_fields[4] = '*' and v_fields[5] = '*' and v_fields[6] = '*' then
-        v_compiled[10] := 0;
-    end if;
-    v_compiled[11] := sisyphus._next_second(v_compiled, 0);
+    -- Counted from the end: of five fields the seconds are missing.
+    v_parsed := array[
+        sisyphus._parse_field(p_schedule, n, 1, coalesce(v_fields[n - 5], '0')),
+        sisyphus._parse_field(p_schedule, n, 2, v_fields[n - 4]), sisyphus._parse_field(p_schedule, n, 3, v_fields[n - 3]),
+        sisyphus._parse_field(p_schedule, n, 4, v_fields[n - 2]), sisyphus._parse_field(p_schedule, n, 5, v_fields[n - 1]),
+        sisyphus._parse_field(p_schedule, n, 6, v_fields[n])];
+    v_compiled := array[
+        case when pg_catalog.left(v_fields[n - 4], 1) = '*' or pg_catalog.left(v_fields[n - 3], 1) = '*' then 2 else 1 end,
+        v_parsed[1][1], v_parsed[2][1], v_parsed[3][1], v_parsed[4][1], v_parsed[5][1], v_parsed[6][1], v_parsed[4][2], v_parsed[6][2],
+        case when v_fields[n - 2:] = '{*,*,*}' then 0
+            when pg_catalog.left(v_fields[n - 2], 1) <> '*' and pg_catalog.left(v_fields[n], 1) <> '*' then 2
+            else 1 end,
+        (position(B'1' in v_parsed[3][1]::bit(64)) - 1) * 3600 + (position(B'1' in v_parsed[2][1]::bit(64)) - 1) * 60
+            + position(B'1' in v_parsed[1][1]::bit(64)) - 1];
     -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
     if v_compiled[10] > 0 and sisyphus._next_day(v_compiled, 10957) is null then
         v_compiled[1] := 0;
@@ -263,8 +239,12 @@ declare
     v_schedule text := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
 begin
     perform sisyphus._check_timezone(p_timezone);
-    if v_schedule ~ '[^ -~\t]' or pg_catalog.length(p_schedule) > 1000 then
+    if pg_catalog.length(p_schedule) > 1000
+        or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&''()+.:;<=>?@[\\]^_`{|}~') <> ''
+    then
         perform sisyphus._refuse_text(p_schedule);
+    elsif pg_catalog.left(v_schedule, 1) not in ('@', 'a', 'e') then
+        return sisyphus._compile_cron(p_schedule);
     elsif pg_catalog.left(v_schedule, 1) = '@' then
         return sisyphus._compile_cron(coalesce(sisyphus._macro_schedule(v_schedule), sisyphus._refuse_macro(p_schedule, v_schedule)));
     elsif v_schedule ~ '^every\M' then
@@ -315,13 +295,18 @@ comment on function sisyphus._check_schedule(text, text)
 create or replace function sisyphus._check_timezone(p_timezone text)
 returns void language plpgsql stable parallel safe
 as $$
+declare
+    v_probe timestamp;
 begin
     if p_timezone <> 'UTC' then
-        if p_timezone !~ '^[A-Za-z_-]+/[A-Za-z/_-]+$' and not sisyphus._is_plain_timezone(p_timezone) then
+        if (pg_catalog.strpos(p_timezone, '/') < 2
+            or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> '')
+            and not sisyphus._is_plain_timezone(p_timezone)
+        then
             perform sisyphus._refuse_timezone(p_timezone);
         end if;
         begin
-            perform pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
+            v_probe := pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
         exception
             when invalid_parameter_value then
                 perform sisyphus._refuse_timezone(p_timezone);

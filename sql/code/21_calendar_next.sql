@@ -47,33 +47,17 @@ comment on function sisyphus._next_transition(text, bigint, bigint)
 
 -- First matching second of a day at or after p_second; null when there is none.
 create or replace function sisyphus._next_second(p_compiled bigint[], p_second int)
-returns int language plpgsql immutable parallel safe
+returns int language sql immutable parallel safe
 as $$
-declare
-    v_hour int := p_second / 3600;
-    v_minute int := p_second / 60 % 60;
-    v_second int := p_second % 60;
-    v_next int;
-begin
-    if (p_compiled[4] << v_hour) < 0 then
-        if (p_compiled[3] << v_minute) < 0 then
-            v_next := position(B'1' in (p_compiled[2] << v_second)::bit(64));
-            if v_next > 0 then
-                return p_second + v_next - 1;
-            end if;
-        end if;
-        v_next := position(B'1' in (p_compiled[3] << (v_minute + 1))::bit(64));
-        if v_next > 0 then
-            return v_hour * 3600 + (v_minute + v_next) * 60 + position(B'1' in p_compiled[2]::bit(64)) - 1;
-        end if;
-    end if;
-    v_next := position(B'1' in (p_compiled[4] << (v_hour + 1))::bit(64));
-    if v_next > 0 then
-        return (v_hour + v_next) * 3600 + (position(B'1' in p_compiled[3]::bit(64)) - 1) * 60
-            + position(B'1' in p_compiled[2]::bit(64)) - 1;
-    end if;
-    return null;
-end
+    select coalesce(
+        -- in this minute, in this hour, in a later one
+        case when (p_compiled[4] << (p_second / 3600)) < 0 and (p_compiled[3] << (p_second / 60 % 60)) < 0
+            then p_second + nullif(position(B'1' in (p_compiled[2] << (p_second % 60))::bit(64)), 0) - 1 end,
+        case when (p_compiled[4] << (p_second / 3600)) < 0
+            then (p_second / 60 + nullif(position(B'1' in (p_compiled[3] << (p_second / 60 % 60 + 1))::bit(64)), 0)) * 60
+                + position(B'1' in p_compiled[2]::bit(64)) - 1 end,
+        (p_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (p_second / 3600 + 1))::bit(64)), 0)) * 3600
+            + (position(B'1' in p_compiled[3]::bit(64)) - 1) * 60 + position(B'1' in p_compiled[2]::bit(64)) - 1)
 $$;
 comment on function sisyphus._next_second(bigint[], int)
     is 'First matching second of a day at or after p_second, null when there is none';
@@ -89,52 +73,73 @@ as $$
 $$;
 comment on function sisyphus._month_length(int, int) is 'Number of days of a month';
 
--- The matching days of a month, bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01),
--- p_length the number of its days.
+-- The days of a month that have a weekday of a mask (bit 0 Sunday): 42 bits hold a week six times over.
+create or replace function sisyphus._weekday_days(p_weekdays bigint, p_first int)
+returns bigint language sql immutable parallel safe
+as $$ select ((p_weekdays >> 57) & 127) * 34630287489 << (21 + (p_first % 7 + 11) % 7) $$;
+comment on function sisyphus._weekday_days(bigint, int) is 'The days of a month, whose 1st is day p_first, that have a weekday of a mask';
+
+-- 1W to 31W, L and LW, of compiled[8].
+create or replace function sisyphus._special_days(p_special bigint, p_first int, p_length int)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_special bigint := p_special;
+    v_weekday int := (p_first % 7 + 11) % 7;
+    v_last int := (v_weekday + p_length - 1) % 7;
+    v_days bigint := 0;
+    v_day int;
+begin
+    if (v_special << 32) < 0 then
+        v_days := sisyphus._bit(p_length);
+    end if;
+    if (v_special << 33) < 0 then
+        v_days := v_days | sisyphus._bit(p_length - case v_last when 6 then 1 when 0 then 2 else 0 end);
+    end if;
+    loop
+        v_day := position(B'1' in v_special::bit(64)) - 1;
+        exit when v_day not between 1 and p_length;
+        v_days := v_days | sisyphus._bit(v_day + case (v_weekday + v_day - 1) % 7
+            when 6 then case when v_day = 1 then 2 else -1 end
+            when 0 then case when v_day = p_length then -2 else 1 end
+            else 0 end);
+        v_special := v_special & ~sisyphus._bit(v_day);
+    end loop;
+    return v_days;
+end
+$$;
+comment on function sisyphus._special_days(bigint, int, int) is 'The days of a month that W and L mean';
+
+-- MON#2 and 5L, of compiled[9].
+create or replace function sisyphus._special_weekdays(p_special bigint, p_first int, p_length int)
+returns bigint language plpgsql immutable parallel safe
+as $$
+declare
+    v_days bigint := 0;
+begin
+    for v_nth in 1 .. 6 loop
+        v_days := v_days | (sisyphus._weekday_days(p_special << (7 * v_nth), p_first)
+            & (127::bigint << (63 - case when v_nth < 6 then 7 * v_nth else p_length end)));
+    end loop;
+    return v_days;
+end
+$$;
+comment on function sisyphus._special_weekdays(bigint, int, int) is 'The days of a month that # and L mean in the day of week field';
+
+-- Bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01), p_length the number of days.
 create or replace function sisyphus._month_days(p_compiled bigint[], p_first int, p_length int)
 returns bigint language plpgsql immutable parallel safe
 as $$
 declare
-    -- 42 bits: a week of weekdays (7 bits, Sunday left), six times over
-    c_weeks constant bigint := 34630287489;
-    v_weekday int := ((p_first % 7) + 11) % 7;
-    v_month bigint := ((1::bigint << p_length) - 1) << (63 - p_length);
     v_days bigint := p_compiled[5];
-    v_weekdays bigint;
-    v_special bigint;
-    v_last int;
-    v_day int;
+    v_weekdays bigint := sisyphus._weekday_days(p_compiled[7], p_first);
 begin
-    v_weekdays := (((p_compiled[7] >> 57) & 127) * c_weeks) << (21 + v_weekday);
-    if p_compiled[8] <> 0 then
-        v_special := p_compiled[8];
-        if (v_special << 32) < 0 then
-            v_days := v_days | sisyphus._bit(p_length);
-        end if;
-        if (v_special << 33) < 0 then
-            v_last := (v_weekday + p_length - 1) % 7;
-            v_days := v_days | sisyphus._bit(p_length - case v_last when 6 then 1 when 0 then 2 else 0 end);
-        end if;
-        v_day := position(B'1' in v_special::bit(64)) - 1;
-        while v_day between 1 and p_length loop
-            v_last := (v_weekday + v_day - 1) % 7;
-            v_days := v_days | sisyphus._bit(v_day + case v_last
-                when 6 then case when v_day = 1 then 2 else -1 end
-                when 0 then case when v_day = p_length then -2 else 1 end
-                else 0 end);
-            v_special := v_special & ~sisyphus._bit(v_day);
-            v_day := position(B'1' in v_special::bit(64)) - 1;
-        end loop;
+    if p_compiled[8] <> 0 or p_compiled[9] <> 0 then
+        v_days := v_days | sisyphus._special_days(p_compiled[8], p_first, p_length);
+        v_weekdays := v_weekdays | sisyphus._special_weekdays(p_compiled[9], p_first, p_length);
     end if;
-    if p_compiled[9] <> 0 then
-        for v_nth in 1 .. 6 loop
-            v_special := ((((p_compiled[9] >> (57 - 7 * v_nth)) & 127) * c_weeks) << (21 + v_weekday));
-            v_weekdays := v_weekdays | (v_special & case
-                when v_nth < 6 then 127::bigint << (63 - 7 * v_nth)
-                else 127::bigint << (63 - p_length) end);
-        end loop;
-    end if;
-    return v_month & case when p_compiled[10] = 2 then v_days | v_weekdays else v_days & v_weekdays end;
+    return ((1::bigint << p_length) - 1) << (63 - p_length)
+        & case when p_compiled[10] = 2 then v_days | v_weekdays else v_days & v_weekdays end;
 end
 $$;
 comment on function sisyphus._month_days(bigint[], int, int) is 'The matching days of a month as a mask';
@@ -188,15 +193,12 @@ declare
     v_second int := (p_local % 86400 + 86400) % 86400;
     v_day int := (p_local - v_second) / 86400;
     v_matching_day int := case when p_compiled[10] = 0 then v_day else sisyphus._next_day(p_compiled, v_day) end;
+    v_next int := case when v_matching_day = v_day then sisyphus._next_second(p_compiled, v_second) end;
 begin
-    if v_matching_day = v_day then
-        v_second := sisyphus._next_second(p_compiled, v_second);
-        if v_second is not null then
-            return v_day::bigint * 86400 + v_second;
-        end if;
+    if v_next is null and v_matching_day = v_day then
         v_matching_day := case when p_compiled[10] = 0 then v_day + 1 else sisyphus._next_day(p_compiled, v_day + 1) end;
     end if;
-    return v_matching_day::bigint * 86400 + p_compiled[11];
+    return v_matching_day * 86400::bigint + coalesce(v_next, p_compiled[11]);
 end
 $$;
 comment on function sisyphus._next_match(bigint[], bigint)
@@ -288,22 +290,18 @@ declare
     v_after bigint;
     v_anchor bigint;
 begin
-    if p_after >= timestamptz '9999-01-01 00:00:00+00' then
+    if p_after >= timestamptz '9999-01-01 00:00:00+00' or p_compiled[1] = 0 then
         return null;
     end if;
-    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_after, timestamptz '0001-01-01 00:00:00+00')))::bigint;
-    case p_compiled[1]
-        when 1, 2 then
-            return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after));
-        when 3 then
-            v_anchor := pg_catalog.floor(pg_catalog.date_part('epoch', p_anchor))::bigint;
-            return pg_catalog.to_timestamp(v_anchor
-                + case when v_anchor > v_after then 0 else ((v_after - v_anchor) / p_compiled[2] + 1) * p_compiled[2] end);
-        when 4 then
-            return case when p_compiled[2] > v_after then pg_catalog.to_timestamp(p_compiled[2]) end;
-        else
-            return null;
-    end case;
+    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_after, timestamptz '0001-01-01 00:00:00+00')));
+    if p_compiled[1] < 3 then
+        return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after));
+    elsif p_compiled[1] = 4 then
+        return case when p_compiled[2] > v_after then pg_catalog.to_timestamp(p_compiled[2]) end;
+    end if;
+    v_anchor := pg_catalog.floor(pg_catalog.date_part('epoch', p_anchor));
+    return pg_catalog.to_timestamp(v_anchor
+        + case when v_anchor > v_after then 0 else ((v_after - v_anchor) / p_compiled[2] + 1) * p_compiled[2] end);
 end
 $$;
 comment on function sisyphus._next_fire(bigint[], text, timestamptz, timestamptz)
@@ -314,16 +312,13 @@ create or replace function sisyphus.next_fire(schedule text, timezone text defau
     starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    c_epoch constant timestamptz := timestamptz '1970-01-01 00:00:00+00';
-    v_timezone text := coalesce(next_fire.timezone, 'UTC');
-    v_after timestamptz := coalesce(next_fire.after, pg_catalog.clock_timestamp());
-    v_starts_at timestamptz := coalesce(next_fire.starts_at, c_epoch);
 begin
-    if v_starts_at > c_epoch and v_after < v_starts_at then
-        v_after := v_starts_at - interval '1 microsecond';
-    end if;
-    return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, v_timezone), v_timezone, v_after, v_starts_at);
+    return sisyphus._next_fire(
+        sisyphus._compile_schedule(next_fire.schedule, coalesce(next_fire.timezone, 'UTC')), coalesce(next_fire.timezone, 'UTC'),
+        -- starts_at itself may fire.
+        greatest(coalesce(next_fire.after, pg_catalog.clock_timestamp()), case
+            when next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then next_fire.starts_at - interval '1 microsecond' end),
+        coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
 end
 $$;
 comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz)
@@ -355,7 +350,8 @@ comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, ti
 
 revoke all on function
     sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint), sisyphus._next_second(bigint[], int),
-    sisyphus._month_length(int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
+    sisyphus._month_length(int, int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
+    sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
     sisyphus._next_match(bigint[], bigint), sisyphus._next_cron_fire(bigint[], text, bigint),
     sisyphus._instant(text, bigint), sisyphus._next_fire(bigint[], text, timestamptz, timestamptz),
     sisyphus.next_fire(text, text, timestamptz, timestamptz),

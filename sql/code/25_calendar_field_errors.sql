@@ -186,26 +186,28 @@ $$;
 comment on function sisyphus._diagnose_item(int, text) is 'What is wrong with an item of a cron field';
 
 -- raises: SY102 to SY108
-create or replace function sisyphus._refuse_item(p_schedule text, p_fields int, p_field int, p_number int, p_items text[])
+create or replace function sisyphus._refuse_item(p_schedule text, p_fields int, p_field int, p_item text, p_text text)
 returns void language plpgsql immutable parallel safe
 as $$
 declare
     v_fault record;
     v_field_no int := p_field - 6 + p_fields;
     v_field_start int := pg_catalog.regexp_instr(p_schedule, '[^ \t]+', 1, v_field_no);
-    v_field text := pg_catalog.array_to_string(p_items, ',');
-    v_before text := pg_catalog.array_to_string(p_items[:p_number - 1], ',') || case when p_number > 1 then ',' else '' end;
+    v_items text[] := pg_catalog.string_to_array(p_text, ',');
+    -- The first of its like: it was met first.
+    v_number int := pg_catalog.array_position(v_items, p_item);
+    v_before text := pg_catalog.array_to_string(v_items[:v_number - 1], ',') || case when v_number > 1 then ',' else '' end;
     v_instead text;
     v_hint text;
 begin
-    select * into v_fault from sisyphus._diagnose_item(p_field, p_items[p_number]) d;
+    select * into v_fault from sisyphus._diagnose_item(p_field, p_item) d;
     if v_fault.code = 'SY107' then
-        v_instead := nullif(pg_catalog.array_to_string(pg_catalog.array_remove(p_items, ''), ','), '');
+        v_instead := nullif(pg_catalog.array_to_string(pg_catalog.array_remove(v_items, ''), ','), '');
     elsif v_fault.instead is not null then
-        v_instead := pg_catalog.overlay(v_field, v_fault.instead, pg_catalog.length(v_before) + 1, pg_catalog.length(p_items[p_number]));
+        v_instead := pg_catalog.overlay(p_text, v_fault.instead, pg_catalog.length(v_before) + 1, pg_catalog.length(p_item));
     end if;
     v_hint := pg_catalog.format('Did you mean "%s"?',
-        pg_catalog.overlay(p_schedule, v_instead, v_field_start, pg_catalog.length(v_field)));
+        pg_catalog.overlay(p_schedule, v_instead, v_field_start, pg_catalog.length(p_text)));
     if v_instead is null then
         v_hint := 'Write * for all values, a list (1,2), a range (1-5) or a step (*/2, 1-5/2, or 3/2 for 3 and every second one after it).';
     end if;
@@ -217,16 +219,16 @@ begin
             sisyphus._excerpt(p_schedule), sisyphus._field_name(p_field), v_fault.problem),
         detail = pg_catalog.format('Field %s of %s (%s) has "%s" at position %s; allowed are %s.', v_field_no, p_fields,
             sisyphus._field_name(p_field), v_fault.part,
-            v_field_start + pg_catalog.length(v_before) + greatest(pg_catalog.strpos(p_items[p_number], v_fault.part) - 1, 0),
+            v_field_start + pg_catalog.length(v_before) + greatest(pg_catalog.strpos(p_item, v_fault.part) - 1, 0),
             sisyphus._field_allows(p_field)),
         hint = v_hint;
 end
 $$;
-comment on function sisyphus._refuse_item(text, int, int, int, text[])
+comment on function sisyphus._refuse_item(text, int, int, text, text)
     is 'Raises the error that says what is wrong with an item of a cron field';
 
 revoke all on function
     sisyphus._excerpt(text), sisyphus._field_name(int), sisyphus._field_allows(int), sisyphus._near_value(int, text),
     sisyphus._diagnose_special(int, text), sisyphus._diagnose_range(int, text, text), sisyphus._diagnose_item(int, text),
-    sisyphus._refuse_item(text, int, int, int, text[])
+    sisyphus._refuse_item(text, int, int, text, text)
 from public;

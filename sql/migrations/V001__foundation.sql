@@ -112,7 +112,8 @@ comment on column sisyphus.setting.output_limit is 'Bytes kept of each output st
 -- The database's own zone where it is one that a job may name: not an abbreviation such as CET, not "localtime".
 insert into sisyphus.setting (default_timezone)
 select coalesce((select z.name from pg_catalog.pg_timezone_names z
-                  where z.name = pg_catalog.current_setting('TimeZone') and z.name ~ '^[A-Za-z_-]+/[A-Za-z/_-]+$'), 'UTC');
+                  where z.name = pg_catalog.current_setting('TimeZone')
+                    and z.name ~ '^([A-Za-z_-]+/[A-Za-z/_-]+|Etc/GMT[+-][0-9]+)$'), 'UTC');
 
 create table sisyphus.planner (
     only_row boolean not null default true,
