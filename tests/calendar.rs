@@ -310,3 +310,26 @@ async fn zones_are_never_further_from_themselves_than_the_engine_assumes() {
         .unwrap();
     assert!(row.get::<_, bool>(0));
 }
+
+#[tokio::test]
+async fn what_a_hint_proposes_is_accepted() {
+    let db = support::db().await;
+    let client = db.client().await;
+    for schedule in [
+        "0 0 * * 7-1",
+        "0 0 * * 6-0",
+        "0 0 * * sat-sun",
+        "0 0 * * *;",
+        "0 0 1;15 * *",
+        "0 0 * mar-jan *",
+        "0 24 * * *",
+    ] {
+        let err = client.query_one("select sisyphus.next_fire($1)", &[&schedule]).await.unwrap_err();
+        let hint = err.as_db_error().and_then(|err| err.hint()).unwrap_or_default();
+        let proposed = hint.split('"').nth(1).unwrap_or_else(|| panic!("{schedule}: {hint}"));
+        client
+            .query_one("select sisyphus.next_fire($1)", &[&proposed])
+            .await
+            .unwrap_or_else(|err| panic!("{proposed}: {err:?}"));
+    }
+}

@@ -123,6 +123,8 @@ begin
         instead := case when p_field = 3 and v_first = '24' or p_field < 3 and v_first = '60' then '0' else v_near_first end || p_step;
     elsif sisyphus._field_value(p_field, v_near_first) <= sisyphus._field_value(p_field, v_near_last) then
         instead := v_near_first || '-' || v_near_last || p_step;
+    elsif p_step = '' and v_near_first = '7' then
+        instead := '0-' || v_near_last;
     elsif p_step = '' then
         if v_near_first !~ '\d' then
             v_ends := case p_field when 5 then '{{JAN,DEC}}'::text[] else '{{SUN,SAT}}'::text[] end;
@@ -156,7 +158,7 @@ begin
         code := 'SY102';
         part := v_odd;
         problem := pg_catalog.format('"%s" is not allowed here', v_odd);
-        instead := case when v_odd = ';' then pg_catalog.replace(p_item, ';', ',') end;
+        instead := case when v_odd = ';' then pg_catalog.replace(pg_catalog.rtrim(p_item, ';'), ';', ',') end;
     elsif p_item ~* '#|^(l|w|lw|wl|l-.*|[\d-]+[lw]+|[a-z]{3}l)$' then
         select d.* into code, part, problem, instead from sisyphus._diagnose_special(p_field, p_item) d;
     elsif v_step <> '' and (v_step !~ '^/\d+$' or v_step ~ '^/0+$' or v_range = '') then
