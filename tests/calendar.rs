@@ -313,7 +313,7 @@ async fn zones_are_never_further_from_themselves_than_the_engine_assumes() {
 
 #[tokio::test]
 async fn what_a_hint_proposes_is_accepted() {
-    let db = support::db().await;
+    let db = db().await;
     let client = db.client().await;
     for schedule in [
         "0 0 * * 7-1",

@@ -295,8 +295,6 @@ comment on function sisyphus._check_schedule(text, text)
 create or replace function sisyphus._check_timezone(p_timezone text)
 returns void language plpgsql stable parallel safe
 as $$
-declare
-    v_probe timestamp;
 begin
     if p_timezone <> 'UTC' then
         if (pg_catalog.strpos(p_timezone, '/') < 2
@@ -306,7 +304,7 @@ begin
             perform sisyphus._refuse_timezone(p_timezone);
         end if;
         begin
-            v_probe := pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
+            perform pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
         exception
             when invalid_parameter_value then
                 perform sisyphus._refuse_timezone(p_timezone);
