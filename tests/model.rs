@@ -6,7 +6,7 @@
 //!
 //! `SISYPHUS_MODEL_SEED=… SISYPHUS_MODEL_STEPS=… cargo nextest run -E 'test(model::)'` replays a life.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::support::{Claim, Play};
 
@@ -76,8 +76,26 @@ struct Job {
     exclusive: bool,
     suspended: bool,
     deleted: bool,
-    /// Whether the definition changed since the counts were last taken.
-    counted_from: f64,
+    eras: Vec<Era>,
+}
+
+/// From one change of a job's schedule to the next.
+#[derive(Debug)]
+struct Era {
+    period: i64,
+    from: f64,
+    to: f64,
+    /// The last tick that met the job with this schedule: so far everything must be explained.
+    ticked: f64,
+}
+
+impl Era {
+    /// When it is due between two moments, the first one excluded.
+    fn fires(&self, after: f64, until: f64) -> impl Iterator<Item = i64> {
+        let after = (after.max(self.from) / self.period as f64).floor() as i64;
+        let until = (until.min(self.to) / self.period as f64).floor() as i64;
+        (after + 1..=until).map(|number| number * self.period)
+    }
 }
 
 struct World {
@@ -172,6 +190,11 @@ impl World {
     async fn tick(&mut self) {
         self.play.tick().await;
         self.note("tick".to_owned());
+        for job in self.jobs.iter_mut().filter(|job| !job.deleted) {
+            if let Some(era) = job.eras.last_mut() {
+                era.ticked = self.now;
+            }
+        }
     }
 
     /// Nobody ticks, nobody claims.
@@ -209,7 +232,10 @@ impl World {
             .await;
         let job = &mut self.jobs[number];
         if job.period != Some(period) || job.deleted {
-            job.counted_from = self.now;
+            if let Some(era) = job.eras.last_mut().filter(|era| era.to.is_infinite()) {
+                era.to = self.now;
+            }
+            job.eras.push(Era { period, from: self.now, to: f64::INFINITY, ticked: self.now });
         }
         job.period = Some(period);
         job.deleted = false;
@@ -232,6 +258,9 @@ impl World {
         }
         self.note(format!("unschedule job{number}"));
         self.play.exec(&format!("select sisyphus.unschedule('job{number}')")).await;
+        if let Some(era) = self.jobs[number].eras.last_mut() {
+            era.to = self.now;
+        }
         self.jobs[number].deleted = true;
         self.jobs[number].suspended = false;
     }
@@ -559,7 +588,8 @@ impl World {
             let held = self.guardians.iter().map(|guardian| guardian.held.len()).sum::<usize>();
             if live == 0 && held == 0 {
                 self.tick().await;
-                return self.audit().await;
+                self.audit().await;
+                return self.balance().await;
             }
         }
         self.fail(&format!("not settled:\n{}", self.play.live().await.join("\n")));
@@ -587,5 +617,56 @@ impl World {
         }
         let requests: i64 = self.play.value("select count(*) from sisyphus.request", &[]).await;
         assert_eq!(requests, 0, "every request was applied and acknowledged");
+    }
+
+    /// Each occurrence of each schedule ended in one row, which may stand for several of them; rows of what was
+    /// withdrawn by hand or by a change come on top.
+    async fn balance(&self) {
+        let sql = format!(
+            "select job, extract(epoch from nominal_at)::bigint - {START}, extract(epoch from last_due_at)::bigint - {START},
+                    occurrences, state, run_id
+               from sisyphus.attempt where origin = 'schedule' and is_final order by run_id"
+        );
+        let rows = self.play.client.query(&sql, &[]).await.unwrap();
+        for (number, job) in self.jobs.iter().enumerate() {
+            let name = format!("job{number}");
+            let mut explained = BTreeSet::new();
+            let mut withdrawn = BTreeSet::new();
+            for row in rows.iter().filter(|row| row.get::<_, &str>(0) == name) {
+                let (first, last, run_id) = (row.get(1), row.get::<_, Option<i64>>(2), row.get::<_, i64>(5));
+                let covered: BTreeSet<i64> = match row.get::<_, i64>(3) {
+                    1 => [first].into(),
+                    _ => {
+                        let until = last.expect("several have a last one") as f64;
+                        job.eras.iter().flat_map(|era| era.fires(first as f64 - 0.5, until)).collect()
+                    }
+                };
+                if covered.len() as i64 != row.get::<_, i64>(3) {
+                    self.fail(&format!(
+                        "run {run_id} of {name} stands for {} in {covered:?}",
+                        row.get::<_, i64>(3)
+                    ));
+                }
+                let cancelled = row.get::<_, &str>(4) == "cancelled";
+                for fire in covered {
+                    let once = if cancelled {
+                        withdrawn.insert(fire);
+                        true
+                    } else {
+                        explained.insert(fire)
+                    };
+                    if !once {
+                        self.fail(&format!("{name} has two rows for {fire}, one of them run {run_id}"));
+                    }
+                }
+            }
+            for era in &job.eras {
+                for fire in era.fires(era.from, era.ticked) {
+                    if !explained.contains(&fire) && !withdrawn.contains(&fire) {
+                        self.fail(&format!("{name} has no row for {fire} of {era:?}"));
+                    }
+                }
+            }
+        }
     }
 }

@@ -106,6 +106,35 @@ $$;
 comment on function sisyphus._replan_run(bigint, sisyphus.job, timestamptz) is
     'Gives an unstarted run the current definition of its job, under the same run_id';
 
+-- What was left out before a change is told by the schedule of that time.
+create or replace function sisyphus._job_as_of(p_job sisyphus.job, p_version integer)
+returns sisyphus.job
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_then sisyphus.job_definition;
+begin
+    p_job.deleted_at := null;
+    select d.* into v_then from sisyphus.job_definition d where d.job_id = p_job.job_id and d.version = p_version;
+    if not found or p_version = p_job.version then
+        return p_job;
+    end if;
+    p_job.starts_at := (v_then.definition ->> 'starts_at')::timestamptz;
+    p_job.ends_at := (v_then.definition ->> 'ends_at')::timestamptz;
+    if (v_then.definition ->> 'schedule', v_then.definition ->> 'timezone') is distinct from (p_job.schedule, p_job.timezone) then
+        p_job.schedule := v_then.definition ->> 'schedule';
+        p_job.timezone := v_then.definition ->> 'timezone';
+        p_job.compiled := sisyphus._compile_schedule(p_job.schedule, p_job.timezone);
+        p_job.anchor_at := coalesce(p_job.starts_at, v_then.changed_at);
+    end if;
+    return p_job;
+end
+$$;
+comment on function sisyphus._job_as_of(sisyphus.job, integer) is 'A job with the schedule of an earlier version';
+
 create or replace function sisyphus._end_suspension(
     p_job sisyphus.job, p_state sisyphus.job_state, p_until timestamptz, p_now timestamptz)
 returns void
@@ -120,7 +149,7 @@ declare
     v_until constant timestamptz := least(p_until, p_job.ends_at - interval '1 us');
     v_fire timestamptz;
 begin
-    if p_job.compiled is null or v_until <= v_since then
+    if p_job.compiled is null or p_until is null or v_until <= v_since then
         return;
     end if;
     -- The watermark was set back by a change: what had been planned before it has a row of its own.
@@ -155,15 +184,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_state sisyphus.job_state;
-    v_suspended constant boolean := p_job.suspended_at is not null and coalesce(p_job.suspended_until > p_now, true);
+    v_until timestamptz;
+    v_suspended constant boolean := p_job.deleted_at is null and p_job.suspended_at is not null
+                                    and coalesce(p_job.suspended_until > p_now, true);
 begin
     insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
     values (p_job.job_id, p_job.version, coalesce(p_replan_from, p_requested_at), 'infinity')
         on conflict (job_id) do nothing;
     select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id for no key update;
-    if v_state.suspended_since is not null and not v_suspended then
-        perform sisyphus._end_suspension(p_job, v_state, p_requested_at, p_now);
-        v_state.watermark := greatest(v_state.watermark, p_requested_at);
+    if v_state.suspended_since is not null then
+        -- Of several changes since the last tick the first one ends what the schedule of that time left out.
+        v_until := coalesce((select min(q.replan_from) from sisyphus.request q
+                              where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id),
+                            case when not v_suspended then p_requested_at end);
+        perform sisyphus._end_suspension(sisyphus._job_as_of(p_job, v_state.version), v_state, v_until, p_now);
+        v_state.watermark := greatest(v_state.watermark, v_until, case when not v_suspended then p_requested_at end);
     end if;
     if v_state.watermark > coalesce(p_replan_from, case when p_job.deleted_at is not null then p_requested_at end)
                            + (sisyphus._setting()).plan_ahead then
