@@ -176,32 +176,36 @@ begin
                                p_finished_at, p_stdouts, p_stderrs, p_results, p_cpu_user, p_cpu_system, p_peak_memory)
             i (run_id, claim_no, exit_code, signal, ended_by, why, began, ended, stdout, stderr, result,
                cpu_user, cpu_system, peak_memory)),
-    held as materialized (
-        select i.exit_code, i.signal, i.ended_by, i.why, i.stdout, i.stderr, i.result, i.cpu_user, i.cpu_system,
-               i.peak_memory, r.*,
-               least(greatest(coalesce(i.began, r.started_at), r.claimed_at), p_now) as began,
+    -- What is read more than once below goes by a tuple store: no column more than is needed.
+    verdict as materialized (
+        select r.run_id, r.claim_no, r.job_id, r.target, r.due_at, r.nominal_at, r.expires_at, r.requested_at,
+               r.claimed_at, r.attempt, r.job_version, r.exclusive, r.in_order, r.origin,
+               r.stopping is not null or r.withdrawn is not null as asked,
+               i.exit_code, i.signal, i.stdout, i.stderr, i.result, i.cpu_user, i.cpu_system, i.peak_memory,
+               case when i.ended_by in ('spawn', 'policy') then null
+                    else least(greatest(coalesce(i.began, r.started_at), r.claimed_at), p_now) end as began,
                least(greatest(coalesce(i.ended, p_now), r.claimed_at, i.began), p_now) as ended,
-               j.name as job_name, j.owner, j.pool_id, j.retries, j.retry_delay, j.retry_backoff, j.retry_max_delay,
-               j.max_runtime, j.retain_success, j.retain_failure, j.payload as job_payload,
-               sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as end_state,
-               j.deleted_at is null and j.retries >= r.attempt and r.stopping is null
-                   and (i.exit_code is null or i.exit_code <> all(j.no_retry_exit_codes)) as may_retry,
-               j.retry_on_lost
+               e.state,
+               case when e.state = 'terminated' then coalesce(r.reason, i.why) else i.why end as why,
+               case when j.deleted_at is null and j.retries >= r.attempt and r.stopping is null
+                     and (i.exit_code is null or i.exit_code <> all(j.no_retry_exit_codes))
+                     and (e.state in ('failed', 'timed_out') or e.state = 'lost' and j.retry_on_lost)
+                    then sisyphus._retry_after(j.retry_delay, j.retry_backoff, j.retry_max_delay, r.attempt) end as again,
+               case when e.state = 'succeeded' then coalesce(j.retain_success, v_retain_success)
+                    else coalesce(j.retain_failure, v_retain_failure) end as retention_days,
+               j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner, p.name as pool,
+               j.retries, j.max_runtime, coalesce(r.payload, j.payload) as payload
           from given i
           join sisyphus.run r on r.run_id = i.run_id
           left join sisyphus.job j on j.job_id = r.job_id
+          left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, r.lane_id)
+          cross join lateral (
+              select sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as state) e
          -- "+ 0": by run_guardian_id_idx every held row would be joined with every given one.
          where r.claim_no = i.claim_no and r.guardian_id + 0 = p_guardian_id
            for update of r skip locked),
-    verdict as (
-        select h.*,
-               case when h.may_retry
-                     and (h.end_state in ('failed', 'timed_out') or h.end_state = 'lost' and h.retry_on_lost)
-                    then sisyphus._retry_after(h.retry_delay, h.retry_backoff, h.retry_max_delay, h.attempt) end as again
-          from held h),
     ended as (
-        delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null
-        returning r.*),
+        delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null),
     retried as (
         update sisyphus.run r
            set state = 'waiting', wake_at = p_now + v.again, claim_no = null, guardian_id = null, host_id = null,
@@ -215,25 +219,18 @@ begin
             exit_code, signal, retention_days, is_final, state, origin, job, owner, pool, host, reason, stdout,
             stderr, result, payload)
         select v.run_id, v.claim_no, v.job_id, v.due_at, v.nominal_at, v.expires_at, v.requested_at, v.claimed_at,
-               case when v.ended_by in ('spawn', 'policy') then null else v.began end, v.ended, p_now,
-               v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version, v.exit_code, v.signal,
-               case when v.end_state = 'succeeded'
-                    then coalesce(v.retain_success, v_retain_success)
-                    else coalesce(v.retain_failure, v_retain_failure) end,
-               v.again is null, v.end_state, v.origin, v.job_name,
-               coalesce(v.owner, (v.spec ->> 'owner')::name), p.name, p_host,
-               sisyphus._end_reason(v.end_state, v.exit_code, v.signal,
-                                    case when v.end_state = 'terminated' then coalesce(v.reason, v.why) else v.why end,
-                                    v.max_runtime)
+               v.began, v.ended, p_now, v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version,
+               v.exit_code, v.signal, v.retention_days, v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
+               p_host,
+               sisyphus._end_reason(v.state, v.exit_code, v.signal, v.why, v.max_runtime)
                    || case when v.again is not null then
                                '; attempt ' || v.attempt + 1 || ' of ' || v.retries + 1 || ' follows in '
                                || sisyphus._duration_text(v.again)
-                           when v.end_state in ('failed', 'timed_out') and v.attempt > 1
+                           when v.state in ('failed', 'timed_out') and v.attempt > 1
                            then '; attempt ' || v.attempt || ' of ' || v.retries + 1 else '' end,
-               v.stdout, v.stderr, v.result, coalesce(v.payload, v.job_payload)
-          from verdict v
-          left join sisyphus.pool p on p.pool_id = coalesce(v.pool_id, v.lane_id))
-    select array_agg(v.run_id), array_agg(v.run_id) filter (where v.stopping is not null or v.withdrawn is not null),
+               v.stdout, v.stderr, v.result, v.payload
+          from verdict v)
+    select array_agg(v.run_id), array_agg(v.run_id) filter (where v.asked),
            array_agg(v.run_id) filter (where v.exclusive), array_agg(v.job_id) filter (where v.exclusive),
            array_agg(v.target) filter (where v.exclusive),
            -- What waits its turn is nobody's predecessor.
