@@ -58,7 +58,7 @@ pub struct GuardianArgs {
     pub http_address: Option<SocketAddr>,
 
     /// What this host runs, for the keeper that is started when there is none; see `sisyphus keeper --help`
-    #[arg(long, env = "SISYPHUS_POLICY", value_name = "FILE", help_heading = "Host")]
+    #[arg(long, env = "SISYPHUS_POLICY", hide_env_values = true, value_name = "FILE", help_heading = "Host")]
     pub policy: Option<PathBuf>,
 
     /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end

@@ -29,7 +29,7 @@ pub struct KeeperArgs {
 
     /// What this host runs, as whom, for whom [default: /etc/sisyphus/policy.toml when it is there]; read again
     /// on SIGHUP
-    #[arg(long, value_name = "FILE", env = "SISYPHUS_POLICY")]
+    #[arg(long, value_name = "FILE", env = "SISYPHUS_POLICY", hide_env_values = true)]
     pub policy: Option<PathBuf>,
 
     /// How long a job may take to enter its directory and execute its program, where a file system hangs
