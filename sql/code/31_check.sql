@@ -231,7 +231,8 @@ begin
         select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
     if not exists (select from sisyphus.host h
                      join sisyphus.guardian g on g.host_id = h.host_id
-                    where p_pool_id = any(sisyphus._lanes_of(h)) and h.state = 'active' and g.ended_at is null and g.lease_until > p_now) then
+                     left join sisyphus.host_order o on o.host_id = h.host_id
+                    where p_pool_id = any(sisyphus._lanes_of(h)) and coalesce(o.state, h.state) = 'active' and g.ended_at is null and g.lease_until > p_now) then
         raise notice 'pool "%" has no active host now', v_pool
             using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
     end if;

@@ -37,14 +37,11 @@ begin
            running = coalesce((p_report ->> 'running')::integer, g.running),
            clock_offset_ms = coalesce((p_report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
            problem = case when p_report is null then g.problem else p_report ->> 'problem' end
-     where g.guardian_id = p_guardian_id and g.ended_at is null;
-    if not found then
-        perform sisyphus._raise_guardian(p_guardian_id);
-    end if;
+     where g.guardian_id = p_guardian_id;
 end
 $$;
 comment on function sisyphus._heartbeat(bigint, integer, jsonb, interval, timestamptz) is
-    'Renews a guardian''s lease and notes what it reports; raises SY401 when it has ended meanwhile';
+    'Renews a guardian''s lease and notes what it reports';
 
 -- Of the runs that are not yet due a guardian takes its share, or ten runs on ten idle hosts would land on one.
 create or replace function sisyphus._share_ahead(
@@ -221,6 +218,8 @@ begin
     end if;
     perform sisyphus._check_installation(to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000), v_now);
     select s.* into v_setting from sisyphus.setting s;
+    -- locks: guardian before job_state, as a tick that reaps does; written at the end, once.
+    perform from sisyphus.guardian g where g.guardian_id = v_me for no key update;
     v_host := sisyphus._check_guardian(v_me);
     if acknowledged is not null then
         delete from sisyphus.request q where q.guardian_id = v_me and q.request_id = any(acknowledged);
@@ -280,7 +279,6 @@ begin
         end loop;
     end if;
 
-    -- Last, so that the row is written once: what ended this guardian meanwhile undoes the claim.
     perform sisyphus._heartbeat(v_me, claim_job.slots_free - v_due_taken, report, v_setting.lease_timeout, v_now);
     if v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0 then
         perform sisyphus._pass_on(v_host.lanes, v_now);
