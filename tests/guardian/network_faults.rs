@@ -124,7 +124,7 @@ async fn over_a_slow_network_nothing_starts_early() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_standby_is_found_and_nothing_is_lost() {
     // With a synchronous standby the promise is whole.
-    let mut primary = OwnServer::start("synchronous_commit = on", None);
+    let mut primary = OwnServer::start("", None);
     let client = support::connect(&primary.url("postgres")).await;
     client.batch_execute("create database jobs").await.unwrap();
     client.close().await;

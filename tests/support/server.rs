@@ -125,7 +125,11 @@ impl OwnServer {
     fn configure(&self, settings: &str) {
         let path = self.file("postgresql.auto.conf");
         let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
-        let text = format!("listen_addresses = '127.0.0.1'\nport = {}\n{settings}\n", self.port);
+        // Such a server may be crashed: what it has acknowledged must be in its log then.
+        let text = format!(
+            "listen_addresses = '127.0.0.1'\nport = {}\nsynchronous_commit = on\n{settings}\n",
+            self.port
+        );
         file.write_all(text.as_bytes()).unwrap();
     }
 }
