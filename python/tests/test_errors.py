@@ -11,7 +11,7 @@ from sisyphus import errors
 
 CASES = {
     # Codes of a block that are not known yet, one that is, and the standard ones.
-    "SY001": sisyphus.InstallationError,
+    "SY001": errors.NotAdopted,
     "SY199": sisyphus.ScheduleError,
     "SY112": errors.NeverFires,
     "SY299": sisyphus.DefinitionError,

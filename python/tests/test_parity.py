@@ -22,6 +22,7 @@ NOT_FOR_CLIENTS = {
     "release_job",
     "sign_off",
     "tick",
+    "note_tick",
     "maintain",
     "adopt_installation",
 }

@@ -40,6 +40,12 @@ class InstallationError(SisyphusError):
     sqlstates: ClassVar[tuple[str, ...]] = ("SY0",)
 
 
+class NotAdopted(InstallationError):
+    """The database is a copy, or was restored: nothing runs there before ``sisyphus migrate --adopt``."""
+
+    sqlstates = ("SY001",)
+
+
 class SchemaMissing(InstallationError):
     """The database has no Sisyphus schema, or another version of it."""
 
