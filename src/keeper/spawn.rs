@@ -1,22 +1,23 @@
 //! Making the process of a run: everything that may allocate or fail before the fork, little after it.
 #![allow(unsafe_code)]
 
+mod payload;
+
 use std::{
     ffi::{CStr, CString},
     fs::File,
-    io::{Seek, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::PathBuf,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, OFlag, SealFlag, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl},
     libc,
-    sys::memfd::{MFdFlags, memfd_create},
     unistd::{Pid, pipe2},
 };
 
+use self::payload::payload;
 use super::{
     accounts::{Account, Identity},
     cgroup::Cgroup,
@@ -380,22 +381,6 @@ unsafe fn report(status: i32, stage: Stage, text: &[u8]) -> ! {
         libc::write(status, message.as_ptr().cast(), length + 1);
         libc::_exit(127)
     }
-}
-
-/// The payload as a sealed file in memory, to be read as often as one likes; none: nothing to read.
-fn payload(spec: &RunSpec) -> Result<Option<OwnedFd>, Fault> {
-    let Some(payload) = &spec.payload else { return Ok(None) };
-    let make = || {
-        let file = memfd_create(c"payload", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        let mut file = File::from(file);
-        file.write_all(payload.get().as_bytes())?;
-        file.rewind()?;
-        let seals =
-            SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-        Ok(file.into())
-    };
-    make().map(Some).map_err(|err: std::io::Error| Fault::Host(format!("no room for the payload: {err}")))
 }
 
 fn string(text: &str) -> Result<CString, Fault> {

@@ -1,12 +1,13 @@
 //! The keeper's logic: inputs in, effects out, no input/output and no clock of its own.
 
+mod remembered;
 mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use self::run::Run;
+use self::{remembered::Remembered, run::Run};
 use super::{
     clock::Moment,
     protocol::{
@@ -15,9 +16,6 @@ use super::{
     },
     sys::{Exit, Usage},
 };
-
-/// How many acknowledged runs are remembered, so that a late second `start` is not executed.
-const REMEMBERED: usize = 10_000;
 
 /// A connection, as the shell names it; never used again for another one.
 pub(super) type Connection = u64;
@@ -138,13 +136,6 @@ pub(super) struct Times {
     pub(super) idle_us: Option<i64>,
     /// For a process to execute its program.
     pub(super) start_us: i64,
-}
-
-/// The last acknowledged runs, oldest forgotten first.
-#[derive(Debug, Default)]
-struct Remembered {
-    order: VecDeque<RunKey>,
-    known: HashSet<RunKey>,
 }
 
 impl State {
@@ -284,7 +275,7 @@ impl State {
             self.effects.extend(self.started(key, run).map(|event| Effect::Send(from, event)));
         } else if self.ended.contains(&key) {
             self.effects.push_back(Effect::Offer(from, key));
-        } else if self.acknowledged.known.contains(&key) {
+        } else if self.acknowledged.contains(key) {
             self.effects.push_back(refused("it has ended and its result was acknowledged"));
         } else if self.stopping {
             self.effects.push_back(refused("the keeper is stopping"));
@@ -390,16 +381,5 @@ impl State {
     fn note_idleness(&mut self, now: Moment) {
         let idle = self.live.is_empty() && self.ended.is_empty() && self.guardian.is_none();
         self.idle_since_us = idle.then(|| self.idle_since_us.unwrap_or(now.boottime_us));
-    }
-}
-
-impl Remembered {
-    fn insert(&mut self, key: RunKey) {
-        if self.known.insert(key) {
-            self.order.push_back(key);
-        }
-        if self.order.len() > REMEMBERED {
-            self.order.pop_front().map(|oldest| self.known.remove(&oldest));
-        }
     }
 }

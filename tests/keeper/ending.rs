@@ -7,7 +7,7 @@ use serde_json::json;
 use sisyphus::keeper::protocol::{Action, Deadline, EndedBy, Request};
 
 use super::{Guardian, Host, SOON, gone, grows, is_alive, lines_of, number_in, order};
-use crate::support::wait_until;
+use crate::support::wait_until_still;
 
 #[tokio::test]
 async fn a_run_over_its_time_limit_is_ended() {
@@ -186,13 +186,7 @@ async fn a_pause_holds_all_of_a_run(mut guardian: Guardian, host: &Host) {
     guardian.intervene(key, Action::Pause, "for lunch").await;
     // The keeper works one request after the other, and a stop takes effect before the list is read here.
     guardian.list().await;
-    let seen = wait_until("nothing grows any more", SOON, async || {
-        let before = [lines_of(&own), lines_of(&other)];
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let now = [lines_of(&own), lines_of(&other)];
-        if now == before { Ok(now) } else { Err(format!("{before:?} then {now:?}")) }
-    })
-    .await;
+    let seen = wait_until_still("nothing grows any more", SOON, || [lines_of(&own), lines_of(&other)]).await;
     assert!(guardian.results.is_empty());
     guardian.intervene(key, Action::Unpause, "").await;
     grows(&own).await;

@@ -66,3 +66,21 @@ pub(crate) async fn wait_until<T>(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Asks `probe` until it has given the same answer many times in a row: what it counts has come to rest.
+pub(crate) async fn wait_until_still<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    within: Duration,
+    probe: impl Fn() -> T,
+) -> T {
+    const TIMES: u32 = 10;
+    let (mut last, mut times) = (probe(), 0);
+    wait_until(what, within, async || {
+        let now = probe();
+        times = if now == last { times + 1 } else { 0 };
+        last = now;
+        if times >= TIMES { Ok(()) } else { Err(format!("{last:?}")) }
+    })
+    .await;
+    last
+}

@@ -1,5 +1,7 @@
 //! The logic alone: a scripted world, and time as a number.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 use uuid::Uuid;
 
