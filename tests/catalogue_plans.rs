@@ -85,6 +85,40 @@ async fn a_claim_reads_few_runs_however_many_are_pending() {
     assert!(read < 300, "{read} rows of run were read for a claim of 8");
 }
 
+/// A report that holds its snapshot keeps every dead version and index entry in place.
+#[tokio::test]
+async fn a_claim_reads_nothing_of_what_has_ended_under_an_old_snapshot() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    let report = db.client().await;
+    report
+        .batch_execute("begin isolation level repeatable read; select count(*) from sisyphus.job")
+        .await
+        .unwrap();
+    let batch = "with claimed as materialized (
+                     select array_agg(run_id) as r, array_agg(claim_no) as c
+                       from sisyphus.claim_job(1, max_runs => 200, slots_free => 200) where kind = 'run')
+                 select max(f.claim_no) from claimed, lateral sisyphus.finish_job(1, r, c) f";
+    let mut seen = 0_i64;
+    for _ in 0..10 {
+        seen = client.query_one(batch, &[]).await.unwrap().get(0);
+    }
+    let visited = async |holding: i64| {
+        let claim = format!(
+            "explain (analyze, buffers, format json)
+             select from sisyphus.claim_job(1, max_runs => 0, slots_free => 0, holding => array[{holding}])"
+        );
+        let plan: serde_json::Value = client.query_one(&claim, &[]).await.unwrap().get(0);
+        plan[0]["Plan"]["Shared Hit Blocks"].as_i64().unwrap()
+    };
+    // Once for the caches of the session.
+    visited(seen).await;
+    let (latest, all) = (visited(seen).await, visited(0).await);
+    assert!(latest + 100 < all, "{latest} blocks by what was seen last, {all} through all that has ended");
+    report.batch_execute("rollback").await.unwrap();
+}
+
 #[tokio::test]
 async fn a_result_finds_its_run_and_looks_at_no_history() {
     let db = support::db().await;
@@ -98,6 +132,7 @@ async fn a_result_finds_its_run_and_looks_at_no_history() {
                   lateral sisyphus.finish_job(1, x.r, x.c, array_fill(0, array[cardinality(x.r)]))";
     let Some(plans) = plans_of(&mut client, finish).await else { return };
     assert!(plans.contains("run_pkey on run"), "{plans}");
+    assert!(!plans.contains("using run_guardian_id_idx"), "all that is held is read:\n{plans}");
     assert_no_seq_scan(&plans, &["run", "job"]);
     assert!(
         !plans.contains("Scan on attempt_"),

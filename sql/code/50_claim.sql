@@ -208,6 +208,7 @@ declare
     v_promoted integer;
     v_taken integer := 0;
     v_due_taken integer := 0;
+    v_seen_no bigint;
     v_run_ids bigint[] := array[]::bigint[];
     v_batch bigint[];
     v_floor record;
@@ -231,11 +232,14 @@ begin
     end if;
     v_promoted := sisyphus._promote(v_now);
 
-    -- A reply can be lost: what the guardian does not hold is told again.
+    -- A reply can be lost: what came after the last claim that the guardian has seen is told again. Its calls are
+    -- one after the other (the lock above), so nothing earlier is missing; and what is earlier is not looked at, for
+    -- while an old snapshot is held the dead entries of all that it ever ran stay in the index.
     if holding is not null then
+        v_seen_no := coalesce((select max(h) from unnest(holding) h), 0);
         select array_agg(r.run_id) into v_run_ids
           from sisyphus.run r
-         where r.guardian_id = v_me and r.state = 'claimed' and r.claim_no <> all(holding);
+         where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed';
         v_run_ids := coalesce(v_run_ids, array[]::bigint[]);
     end if;
 
@@ -317,7 +321,7 @@ begin
 end
 $$;
 comment on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) is
-    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds). spec: what to run, as the job defines it; of next, what holds for all of them';
+    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds). holding: claim_nos it has received, the highest at least; later ones are told again. spec: what to run, as the job defines it; of next, what holds for all of them';
 grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus.release_job(
@@ -328,6 +332,11 @@ volatile
 parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
+-- As for start_job().
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -342,7 +351,7 @@ begin
         select r.run_id
           from given i
           join sisyphus.run r on r.run_id = i.run_id
-         where r.claim_no = i.claim_no and r.guardian_id = v_me and r.state = 'claimed'
+         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me and r.state = 'claimed'
            for no key update of r skip locked),
     given_back as (
         update sisyphus.run r

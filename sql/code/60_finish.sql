@@ -7,6 +7,12 @@ volatile
 parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
+-- Probe by probe, whatever the statistics say: a hash or merge join reads all that is held, and while an old snapshot
+-- is held all that has ended since.
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
@@ -22,7 +28,7 @@ begin
         select r.run_id, i.pid, i.started_at
           from given i
           join sisyphus.run r on r.run_id = i.run_id
-         where r.claim_no = i.claim_no and r.guardian_id = v_me and r.state = 'claimed'
+         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me and r.state = 'claimed'
            for no key update of r skip locked),
     started as (
         update sisyphus.run r
@@ -41,7 +47,7 @@ begin
                     when r.state = 'running' then 'already'
                     else 'busy' end
           from unnest(run_ids, claim_nos) i (run_id, claim_no)
-          left join sisyphus.run r on r.run_id = i.run_id and r.claim_no = i.claim_no and r.guardian_id = v_me;
+          left join sisyphus.run r on r.run_id = i.run_id and r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me;
 end
 $$;
 comment on function sisyphus.start_job(bigint, bigint[], bigint[], integer[], timestamptz[]) is
@@ -201,8 +207,8 @@ begin
           left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, r.lane_id)
           cross join lateral (
               select sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as state) e
-         -- "+ 0": by run_guardian_id_idx every held row would be joined with every given one.
-         where r.claim_no = i.claim_no and r.guardian_id + 0 = p_guardian_id
+         -- Not "r.guardian_id =": that would allow run_guardian_id_idx, and so every held row for every given one.
+         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = p_guardian_id
            for update of r skip locked),
     ended as (
         delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null),
@@ -265,9 +271,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 -- One good plan each, whatever the size of the batch: not worth planning anew.
 set plan_cache_mode = force_generic_plan
--- As for claim_job().
+-- As for start_job().
 set enable_seqscan = off
 set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 set jit = off
 as $$
 #variable_conflict use_column

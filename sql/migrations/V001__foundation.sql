@@ -541,7 +541,7 @@ comment on index sisyphus.run_wake_at_idx is '_promote(): waiting runs whose tim
 create index run_expires_at_idx on sisyphus.run (expires_at)
     where state in ('waiting', 'pending') and attempt = 0 and expires_at is not null;
 comment on index sisyphus.run_expires_at_idx is '_expire(): runs whose ttl has passed before they started';
-create index run_guardian_id_idx on sisyphus.run (guardian_id) where guardian_id is not null;
+create index run_guardian_id_idx on sisyphus.run (guardian_id, claim_no) where guardian_id is not null;
 comment on index sisyphus.run_guardian_id_idx is 'claim_job(), register_guardian(), _reap(): runs that a guardian holds';
 create index run_job_id_idx on sisyphus.run (job_id, run_id);
 comment on index sisyphus.run_job_id_idx is '_apply_requests(), finish_job(): live runs of a job';

@@ -80,6 +80,8 @@ pub(super) struct Runs {
     /// Waiting ones by the time they start.
     queue: BTreeSet<(DbTime, i64)>,
     busy: usize,
+    /// The highest claim received.
+    latest: Option<i64>,
 }
 
 impl Runs {
@@ -101,9 +103,10 @@ impl Runs {
         self.by_claim.values()
     }
 
-    /// The claims that the database need not repeat.
+    /// The claims that the database need not repeat: those here, and the latest ever received.
     pub(super) fn holding(&self) -> Vec<i64> {
-        self.by_claim.keys().copied().collect()
+        let latest = self.latest.filter(|latest| !self.by_claim.contains_key(latest));
+        self.by_claim.keys().copied().chain(latest).collect()
     }
 
     /// What a registration hands over.
@@ -120,6 +123,7 @@ impl Runs {
         if self.by_claim.contains_key(&claim_no) {
             return false;
         }
+        self.latest = self.latest.max(Some(claim_no));
         let fenced = Some(spec.fenced);
         let stage = Stage::Waiting(start, spec);
         self.by_claim.insert(claim_no, Run { run_id, claim_no, fenced, own: true, ahead, stage });
@@ -290,7 +294,9 @@ mod tests {
         runs.forget(2);
         assert_eq!(runs.release(1), Some(1));
         assert!(runs.first().is_none());
-        assert_eq!(runs.holding(), [1], "held until the database has answered the release");
+        assert!(runs.get(1).is_some(), "held until the database has answered the release");
+        runs.forget(1);
+        assert_eq!(runs.holding(), [2], "what came before the latest need not be repeated");
     }
 
     #[test]
@@ -304,7 +310,7 @@ mod tests {
         runs.start(3, Boot(0));
         runs.ended(3, 3);
         runs.take_over(&[held(2, false), held(7, false), held(8, true)]);
-        let mut left = runs.holding();
+        let mut left: Vec<i64> = runs.iter().map(|run| run.claim_no).collect();
         left.sort_unstable();
         assert_eq!(left, [2, 3, 7, 8], "1 never arrived, 4 was not started, 3 is being delivered");
         assert_eq!(runs.busy(), 2);

@@ -321,6 +321,8 @@ CREATE FUNCTION sisyphus.finish_job(guardian_id bigint, run_ids bigint[], claim_
     SET plan_cache_mode TO 'force_generic_plan'
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
     SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.fires(schedule text, timezone text, since timestamp with time zone, until timestamp with time zone, max integer DEFAULT 1000, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS SETOF timestamp with time zone
@@ -366,6 +368,10 @@ CREATE FUNCTION sisyphus.register_guardian(host text, slots integer, labels json
 CREATE FUNCTION sisyphus.release_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], reason text DEFAULT NULL::text) RETURNS TABLE(run_id bigint, claim_no bigint, answer text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
 
 CREATE FUNCTION sisyphus.remove_host(pool text, host text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -417,6 +423,10 @@ CREATE FUNCTION sisyphus.sign_off(guardian_id bigint) RETURNS void
 CREATE FUNCTION sisyphus.start_job(guardian_id bigint, run_ids bigint[], claim_nos bigint[], pids integer[] DEFAULT NULL::integer[], started_at timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(run_id bigint, claim_no bigint, answer text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
 
 CREATE FUNCTION sisyphus.submit(command text DEFAULT NULL::text, argv text[] DEFAULT NULL::text[], pool text DEFAULT 'default'::text, host text DEFAULT NULL::text, at timestamp with time zone DEFAULT NULL::timestamp with time zone, ttl interval DEFAULT NULL::interval, max_runtime interval DEFAULT NULL::interval, grace interval DEFAULT '00:00:10'::interval, priority integer DEFAULT 0, payload jsonb DEFAULT NULL::jsonb, env jsonb DEFAULT NULL::jsonb, cwd text DEFAULT NULL::text, run_as text DEFAULT NULL::text, limits jsonb DEFAULT NULL::jsonb, leftovers text DEFAULT 'kill'::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1527,7 +1537,7 @@ CREATE UNIQUE INDEX run_exclusive_key ON sisyphus.run USING btree (job_id, targe
 
 CREATE INDEX run_expires_at_idx ON sisyphus.run USING btree (expires_at) WHERE ((state = ANY (ARRAY['waiting'::text, 'pending'::text])) AND (attempt = 0) AND (expires_at IS NOT NULL));
 
-CREATE INDEX run_guardian_id_idx ON sisyphus.run USING btree (guardian_id) WHERE (guardian_id IS NOT NULL);
+CREATE INDEX run_guardian_id_idx ON sisyphus.run USING btree (guardian_id, claim_no) WHERE (guardian_id IS NOT NULL);
 
 CREATE INDEX run_job_id_idx ON sisyphus.run USING btree (job_id, run_id);
 
