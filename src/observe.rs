@@ -123,8 +123,8 @@ pub mod metric {
         FIT = "gauge" "sisyphus_guardian_fit" "0 while something keeps the host from taking runs, as in fleet.problem";
         SLOTS = "gauge" "sisyphus_guardian_slots" "Runs that the host takes at once";
         RUNS = "gauge" "sisyphus_guardian_runs" "Runs it holds, by stage: waiting, starting, running, ended, releasing";
-        CLAIM_AGE = "gauge" "sisyphus_guardian_claim_age_seconds" "Time since the last claim that was answered was sent";
-        CLOCK_OFFSET = "gauge" "sisyphus_guardian_clock_offset_seconds" "The host's clock less the database's";
+        CLAIM_AGE = "gauge" "sisyphus_guardian_claim_age_seconds" "Time since the last claim that was answered was sent; absent before the first";
+        CLOCK_OFFSET = "gauge" "sisyphus_guardian_clock_offset_seconds" "The host's clock less the database's; absent before the first claim";
         CONNECTS = "counter" "sisyphus_guardian_connects_total" "Sessions for claims that were opened";
         CLAIMS = "counter" "sisyphus_guardian_claims_total" "Claims that were answered";
         CLAIM_SECONDS = "counter" "sisyphus_guardian_claim_seconds_total" "Time that those took";

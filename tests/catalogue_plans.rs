@@ -89,7 +89,7 @@ async fn a_claim_reads_few_runs_however_many_are_pending() {
 #[tokio::test]
 async fn a_claim_reads_nothing_of_what_has_ended_under_an_old_snapshot() {
     let db = support::db().await;
-    let mut client = db.client().await;
+    let client = db.client().await;
     client.batch_execute(REALISTIC).await.unwrap();
     let report = db.client().await;
     report
