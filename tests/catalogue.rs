@@ -183,6 +183,22 @@ async fn constraints_are_named_after_their_table_and_rule() {
     assert_none(&client, "constraints are <table>_<rule>_check, _fkey, _pkey or _key", query).await;
 }
 
+// A plan that is turned off counts as dear; what is dear is compiled, and compiling takes a hundred times what it saves.
+#[tokio::test]
+async fn a_function_that_forbids_plans_does_not_compile_them() {
+    let db = support::db().await;
+    let client = db.client().await;
+    assert_none(
+        &client,
+        "a function that turns plans off turns jit off",
+        "select p.oid::regprocedure::text from pg_proc p
+          where p.pronamespace = 'sisyphus'::regnamespace
+            and exists (select from unnest(p.proconfig) c where c like 'enable_%=off')
+            and not 'jit=off' = any(p.proconfig)",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn the_shipped_clock_reads_the_servers() {
     let db = support::db().await;

@@ -372,6 +372,7 @@ CREATE FUNCTION sisyphus.release_job(guardian_id bigint, run_ids bigint[], claim
     SET enable_bitmapscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.remove_host(pool text, host text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -427,6 +428,7 @@ CREATE FUNCTION sisyphus.start_job(guardian_id bigint, run_ids bigint[], claim_n
     SET enable_bitmapscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
+    SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.submit(command text DEFAULT NULL::text, argv text[] DEFAULT NULL::text[], pool text DEFAULT 'default'::text, host text DEFAULT NULL::text, at timestamp with time zone DEFAULT NULL::timestamp with time zone, ttl interval DEFAULT NULL::interval, max_runtime interval DEFAULT NULL::interval, grace interval DEFAULT '00:00:10'::interval, priority integer DEFAULT 0, payload jsonb DEFAULT NULL::jsonb, env jsonb DEFAULT NULL::jsonb, cwd text DEFAULT NULL::text, run_as text DEFAULT NULL::text, limits jsonb DEFAULT NULL::jsonb, leftovers text DEFAULT 'kill'::text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
