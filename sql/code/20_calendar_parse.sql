@@ -24,13 +24,15 @@ comment on function sisyphus._bit(int) is 'The mask that holds one value: bit p_
 create or replace function sisyphus._field_value(p_field int, p_text text)
 returns int language plpgsql immutable parallel safe
 as $$
+declare
+    v_at int;
 begin
     if pg_catalog.ltrim(p_text, '0123456789') = '' then
         return case when p_text = '' then null when pg_catalog.length(p_text) < 10 then p_text::int else 999999999 end;
-    elsif p_field = 5 then
-        return pg_catalog.array_position('{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}'::text[], pg_catalog.lower(p_text collate "C"));
-    elsif p_field = 6 then
-        return pg_catalog.array_position('{sun,mon,tue,wed,thu,fri,sat}'::text[], pg_catalog.lower(p_text collate "C")) - 1;
+    elsif p_field > 4 and pg_catalog.length(p_text) = 3 then
+        v_at := pg_catalog.strpos(case p_field when 5 then '---janfebmaraprmayjunjulaugsepoctnovdec' else 'sunmontuewedthufrisat' end,
+                                  pg_catalog.lower(p_text collate "C"));
+        return case when v_at % 3 = 1 then v_at / 3 end;
     end if;
     return null;
 end
@@ -77,14 +79,12 @@ comment on function sisyphus._special_day(int, text)
     is 'L, LW, 15W, 5L or MON#2 as a mask for compiled[8] or [9], null when the item is none of them';
 
 -- raises: SY102 to SY108, through _refuse_item
-create or replace function sisyphus._parse_field(p_schedule text, p_fields int, p_field int, p_text text)
+create or replace function sisyphus._parse_field(p_schedule text, p_fields int, p_field int, p_min int, p_max int, p_text text)
 returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
-    v_min int := ('{0,0,0,1,1,0}'::int[])[p_field];
-    v_max int := ('{59,59,23,31,12,7}'::int[])[p_field];
-    v_mask bigint := 0;
-    v_special bigint := 0;
+    v_mask bigint;
+    v_special bigint;
     v_item text;
     v_range text;
     v_first int;
@@ -93,27 +93,27 @@ declare
 begin
     foreach v_item in array pg_catalog.string_to_array(p_text, ',') loop
         v_range := pg_catalog.split_part(v_item, '/', 1);
-        v_first := case when v_range = '*' then v_min else sisyphus._field_value(p_field, pg_catalog.split_part(v_range, '-', 1)) end;
+        v_first := case when v_range = '*' then p_min else sisyphus._field_value(p_field, pg_catalog.split_part(v_range, '-', 1)) end;
         v_last := case
             when pg_catalog.strpos(v_range, '-') > 0
                 then sisyphus._field_value(p_field, pg_catalog.substr(v_range, pg_catalog.strpos(v_range, '-') + 1))
             when v_range = v_item and v_range <> '*' then v_first
-            else v_max end;
+            else p_max end;
         v_step := case when v_range = v_item then 1
             else sisyphus._field_value(0, pg_catalog.substr(v_item, pg_catalog.length(v_range) + 2)) end;
-        if v_first >= v_min and v_last between v_first and v_max and v_step > 0 then
-            v_mask := v_mask | sisyphus._range_mask(v_first, v_last, v_step);
+        if v_first >= p_min and v_last between v_first and p_max and v_step > 0 then
+            v_mask := coalesce(v_mask, 0) | sisyphus._range_mask(v_first, v_last, v_step);
         else
-            v_special := v_special | sisyphus._special_day(p_field, v_item);
+            v_special := coalesce(v_special, 0) | sisyphus._special_day(p_field, v_item);
             if v_special is null then
                 perform sisyphus._refuse_item(p_schedule, p_fields, p_field, v_item, p_text);
             end if;
         end if;
     end loop;
-    return array[case when p_field = 6 and (v_mask << 7) < 0 then v_mask | sisyphus._bit(0) else v_mask end, v_special];
+    return array[coalesce(case when p_field = 6 and (v_mask << 7) < 0 then v_mask | (1::bigint << 63) else v_mask end, 0), coalesce(v_special, 0)];
 end
 $$;
-comment on function sisyphus._parse_field(text, int, int, text)
+comment on function sisyphus._parse_field(text, int, int, int, int, text)
     is 'One cron field as {mask of plain values, mask of special days}';
 
 -- raises: SY101 for another number of fields, SY102 to SY108 for what a field holds
@@ -121,24 +121,26 @@ create or replace function sisyphus._compile_cron(p_schedule text)
 returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
-    v_fields text[] := pg_catalog.array_remove(pg_catalog.string_to_array(pg_catalog.translate(p_schedule, E'\t', ' '), ' '), '');
+    v_fields text[] := pg_catalog.regexp_split_to_array(pg_catalog.btrim(p_schedule, E' \t'), E'[ \t]+');
     n int := pg_catalog.cardinality(v_fields);
     v_parsed bigint[];
     v_compiled bigint[];
 begin
     if n not in (5, 6) then
-        perform sisyphus._refuse_count(p_schedule, v_fields);
+        perform sisyphus._refuse_count(p_schedule, pg_catalog.array_remove(v_fields, ''));
     end if;
     -- Counted from the end: of five fields the seconds are missing.
     v_parsed := array[
-        sisyphus._parse_field(p_schedule, n, 1, coalesce(v_fields[n - 5], '0')),
-        sisyphus._parse_field(p_schedule, n, 2, v_fields[n - 4]), sisyphus._parse_field(p_schedule, n, 3, v_fields[n - 3]),
-        sisyphus._parse_field(p_schedule, n, 4, v_fields[n - 2]), sisyphus._parse_field(p_schedule, n, 5, v_fields[n - 1]),
-        sisyphus._parse_field(p_schedule, n, 6, v_fields[n])];
+        sisyphus._parse_field(p_schedule, n, 1, 0, 59, coalesce(v_fields[n - 5], '0')),
+        sisyphus._parse_field(p_schedule, n, 2, 0, 59, v_fields[n - 4]),
+        sisyphus._parse_field(p_schedule, n, 3, 0, 23, v_fields[n - 3]),
+        sisyphus._parse_field(p_schedule, n, 4, 1, 31, v_fields[n - 2]),
+        sisyphus._parse_field(p_schedule, n, 5, 1, 12, v_fields[n - 1]),
+        sisyphus._parse_field(p_schedule, n, 6, 0, 7, v_fields[n])];
     v_compiled := array[
         case when pg_catalog.left(v_fields[n - 4], 1) = '*' or pg_catalog.left(v_fields[n - 3], 1) = '*' then 2 else 1 end,
         v_parsed[1][1], v_parsed[2][1], v_parsed[3][1], v_parsed[4][1], v_parsed[5][1], v_parsed[6][1], v_parsed[4][2], v_parsed[6][2],
-        case when v_fields[n - 2:] = '{*,*,*}' then 0
+        case when v_fields[n - 2] = '*' and v_fields[n - 1] = '*' and v_fields[n] = '*' then 0
             when pg_catalog.left(v_fields[n - 2], 1) <> '*' and pg_catalog.left(v_fields[n], 1) <> '*' then 2
             else 1 end,
         (position(B'1' in v_parsed[3][1]::bit(64)) - 1) * 3600 + (position(B'1' in v_parsed[2][1]::bit(64)) - 1) * 60
@@ -236,9 +238,9 @@ create or replace function sisyphus._compile_schedule(p_schedule text, p_timezon
 returns bigint[] language plpgsql stable strict parallel safe
 as $$
 declare
+    v_timezone text := sisyphus._check_timezone(p_timezone);
     v_schedule text := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
 begin
-    perform sisyphus._check_timezone(p_timezone);
     if pg_catalog.length(p_schedule) > 1000
         or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&''()+.:;<=>?@[\\]^_`{|}~') <> ''
     then
@@ -250,7 +252,7 @@ begin
     elsif v_schedule ~ '^every\M' then
         return sisyphus._compile_every(p_schedule);
     elsif v_schedule ~ '^at\M' then
-        return sisyphus._compile_at(p_schedule, p_timezone);
+        return sisyphus._compile_at(p_schedule, v_timezone);
     end if;
     return sisyphus._compile_cron(p_schedule);
 end
@@ -293,42 +295,44 @@ comment on function sisyphus._check_schedule(text, text)
 -- of Greenwich). Neither is what the author of a job means.
 -- raises: 22023, with the nearest name as hint
 create or replace function sisyphus._check_timezone(p_timezone text)
-returns void language plpgsql stable parallel safe
+returns text language plpgsql stable parallel safe
 as $$
 begin
-    if p_timezone <> 'UTC' then
-        if (pg_catalog.strpos(p_timezone, '/') < 2
-            or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> '')
-            and not sisyphus._is_plain_timezone(p_timezone)
-        then
-            perform sisyphus._refuse_timezone(p_timezone);
-        end if;
-        begin
-            perform pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
-        exception
-            when invalid_parameter_value then
-                perform sisyphus._refuse_timezone(p_timezone);
-        end;
+    if p_timezone = 'UTC' then
+        return p_timezone;
+    elsif (pg_catalog.strpos(p_timezone, '/') < 2
+        or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> '')
+        and not sisyphus._is_plain_timezone(p_timezone)
+    then
+        return sisyphus._refuse_timezone(p_timezone);
     end if;
+    begin
+        return case when pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00') is not null then p_timezone end;
+    exception
+        when invalid_parameter_value then
+            return sisyphus._refuse_timezone(p_timezone);
+    end;
 end
 $$;
-comment on function sisyphus._check_timezone(text) is 'Refuses what is not the name of a time zone';
+comment on function sisyphus._check_timezone(text) is 'Returns the name of a time zone, refuses what is not one';
 
 create or replace function sisyphus._is_plain_timezone(p_timezone text)
-returns boolean language sql stable parallel safe
+returns boolean language plpgsql stable parallel safe
 as $$
-    select case
+begin
+    return case
         when p_timezone ~ '^[A-Za-z/_-]+$' then pg_catalog.upper(p_timezone collate "C") in ('GMT', 'UCT', 'UTC', 'ZULU')
             or not exists (select from pg_catalog.pg_timezone_abbrevs a where a.abbrev = pg_catalog.upper(p_timezone collate "C"))
         else p_timezone ~* '^(etc/gmt[+-]?[0-9]{1,2}|gmt[+-]?0|est5edt|cst6cdt|mst7mdt|pst8pdt)$'
-    end
+    end;
+end
 $$;
 comment on function sisyphus._is_plain_timezone(text)
     is 'Whether a name without region is neither an abbreviation nor a POSIX rule';
 
 revoke all on function
     sisyphus._bit(int), sisyphus._field_value(int, text), sisyphus._range_mask(int, int, int),
-    sisyphus._special_day(int, text), sisyphus._parse_field(text, int, int, text), sisyphus._compile_cron(text),
+    sisyphus._special_day(int, text), sisyphus._parse_field(text, int, int, int, int, text), sisyphus._compile_cron(text),
     sisyphus._compile_every(text), sisyphus._compile_at(text, text), sisyphus._compile_schedule(text, text),
     sisyphus._macro_schedule(text), sisyphus._check_schedule(text, text), sisyphus._check_timezone(text),
     sisyphus._is_plain_timezone(text)

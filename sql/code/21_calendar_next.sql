@@ -7,8 +7,12 @@
 
 -- The offset of a zone at an instant.
 create or replace function sisyphus._offset(p_timezone text, p_at bigint)
-returns bigint language sql stable parallel safe
-as $$ select pg_catalog.date_part('epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at $$;
+returns bigint language plpgsql stable parallel safe
+as $$
+begin
+    return pg_catalog.date_part('epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at;
+end
+$$;
 comment on function sisyphus._offset(text, bigint)
     is 'Seconds by which the clocks of a zone are ahead of UTC at an instant';
 
@@ -154,7 +158,6 @@ declare
     v_year int := pg_catalog.date_part('year', v_date);
     v_month int := pg_catalog.date_part('month', v_date);
     v_day int := pg_catalog.date_part('day', v_date);
-    v_last_year int := v_year + 41;
     v_days bigint;
     v_first int;
     v_next int;
@@ -167,7 +170,7 @@ begin
             if v_next = 0 then
                 v_year := v_year + 1;
                 v_month := position(B'1' in p_compiled[6]::bit(64)) - 1;
-                exit when v_year > v_last_year;
+                exit when v_year > pg_catalog.date_part('year', v_date) + 41;
             end if;
         end if;
         v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
@@ -293,7 +296,8 @@ begin
     if p_after >= timestamptz '9999-01-01 00:00:00+00' or p_compiled[1] = 0 then
         return null;
     end if;
-    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', greatest(p_after, timestamptz '0001-01-01 00:00:00+00')));
+    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', case
+        when p_after >= timestamptz '0001-01-01 00:00:00+00' then p_after else timestamptz '0001-01-01 00:00:00+00' end));
     if p_compiled[1] < 3 then
         return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after));
     elsif p_compiled[1] = 4 then
@@ -316,8 +320,10 @@ begin
     return sisyphus._next_fire(
         sisyphus._compile_schedule(next_fire.schedule, coalesce(next_fire.timezone, 'UTC')), coalesce(next_fire.timezone, 'UTC'),
         -- starts_at itself may fire.
-        greatest(coalesce(next_fire.after, pg_catalog.clock_timestamp()), case
-            when next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then next_fire.starts_at - interval '1 microsecond' end),
+        case when next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00'
+                and next_fire.starts_at > coalesce(next_fire.after, pg_catalog.clock_timestamp())
+            then next_fire.starts_at - interval '1 microsecond'
+            else coalesce(next_fire.after, pg_catalog.clock_timestamp()) end,
         coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
 end
 $$;

@@ -182,7 +182,7 @@ comment on function sisyphus._refuse_never(text) is 'Raises SY112: a schedule th
 -- Reads all names of zones, a third of a second; errors may.
 -- raises: 22023
 create or replace function sisyphus._refuse_timezone(p_timezone text)
-returns void language plpgsql stable parallel safe
+returns text language plpgsql stable parallel safe
 as $$
 declare
     v_wanted text := pg_catalog.replace(pg_catalog.lower(p_timezone collate "C"), ' ', '_');
