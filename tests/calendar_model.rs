@@ -195,6 +195,23 @@ pub(crate) fn any_date_cron() -> impl Strategy<Value = Cron> {
     })
 }
 
+/// Each special day alone, at midnight: 1W to 31W, L, LW, SUN#1 to SAT#5 and 0L to 6L.
+pub(crate) fn every_special_day() -> Vec<Cron> {
+    let dates = (1..=31).map(Item::Nearest).chain([Item::Last, Item::LastWeekday]).map(|item| (3, item));
+    let nth = (0..7).flat_map(|weekday| (1..=5).map(move |nth| (5, Item::Nth(weekday, nth))));
+    let last = (0..7).map(|weekday| (5, Item::LastOf(weekday)));
+    dates
+        .chain(nth)
+        .chain(last)
+        .map(|(field, item)| {
+            let mut fields = vec![vec![Item::One(0)]; 3];
+            fields.extend(vec![vec![Item::All(1)]; 3]);
+            fields[field] = vec![item];
+            cron(fields, false, 0)
+        })
+        .collect()
+}
+
 fn cron(mut fields: Vec<Vec<Item>>, has_seconds: bool, mut style: u64) -> Cron {
     if !has_seconds {
         fields[0] = vec![Item::One(0)];

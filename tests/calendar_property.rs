@@ -7,7 +7,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    calendar_model::{Clocks, any_cron, any_date_cron},
+    calendar_model::{Clocks, any_cron, any_date_cron, every_special_day},
     support::{TestClient, TestDb, db},
 };
 
@@ -205,6 +205,23 @@ fn the_next_date_is_the_first_that_matches_within_41_years_or_there_is_none() {
         prop_assert_eq!(row.get::<_, Option<NaiveDate>>(0), wanted, "after {}", after);
         Ok(())
     });
+}
+
+// Drawn at random, 1W in a month that begins on a Saturday is hardly ever met. 28 years hold every kind of month.
+#[test]
+fn every_special_day_is_right_in_every_kind_of_month() {
+    let bench = Bench::new();
+    let first = NaiveDate::from_ymd_opt(2001, 1, 1).unwrap();
+    let end = NaiveDate::from_ymd_opt(2029, 1, 1).unwrap();
+    for cron in every_special_day() {
+        let wanted: Vec<NaiveDate> =
+            first.iter_days().take_while(|day| *day < end).filter(|day| cron.day_matches(*day)).collect();
+        let fires = bench.runtime.block_on(bench.client.query_one(
+            "select array(select (f at time zone 'UTC')::date from sisyphus.fires($1, 'UTC', '2001-01-01 00:00+00', '2029-01-01 00:00+00') f)",
+            &[&cron.text],
+        ));
+        assert_eq!(fires.unwrap().get::<_, Vec<NaiveDate>>(0), wanted, "{cron:?}");
+    }
 }
 
 #[test]
