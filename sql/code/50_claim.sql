@@ -21,28 +21,6 @@ end
 $$;
 comment on function sisyphus._raise_guardian(bigint) is 'Says why a guardian may not act: 42501 or SY401';
 
-create or replace function sisyphus._heartbeat(
-    p_guardian_id bigint, p_slots_free integer, p_report jsonb, p_lease_timeout interval, p_now timestamptz)
-returns void
-language plpgsql
-volatile
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    update sisyphus.guardian g
-       set seen_at = p_now,
-           lease_until = p_now + p_lease_timeout,
-           slots_free = p_slots_free,
-           running = coalesce((p_report ->> 'running')::integer, g.running),
-           clock_offset_ms = coalesce((p_report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
-           problem = case when p_report is null then g.problem else p_report ->> 'problem' end
-     where g.guardian_id = p_guardian_id;
-end
-$$;
-comment on function sisyphus._heartbeat(bigint, integer, jsonb, interval, timestamptz) is
-    'Renews a guardian''s lease and notes what it reports';
-
 -- Of the runs that are not yet due a guardian takes its share, or ten runs on ten idle hosts would land on one.
 create or replace function sisyphus._share_ahead(
     p_lane_id bigint, p_guardian_id bigint, p_until timestamptz, p_now timestamptz)
@@ -82,15 +60,16 @@ comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamp
 create or replace function sisyphus._claim_lane(
     p_lane_id bigint, p_priority smallint, p_floor bigint, p_after timestamptz, p_until timestamptz, p_limit integer,
     p_guardian_id bigint, p_host_id bigint, p_now timestamptz)
-returns bigint[]
+returns table (run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb,
+               due_at timestamptz, expires_at timestamptz, payload jsonb)
 language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
     v_seen bigint[];
-    v_run_ids bigint[];
 begin
     -- Others may have taken all that was seen: looked at again, a few times, or work would wait for a heartbeat.
     for i in 1 .. 3 loop
@@ -103,6 +82,7 @@ begin
              order by r.ready_no
              limit 3 * p_limit + 20);
         exit when v_seen = '{}';
+        return query
         with candidate as materialized (
             select r.run_id, r.job_id, r.job_version, r.origin, r.attempt
               from unnest(v_seen) with ordinality c (run_id, place)
@@ -112,7 +92,7 @@ begin
              limit p_limit
                for no key update of r skip locked),
         fit as (
-            select c.run_id,
+            select c.run_id, j.name as job, j.spec, j.payload,
                    c.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)) as fits
@@ -131,15 +111,16 @@ begin
                    reason = null
               from fit f
              where r.run_id = f.run_id and r.state = 'pending'
-            returning r.run_id, r.state)
-        select array_agg(c.run_id) filter (where c.state = 'claimed') into v_run_ids from claimed c;
-        exit when v_run_ids is not null;
+            returning r.run_id, r.claim_no, r.attempt, coalesce(f.job, 'submit'),
+                      date_part('epoch', greatest(r.due_at, p_now) - p_now), coalesce(r.spec, f.spec), r.due_at,
+                      case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, f.payload))
+        select c.* from claimed c where c.claim_no is not null;
+        exit when found;
     end loop;
-    return v_run_ids;
 end
 $$;
 comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
-    'Claims pending runs of one lane and priority that are due in a window, oldest first; returns their run_ids';
+    'Claims pending runs of one lane and priority that are due in a window, oldest first; returns them as claim_job() does';
 
 -- A claim that leaves due work behind passes the hint on. One probe of run_claim_idx a lane and priority: as a join
 -- this read every pending run at each claim.
@@ -208,20 +189,29 @@ declare
     v_promoted integer;
     v_taken integer := 0;
     v_due_taken integer := 0;
+    v_batch integer;
     v_seen_no bigint;
-    v_run_ids bigint[] := array[]::bigint[];
-    v_batch bigint[];
+    v_seen_tick_at timestamptz;
     v_floor record;
 begin
     if max_runs is null or max_runs < 0 or slots_free is null or slots_free < 0 then
         raise exception 'max_runs and slots_free must not be negative'
             using errcode = '22023', hint = 'Give how many runs to take and how many slots are free.';
     end if;
-    perform sisyphus._check_installation(to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000), v_now);
+    v_seen_tick_at := to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000);
+    if not sisyphus._is_home(v_seen_tick_at) then
+        perform sisyphus._check_installation(v_seen_tick_at, v_now);
+    end if;
     select s.* into v_setting from sisyphus.setting s;
     -- locks: guardian before job_state, as a tick that reaps does; written at the end, once.
-    perform from sisyphus.guardian g where g.guardian_id = v_me for no key update;
-    v_host := sisyphus._check_guardian(v_me);
+    select h.* into v_host
+      from sisyphus.guardian g
+      join sisyphus.host h on h.host_id = g.host_id
+     where g.guardian_id = v_me and g.ended_at is null and g.role_name = sisyphus._caller()
+       for no key update of g;
+    if not found then
+        perform sisyphus._raise_guardian(v_me);
+    end if;
     if acknowledged is not null then
         delete from sisyphus.request q where q.guardian_id = v_me and q.request_id = any(acknowledged);
     end if;
@@ -237,10 +227,14 @@ begin
     -- while an old snapshot is held the dead entries of all that it ever ran stay in the index.
     if holding is not null then
         v_seen_no := coalesce((select max(h) from unnest(holding) h), 0);
-        select array_agg(r.run_id) into v_run_ids
-          from sisyphus.run r
-         where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed';
-        v_run_ids := coalesce(v_run_ids, array[]::bigint[]);
+        return query
+            select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
+                   date_part('epoch', greatest(r.due_at, r.claimed_at) - v_now), coalesce(r.spec, j.spec), r.due_at,
+                   case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, j.payload)
+              from sisyphus.run r
+              left join sisyphus.job j on j.job_id = r.job_id
+             where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed'
+             order by r.claim_no;
     end if;
 
     if v_host.state = 'active' then
@@ -270,33 +264,33 @@ begin
                 v_wanted := least(v_wanted, sisyphus._share_ahead(v_floor.lane_id, v_me, v_until, v_now));
                 continue when v_wanted <= 0;
             end if;
-            v_batch := sisyphus._claim_lane(
-                v_floor.lane_id, v_floor.priority, v_floor.floor,
-                case when v_floor.is_due then '-infinity' else v_now end,
-                case when v_floor.is_due then v_now else v_until end,
-                v_wanted, v_me, v_host.host_id, v_now);
-            v_taken := v_taken + coalesce(cardinality(v_batch), 0);
+            return query
+                select 'run'::text, c.*
+                  from sisyphus._claim_lane(
+                      v_floor.lane_id, v_floor.priority, v_floor.floor,
+                      case when v_floor.is_due then '-infinity' else v_now end,
+                      case when v_floor.is_due then v_now else v_until end,
+                      v_wanted, v_me, v_host.host_id, v_now) c;
+            get diagnostics v_batch = row_count;
+            v_taken := v_taken + v_batch;
             if v_floor.is_due then
-                v_due_taken := v_due_taken + coalesce(cardinality(v_batch), 0);
+                v_due_taken := v_due_taken + v_batch;
             end if;
-            v_run_ids := v_run_ids || v_batch;
         end loop;
     end if;
 
-    perform sisyphus._heartbeat(v_me, claim_job.slots_free - v_due_taken, report, v_setting.lease_timeout, v_now);
-    if v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0 then
+    update sisyphus.guardian g
+       set seen_at = v_now,
+           lease_until = v_now + v_setting.lease_timeout,
+           slots_free = claim_job.slots_free - v_due_taken,
+           running = coalesce((report ->> 'running')::integer, g.running),
+           clock_offset_ms = coalesce((report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
+           problem = case when report is null then g.problem else report ->> 'problem' end
+     where g.guardian_id = v_me;
+    if (v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0)
+        and exists (select from sisyphus.guardian g where g.ended_at is null and g.slots_free > 0)
+    then
         perform sisyphus._pass_on(v_host.lanes, v_now);
-    end if;
-    if cardinality(v_run_ids) > 0 then
-        return query
-            select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
-                   extract(epoch from greatest(r.due_at, r.claimed_at) - v_now)::double precision,
-                   coalesce(r.spec, j.spec), r.due_at, case when r.attempt = 1 then r.expires_at end,
-                   coalesce(r.payload, j.payload)
-              from unnest(v_run_ids) c (run_id)
-              join sisyphus.run r on r.run_id = c.run_id
-              left join sisyphus.job j on j.job_id = r.job_id
-             order by r.due_at, r.claim_no;
     end if;
     return query
         select 'request'::text, q.run_id, q.claim_no, null::integer, null::text, null::double precision,
