@@ -224,6 +224,32 @@ fn every_special_day_is_right_in_every_kind_of_month() {
     }
 }
 
+// The other properties look at two days and a half: from further away the engine takes another path.
+#[test]
+fn a_fire_near_a_clock_change_is_the_same_from_half_a_year_before() {
+    let bench = Bench::new();
+    for (zone, change) in CHANGES {
+        let wrong: Vec<String> = bench
+            .runtime
+            .block_on(bench.client.query(
+                "select format('%s: %s, not %s', s, far, near)
+                   from generate_series(-1, 1) d(day), generate_series(0, 23) hour, unnest('{*/10,10}'::text[]) minute,
+                        lateral (select $2::text::timestamptz as change) c,
+                        lateral (select to_char((c.change at time zone $1) + make_interval(days => day), 'FMDD FMMM') as date) l,
+                        lateral (select format('%s %s %s *', minute, hour, l.date) as s) e,
+                        lateral (select sisyphus.next_fire(s, $1, c.change - interval '60 h') as near,
+                                        sisyphus.next_fire(s, $1, c.change - interval '180 days') as far) f
+                  where near < c.change + interval '60 h' and far is distinct from near",
+                &[&zone, &change],
+            ))
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(wrong.is_empty(), "{zone} {change}:\n{}", wrong.join("\n"));
+    }
+}
+
 #[test]
 fn each_fire_is_the_next_one_of_the_instant_before_it_and_of_the_fire_before() {
     let bench = Bench::new();
