@@ -250,6 +250,35 @@ fn a_fire_near_a_clock_change_is_the_same_from_half_a_year_before() {
     }
 }
 
+// Once a year, so that the next match after the one at the change is far away.
+#[test]
+fn no_fire_near_a_clock_change_is_passed_over_from_anywhere_near_it() {
+    let bench = Bench::new();
+    for (zone, change) in CHANGES {
+        let wrong: Vec<String> = bench
+            .runtime
+            .block_on(bench.client.query(
+                "with schedule as (
+                    select distinct format('%s %s *', minute, to_char((c.change + by * interval '30 min') at time zone $1, 'FMHH24 FMDD FMMM')) as s, c.change
+                      from (select $2::text::timestamptz) c(change), unnest('{*/10,10}'::text[]) minute,
+                           generate_series(-8, 8) by),
+                 answer as (
+                    select s, t, sisyphus.next_fire(s, $1, t) as fire
+                      from schedule, generate_series(change - interval '4 h', change + interval '4 h', interval '10 min') t)
+                 select distinct on (a.s) format('%s after %s: %s, not %s', a.s, a.t, a.fire, b.fire)
+                   from answer a
+                   join answer b on b.s = a.s and b.fire > a.t and b.fire < a.fire
+                  order by a.s, a.t, b.fire",
+                &[&zone, &change],
+            ))
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert!(wrong.is_empty(), "{zone} {change}:\n{}", wrong.join("\n"));
+    }
+}
+
 #[test]
 fn each_fire_is_the_next_one_of_the_instant_before_it_and_of_the_fire_before() {
     let bench = Bench::new();
