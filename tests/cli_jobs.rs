@@ -190,6 +190,57 @@ async fn run_wait_ends_as_the_run_does() {
 }
 
 #[tokio::test]
+async fn a_command_runs_once_without_a_job() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    let flags = "--host web1 --ttl 1h --priority 2 --max-runtime 1min --env A=b --limit nice=5 -- prog x";
+    let words: Vec<&str> = ["submit"].into_iter().chain(flags.split_whitespace()).collect();
+    assert_eq!(run(&play, &words).success(), "1\n");
+    let spec: String = play.value("select spec::text from sisyphus.run", &[]).await;
+    let spec: Value = serde_json::from_str(&spec).unwrap();
+    assert_eq!(spec["argv"], serde_json::json!(["prog", "x"]));
+    assert_eq!(
+        (&spec["env"], &spec["limits"]),
+        (&serde_json::json!({"A": "b"}), &serde_json::json!({"nice": 5}))
+    );
+    work(&play, guardian, 0).await;
+    let runs = run(&play, &["runs"]).success();
+    assert!(runs.contains("succeeded"), "{runs}");
+    run(&play, &["submit", "true", "--host", "web9"]).failure(1, &["host \"web9\" does not exist", "hint: "]);
+    run(&play, &["submit"]).failure(2, &["<COMMAND>"]);
+}
+
+#[tokio::test]
+async fn a_job_runs_for_each_occurrence_of_the_past_that_is_asked_for() {
+    let play = play().await;
+    run(&play, &["schedule", "report", "0 6 * * *", "true"]).success();
+    let ids = run(&play, &["backfill", "report", "2026-01-01T00:00Z", "2026-01-04T00:00Z"]).success();
+    assert_eq!(ids, "1\n2\n3\n");
+    let due: Vec<String> = play
+        .client
+        .query("select nominal_at::date::text from sisyphus.run order by run_id", &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(due, ["2026-01-01", "2026-01-02", "2026-01-03"]);
+    run(&play, &["backfill", "reprot", "2026-01-01", "2026-01-04"])
+        .failure(1, &["job \"reprot\" does not exist", "Did you mean \"report\"?"]);
+}
+
+#[tokio::test]
+async fn a_host_that_is_gone_is_forgotten() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    run(&play, &["forget", "web1"]).failure(1, &["host \"web1\" has a living guardian", "hint: "]);
+    play.client.execute("select sisyphus.sign_off($1)", &[&guardian]).await.unwrap();
+    assert_eq!(run(&play, &["forget", "web1"]).stderr, "forgot web1\n");
+    let hosts = run(&play, &["hosts"]);
+    assert!(hosts.stderr.starts_with("no host has registered"), "{}", hosts.stderr);
+}
+
+#[tokio::test]
 async fn what_is_asked_of_jobs_and_runs_is_told_in_a_word() {
     let play = play().await;
     play.guardian("web1", 4).await;

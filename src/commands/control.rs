@@ -1,8 +1,8 @@
-//! `run`, `rerun`, `terminate`, `pause`, `unpause`, `cancel`: what happens to single runs.
+//! `run`, `submit`, `rerun`, `backfill`, `terminate`, `pause`, `unpause`, `cancel`: what happens to single runs.
 
 use std::time::Duration;
 
-use super::output;
+use super::{job_options::ProcessOptions, output};
 use crate::{
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},
@@ -32,6 +32,55 @@ pub struct RunArgs {
     #[arg(long, value_name = "KEY")]
     dedup_key: Option<String>,
     /// Wait for the end and succeed only if the run does
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Arguments of `sisyphus submit`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:\n  \
+    sisyphus submit 'pg_dump jobs > /backup/before.sql' --pool db --wait\n  \
+    sisyphus submit --at '2030-01-01 07:00' -- /usr/bin/reindex --all")]
+pub struct SubmitArgs {
+    /// Command line for the shell
+    #[arg(required_unless_present = "argv", conflicts_with = "argv")]
+    command: Option<String>,
+    /// Program and arguments, executed without a shell
+    #[arg(last = true, value_name = "ARGV")]
+    argv: Vec<String>,
+    /// Hosts it may run on
+    #[arg(long)]
+    pool: Option<String>,
+    /// On this host of the pool
+    #[arg(long)]
+    host: Option<String>,
+    /// Not before this; without an offset in the database's time zone
+    #[arg(long, value_name = "TIMESTAMP")]
+    at: Option<String>,
+    /// How late it may still start; however late when not given
+    #[arg(long, value_name = "INTERVAL")]
+    ttl: Option<String>,
+    /// Higher goes first, -9 to 9
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i32>,
+    #[command(flatten)]
+    process: ProcessOptions,
+    /// Wait for the end and succeed only if the run does
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Arguments of `sisyphus backfill`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Example:\n  sisyphus backfill daily-report 2030-01-01 2030-02-01")]
+pub struct BackfillArgs {
+    /// Name of the job
+    name: String,
+    /// The first occurrence is at or after this
+    since: String,
+    /// The last one is before this
+    until: String,
+    /// Wait for the end and succeed only if all runs do
     #[arg(long)]
     wait: bool,
 }
@@ -97,6 +146,28 @@ pub(super) async fn run(args: RunArgs, session: &Session) -> Result<()> {
         .given("at", "timestamptz", args.at.as_ref())
         .given("host", "text", args.host.as_ref())
         .given("dedup_key", "text", args.dedup_key.as_ref());
+    begin(&call, args.wait, session).await
+}
+
+/// Runs a command once, without a job.
+pub(super) async fn submit(args: SubmitArgs, session: &Session) -> Result<()> {
+    let call = Call::new("submit")
+        .given("command", "text", args.command.as_ref())
+        .list("argv", "text[]", &args.argv)
+        .given("pool", "text", args.pool.as_ref())
+        .given("host", "text", args.host.as_ref())
+        .given("at", "timestamptz", args.at.as_ref())
+        .given("ttl", "interval", args.ttl.as_ref())
+        .given("priority", "int", args.priority);
+    begin(&args.process.add_to(call)?, args.wait, session).await
+}
+
+/// Runs a job for occurrences of the past.
+pub(super) async fn backfill(args: BackfillArgs, session: &Session) -> Result<()> {
+    let call = Call::new("backfill")
+        .arg("name", "text", &args.name)
+        .arg("since", "timestamptz", &args.since)
+        .arg("until", "timestamptz", &args.until);
     begin(&call, args.wait, session).await
 }
 

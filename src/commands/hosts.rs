@@ -1,4 +1,4 @@
-//! `hosts`, `pool`, `drain`, `activate`, `slots`: where jobs run.
+//! `hosts`, `pool`, `drain`, `activate`, `slots`, `forget`: where jobs run.
 
 use super::{
     job_options::{pairs, text},
@@ -104,6 +104,17 @@ pub struct SlotsArgs {
     slots: u32,
 }
 
+/// Arguments of `sisyphus forget`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Its history stays, runs that wait for it alone are cancelled. A guardian that starts \
+                             there again makes it known again.\n\nExample:\n  sisyphus forget web1"
+)]
+pub struct ForgetArgs {
+    /// Name of the host
+    host: String,
+}
+
 /// Lists hosts.
 pub(super) async fn hosts(args: HostsArgs, session: &Session) -> Result<()> {
     let rows = session.hosts(args.pool.as_deref()).await?;
@@ -179,6 +190,13 @@ pub(super) async fn slots(args: SlotsArgs, session: &Session) -> Result<()> {
     let call = Call::new("set_slots").arg("host", "text", &args.host).arg("n", "int", args.slots.to_string());
     session.call(&call).await?;
     eprintln!("{} takes {} runs at once", args.host, args.slots);
+    Ok(())
+}
+
+/// Removes a host that is gone.
+pub(super) async fn forget(args: ForgetArgs, session: &Session) -> Result<()> {
+    session.call(&Call::new("forget_host").arg("name", "text", &args.host)).await?;
+    eprintln!("forgot {}", args.host);
     Ok(())
 }
 

@@ -48,34 +48,12 @@ pub(super) struct JobOptions {
     /// When the last run is still going: skip, queue, replace or allow
     #[arg(long, value_name = "POLICY", help_heading = "How it runs")]
     overlap: Option<String>,
-    /// End it after this long
-    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
-    max_runtime: Option<String>,
-    /// Time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
-    grace: Option<String>,
     /// Kill it when its host loses the database
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "true|false", help_heading = "How it runs")]
     fenced: Option<bool>,
-    /// Processes it leaves behind: kill or leave
-    #[arg(long, value_name = "POLICY", help_heading = "How it runs")]
-    leftovers: Option<String>,
-    /// Input of the job: JSON in SISYPHUS_PAYLOAD and on stdin
-    #[arg(long, value_name = "JSON", help_heading = "How it runs")]
-    payload: Option<String>,
-    /// Environment variable, may be repeated
-    #[arg(long = "env", value_name = "NAME=VALUE", help_heading = "How it runs")]
-    env: Vec<String>,
-    /// Directory to run in
-    #[arg(long, value_name = "DIR", help_heading = "How it runs")]
-    cwd: Option<String>,
-    /// Operating system user to run as
-    #[arg(long, value_name = "USER", help_heading = "How it runs")]
-    run_as: Option<String>,
-    /// Limit such as memory=512MB, cpu=1.5, nice=10 or output=64kB, may be repeated
-    #[arg(long = "limit", value_name = "NAME=VALUE", help_heading = "How it runs")]
-    limits: Vec<String>,
+    #[command(flatten)]
+    process: ProcessOptions,
 
     /// How often to try again when it fails
     #[arg(long, value_name = "N", help_heading = "When it fails")]
@@ -111,10 +89,41 @@ pub(super) struct JobOptions {
     tags: Vec<String>,
 }
 
+/// The properties of the process, the same for what is submitted without a job.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ProcessOptions {
+    /// End it after this long
+    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
+    max_runtime: Option<String>,
+    /// Time between SIGTERM and SIGKILL
+    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
+    grace: Option<String>,
+    /// Processes it leaves behind: kill or leave
+    #[arg(long, value_name = "POLICY", help_heading = "How it runs")]
+    leftovers: Option<String>,
+    /// Input of the job: JSON in SISYPHUS_PAYLOAD and on stdin
+    #[arg(long, value_name = "JSON", help_heading = "How it runs")]
+    payload: Option<String>,
+    /// Environment variable, may be repeated
+    #[arg(long = "env", value_name = "NAME=VALUE", help_heading = "How it runs")]
+    env: Vec<String>,
+    /// Directory to run in
+    #[arg(long, value_name = "DIR", help_heading = "How it runs")]
+    cwd: Option<String>,
+    /// Operating system user to run as
+    #[arg(long, value_name = "USER", help_heading = "How it runs")]
+    run_as: Option<String>,
+    /// Limit such as memory=512MB, cpu=1.5, nice=10 or output=64kB, may be repeated
+    #[arg(long = "limit", value_name = "NAME=VALUE", help_heading = "How it runs")]
+    limits: Vec<String>,
+}
+
 impl JobOptions {
     /// Adds what was given to a call of `schedule` or `alter_job`.
     pub(super) fn add_to(&self, call: Call) -> Result<Call> {
-        Ok(call
+        Ok(self
+            .process
+            .add_to(call)?
             .given("timezone", "text", self.timezone.as_ref())
             .given("ttl", "interval", self.ttl.as_ref())
             .given("missed", "text", self.missed.as_ref())
@@ -127,15 +136,7 @@ impl JobOptions {
             .given("run_on", "text", self.run_on.as_ref())
             .given("priority", "int", self.priority)
             .given("overlap", "text", self.overlap.as_ref())
-            .given("max_runtime", "interval", self.max_runtime.as_ref())
-            .given("grace", "interval", self.grace.as_ref())
             .given("fenced", "boolean", self.fenced)
-            .given("leftovers", "text", self.leftovers.as_ref())
-            .given("payload", "jsonb", self.payload.as_ref())
-            .given("env", "jsonb", pairs("--env", &self.env, text)?)
-            .given("cwd", "text", self.cwd.as_ref())
-            .given("run_as", "text", self.run_as.as_ref())
-            .given("limits", "jsonb", pairs("--limit", &self.limits, number_or_text)?)
             .given("retries", "int", self.retries)
             .given("retry_delay", "interval", self.retry_delay.as_ref())
             .given("retry_backoff", "float8", self.retry_backoff)
@@ -146,6 +147,21 @@ impl JobOptions {
             .given("retention", "jsonb", pairs("--retention", &self.retention, text)?)
             .given("description", "text", self.description.as_ref())
             .list("tags", "text[]", &self.tags))
+    }
+}
+
+impl ProcessOptions {
+    /// Adds what was given to a call of `schedule`, `alter_job` or `submit`.
+    pub(super) fn add_to(&self, call: Call) -> Result<Call> {
+        Ok(call
+            .given("max_runtime", "interval", self.max_runtime.as_ref())
+            .given("grace", "interval", self.grace.as_ref())
+            .given("leftovers", "text", self.leftovers.as_ref())
+            .given("payload", "jsonb", self.payload.as_ref())
+            .given("env", "jsonb", pairs("--env", &self.env, text)?)
+            .given("cwd", "text", self.cwd.as_ref())
+            .given("run_as", "text", self.run_as.as_ref())
+            .given("limits", "jsonb", pairs("--limit", &self.limits, number_or_text)?))
     }
 }
 

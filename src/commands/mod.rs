@@ -16,9 +16,11 @@ pub mod output;
 mod show;
 
 use calendar::CalendarArgs;
-use control::{CancelArgs, PauseArgs, RerunArgs, RunArgs, TerminateArgs, UnpauseArgs};
+use control::{
+    BackfillArgs, CancelArgs, PauseArgs, RerunArgs, RunArgs, SubmitArgs, TerminateArgs, UnpauseArgs,
+};
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
-use hosts::{ActivateArgs, DrainArgs, HostsArgs, PoolArgs, SlotsArgs};
+use hosts::{ActivateArgs, DrainArgs, ForgetArgs, HostsArgs, PoolArgs, SlotsArgs};
 use look::{JobsArgs, NextArgs, RunsArgs};
 use show::{ExplainArgs, LogsArgs, ShowArgs};
 
@@ -39,8 +41,12 @@ pub enum Ask {
     Resume(ResumeArgs),
     /// Run a job now
     Run(RunArgs),
+    /// Run a command once, without a job
+    Submit(SubmitArgs),
     /// Run an ended run again
     Rerun(RerunArgs),
+    /// Run a job for occurrences of the past
+    Backfill(BackfillArgs),
     /// End runs that have started
     Terminate(TerminateArgs),
     /// Stop the processes of runs for a while
@@ -73,6 +79,8 @@ pub enum Ask {
     Activate(ActivateArgs),
     /// Set how many runs a host takes at once
     Slots(SlotsArgs),
+    /// Remove a host that is gone
+    Forget(ForgetArgs),
 }
 
 impl Ask {
@@ -85,6 +93,8 @@ impl Ask {
             Self::Suspend(args) => definition::suspend(args, session).await,
             Self::Resume(args) => definition::resume(args, session).await,
             Self::Run(args) => control::run(args, session).await,
+            Self::Submit(args) => control::submit(args, session).await,
+            Self::Backfill(args) => control::backfill(args, session).await,
             Self::Rerun(args) => control::rerun(args, session).await,
             Self::Terminate(args) => control::terminate(args, session).await,
             Self::Pause(args) => control::pause(args, session).await,
@@ -102,6 +112,7 @@ impl Ask {
             Self::Drain(args) => hosts::drain(args, session).await,
             Self::Activate(args) => hosts::activate(args, session).await,
             Self::Slots(args) => hosts::slots(args, session).await,
+            Self::Forget(args) => hosts::forget(args, session).await,
         }
     }
 }
