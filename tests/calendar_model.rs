@@ -105,6 +105,16 @@ impl Cron {
         self.begins_with_star(1) || self.begins_with_star(2)
     }
 
+    /// The same minutes of two hours, each day, without seconds.
+    pub(crate) fn daily_at(&self, hours: [u32; 2]) -> Cron {
+        let mut fields = self.fields.clone();
+        fields[2] = hours.map(Item::One).to_vec();
+        for field in &mut fields[3..] {
+            *field = vec![Item::All(1)];
+        }
+        cron(fields, false, 0)
+    }
+
     /// Whether a date matches.
     pub(crate) fn day_matches(&self, day: NaiveDate) -> bool {
         let date = self.fields[3].iter().any(|item| item.holds_day(3, day));
@@ -173,6 +183,11 @@ impl Clocks {
             .await
             .unwrap();
         Clocks(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// What the wall clock shows at an instant, in seconds since 1970 of the same clock.
+    pub(crate) fn wall(&self, at: i64) -> i64 {
+        at + self.offset(at)
     }
 
     fn offset(&self, at: i64) -> i64 {

@@ -7,7 +7,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    calendar_model::{Clocks, any_cron, any_date_cron, every_special_day},
+    calendar_model::{Clocks, Cron, any_cron, any_date_cron, every_special_day},
     support::{TestClient, TestDb, db},
 };
 
@@ -106,18 +106,56 @@ async fn ask(
     (row.get(0), row.get(1), row.get(2))
 }
 
+/// What the database says of a window is what the model says of it.
+async fn check_window(
+    client: &TestClient,
+    clocks: &Clocks,
+    cron: &Cron,
+    zone: &str,
+    since: i64,
+) -> Result<(), TestCaseError> {
+    let (step, length) = window(cron);
+    let wanted = cron.fires(clocks, since, since + length, step);
+    let (fires, count, last) = ask(client, &cron.text, zone, since, since + length).await;
+    prop_assert_eq!(&fires, &wanted, "{:?} in {} after {}", cron, zone, since);
+    prop_assert_eq!(count, wanted.len() as i64, "{:?} in {} after {}", cron, zone, since);
+    let newest = &wanted[wanted.len().saturating_sub(7)..];
+    prop_assert_eq!(&last, newest, "{:?} in {} after {}", cron, zone, since);
+    Ok(())
+}
+
+/// Step and length of the window in which the model looks at each instant.
+fn window(cron: &Cron) -> (i64, i64) {
+    if cron.has_seconds { (1, 3 * HOUR) } else { (60, 60 * HOUR) }
+}
+
 #[test]
 fn fires_counts_and_last_fires_are_those_that_every_minute_was_asked_for() {
     let bench = Bench::new();
     bench.check(&(any_cron(), any_place()), async |client, (cron, (zone, near))| {
-        let (step, length) = if cron.has_seconds { (1, 3 * HOUR) } else { (60, 60 * HOUR) };
         let since = near - near % 60;
-        let clocks = Clocks::ask(client, zone, since - 4 * HOUR, since + length).await;
-        let wanted = cron.fires(&clocks, since, since + length, step);
-        let (fires, count, last) = ask(client, &cron.text, zone, since, since + length).await;
-        prop_assert_eq!(&fires, &wanted, "{} after {}", zone, since);
-        prop_assert_eq!(count, wanted.len() as i64, "{} after {}", zone, since);
-        prop_assert_eq!(&last, &wanted[wanted.len().saturating_sub(7)..], "{} after {}", zone, since);
+        let clocks = Clocks::ask(client, zone, since - 4 * HOUR, since + window(&cron).1).await;
+        check_window(client, &clocks, &cron, zone, since).await
+    });
+}
+
+// Any expression hardly ever fires in the hour of a change; these do, once or twice a day, in windows that begin
+// before, in and after it.
+#[test]
+fn fires_in_the_hour_of_a_clock_change_are_those_that_every_minute_was_asked_for() {
+    let bench = Bench::new();
+    let places = (prop::sample::select(CHANGES.to_vec()), -8i64..8);
+    bench.check(&(any_cron(), places), async |client, (cron, ((zone, change), quarters))| {
+        let change = DateTime::parse_from_rfc3339(change).unwrap().timestamp();
+        let since = change - change % 60 + quarters * HOUR / 4;
+        let clocks = Clocks::ask(client, zone, since - 4 * HOUR, since + 60 * HOUR).await;
+        for (one, other) in
+            [(change - 1, change), (change, change + HOUR), (change - HOUR, change + 2 * HOUR)]
+        {
+            let hours = [one, other].map(|at| clocks.wall(at).rem_euclid(24 * HOUR) / HOUR);
+            let cron = cron.daily_at(hours.map(|hour| hour as u32));
+            check_window(client, &clocks, &cron, zone, since).await?;
+        }
         Ok(())
     });
 }
