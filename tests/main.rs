@@ -26,6 +26,7 @@ mod control_pause;
 mod dev;
 mod dev_cluster;
 mod dev_house;
+mod downtime;
 mod explain;
 mod finish;
 mod guardian;

@@ -23,6 +23,8 @@ begin
               join sisyphus.job j on j.job_id = r.job_id
              where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
                and r.attempt = 0 and r.due_at <= p_now and r.wake_at <= p_now
+               -- A bounded sweep may not have ended them yet; they keep nobody out.
+               and coalesce(r.expires_at > p_now, true)
             window oldest as (partition by r.job_id, r.target order by r.due_at, r.run_id),
                    whole as (oldest range between unbounded preceding and unbounded following)),
         met as (
@@ -30,7 +32,8 @@ begin
               from waiter w
               left join sisyphus.run l
                 on l.job_id = w.job_id and l.target = w.target and not l.in_order
-               and l.state in ('pending', 'claimed', 'running') and l.due_at <= w.asked_at)
+               and l.state in ('pending', 'claimed', 'running') and l.due_at <= w.asked_at
+               and not (l.state = 'pending' and l.attempt = 0 and coalesce(l.expires_at <= p_now, false)))
         select m.run_id, m.overlap,
                case m.overlap
                    when 'skip' then format('overlap: run %s was still live', coalesce(m.live_id, m.oldest_id))
@@ -169,6 +172,7 @@ begin
           from sisyphus.run r
          where r.job_id = any(v_job_ids) and r.state = 'waiting' and r.exclusive and r.withdrawn is null
            and (r.wake_at <= p_now or r.wake_at = 'infinity' or (r.attempt = 0 and r.due_at <= v_ripe))
+           and not (r.attempt = 0 and coalesce(r.expires_at <= p_now, false))
            and not exists (select from sisyphus.run l
                             where l.job_id = r.job_id and l.target = r.target
                               and l.state in ('pending', 'claimed', 'running'))
