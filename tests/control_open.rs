@@ -89,12 +89,14 @@ async fn an_open_transaction_of_any_call_on_a_job_holds_up_nobody() {
     let db = support::db().await;
     let scheduler = Scheduler::new(&db).await;
     // Calls that change one job wait for each other: each of those in a round of its own.
-    let rounds: [&[&str]; 4] = [
+    let rounds: [&[&str]; 6] = [
+        &["resume('x')"],
+        &["resume_all()"],
         &["alter_job('x', schedule => '@daily')"],
         &["schedule('x', 'every 1 second', 'false')"],
         &["unschedule('x')"],
         &[
-            "suspend('x')",
+            "suspend('x', until => now() + interval '1 h')",
             "schedule('quite new', '* * * * *', 'true')",
             "run_now('x')",
             "run_now('x', dedup_key => 'k')",
@@ -128,7 +130,7 @@ async fn an_open_transaction_of_any_call_on_a_run_holds_up_nobody() {
     let db = support::db().await;
     let scheduler = Scheduler::new(&db).await;
     let caller = db.client().await;
-    for function in ["terminate", "cancel"] {
+    for function in ["terminate", "cancel", "pause", "unpause"] {
         let (run_id, _) = scheduler.held().await[0];
         leave_open(&caller, &format!("{function}({run_id})")).await;
         scheduler.goes_on(function).await;
