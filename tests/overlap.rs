@@ -1,6 +1,6 @@
 //! What happens when a run is due while its predecessor is still live.
 
-use crate::support::Play;
+use crate::support::{Claim, Play};
 
 async fn every_minute(overlap: &str, more: &str) -> (Play, i64) {
     let play = Play::at("06:59:00").await;
@@ -78,44 +78,148 @@ async fn a_process_that_ended_before_the_due_time_is_no_overlap_though_told_late
     assert_eq!(play.claim_one(guardian).await.job, "job");
 }
 
-#[tokio::test]
-async fn a_job_each_second_that_takes_three_runs_every_third() {
-    let play = Play::at("07:00:00").await;
-    play.exec("select sisyphus.schedule('job', '* * * * * *', 'true', timezone => 'UTC', overlap => 'skip')")
-        .await;
-    let guardian = play.guardian("web1", 2).await;
-    play.tick().await;
-    let mut running = None;
-    for second in 1..=30 {
-        play.pass_until(&format!("07:00:{second:02}")).await;
-        if let Some((claim, since)) = running.take() {
-            if second - since < 3 {
-                running = Some((claim, since));
-            } else {
-                play.finish(guardian, &claim, 0).await;
+/// What a job that is due each second must come to, by the rules alone: in steps of a tenth of a second, `takes` of
+/// them a run. A run that is told to end takes one more.
+fn seconds(overlap: &str, ttl: i64, takes: i64, until: i64) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut running: Vec<(i64, i64, &str)> = Vec::new();
+    let mut waiter: Option<i64> = None;
+    for now in 10..=until {
+        running.retain(|(due, ends, as_what)| {
+            if *ends <= now {
+                told.push((*due, *as_what));
+            }
+            *ends > now
+        });
+        if let Some(stale) = waiter.take_if(|due| *due + ttl <= now) {
+            told.push((stale, "expired"));
+        }
+        if now % 10 == 0 {
+            let live = !running.is_empty() || waiter.is_some();
+            match overlap {
+                "skip" if live => told.push((now, "skipped")),
+                "queue" if waiter.is_some() => told.push((now, "skipped")),
+                "allow" => running.push((now, now + takes, "succeeded")),
+                _ => {
+                    if overlap == "replace" {
+                        running
+                            .iter_mut()
+                            .for_each(|run| (run.1, run.2) = (run.1.min(now + 1), "terminated"));
+                        told.extend(waiter.map(|older| (older, "skipped")));
+                    }
+                    waiter = Some(now);
+                }
             }
         }
-        if running.is_none() {
-            let claims = play.claim(guardian, 2).await;
-            let due = claims.into_iter().next();
-            running = due.map(|claim| (claim, second));
+        if running.is_empty()
+            && let Some(due) = waiter.take()
+        {
+            running.push((due, now + takes, "succeeded"));
         }
     }
-    let row = play
-        .client
-        .query_one(
-            "select count(*) filter (where state = 'succeeded'), count(*) filter (where state = 'skipped'),
-                    count(*) filter (where state not in ('succeeded', 'skipped')),
-                    count(distinct due_at) = count(*)
-               from sisyphus.attempt",
-            &[],
-        )
-        .await
-        .unwrap();
-    let (ran, skipped, other): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
-    assert!((9..=10).contains(&ran), "{ran} ran, {skipped} skipped, {other} other");
-    assert!((18..=20).contains(&skipped) && other == 0, "{ran} ran, {skipped} skipped, {other} other");
-    assert!(row.get::<_, bool>(3), "each occurrence once");
+    told.sort_unstable();
+    told.iter().map(|(due, state)| format!("{} {state}", due / 10)).collect()
+}
+
+/// A run that is held: when it starts, and when it ends once it has started, by order or by itself.
+type Held = (Claim, i64, Option<(i64, bool)>);
+
+/// The same, played: a guardian that claims ahead, starts on time and obeys.
+async fn played_seconds(overlap: &str, ttl: &str, takes: i64, until: i64) -> Vec<String> {
+    let play = Play::at("07:00:00").await;
+    play.exec(&format!(
+        "select sisyphus.schedule('job', '* * * * * *', 'true', timezone => 'UTC', overlap => '{overlap}', ttl => {ttl})"
+    ))
+    .await;
+    let guardian = play.guardian("web1", 10).await;
+    play.tick().await;
+    let mut held: Vec<Held> = Vec::new();
+    for now in 1..=until {
+        let ends = |(.., ends): &Held| ends.is_some_and(|(at, _)| at == now);
+        if !matches!(now % 10, 0 | 1 | 5) && !held.iter().any(ends) {
+            continue;
+        }
+        play.set_time(&format!("07:00:{:02}.{}", now / 10, now % 10)).await;
+        play.exec("select sisyphus.tick()").await;
+        let mut left = Vec::new();
+        for (claim, starts, ends) in held {
+            match ends {
+                Some((at, by_order)) if at <= now => {
+                    let answer = match by_order {
+                        true => play.finish_by(guardian, &claim, "terminate", "ended").await,
+                        false => play.finish(guardian, &claim, 0).await,
+                    };
+                    assert_eq!(answer, "accepted");
+                }
+                _ => left.push((claim, starts, ends)),
+            }
+        }
+        held = left;
+        let numbers: Vec<i64> = held.iter().map(|(claim, ..)| claim.claim_no).collect();
+        let running = held.iter().filter(|(.., ends)| ends.is_some()).count() as i32;
+        let (claims, requests) = play.claim_holding(guardian, 10 - running, Some(&numbers)).await;
+        held.extend(claims.into_iter().map(|claim| {
+            let starts = now + (claim.starts_in * 10.0).ceil() as i64;
+            (claim, starts, None)
+        }));
+        for request in requests {
+            let at =
+                held.iter().position(|(claim, ..)| claim.claim_no == request.claim_no).expect("it is held");
+            match (request.action.as_str(), &mut held[at]) {
+                ("recall", (claim, ..)) => {
+                    play.release(guardian, claim).await;
+                    held.remove(at);
+                }
+                (_, (.., Some((ends, by_order)))) if !*by_order => {
+                    (*ends, *by_order) = ((now + 1).min(*ends), true)
+                }
+                _ => {}
+            }
+        }
+        for (claim, starts, ends) in &mut held {
+            if *starts <= now && ends.is_none() {
+                play.start(guardian, claim).await;
+                *ends = Some((now + takes, false));
+            }
+        }
+    }
+    play.lines(
+        "select format('%s %s', extract(second from due_at)::integer, state) from sisyphus.attempt order by due_at",
+    )
+    .await
+}
+
+async fn each_second_taking_three(overlap: &str) {
+    const UNTIL: i64 = 149;
+    for (ttl, tenths, takes) in [("null", 10, 29), ("'10 s'", 100, 29), ("'10 s'", 100, 31)] {
+        let played = played_seconds(overlap, ttl, takes, UNTIL).await;
+        let expected = seconds(overlap, tenths, takes, UNTIL);
+        assert!(expected.len() >= 12, "{expected:?}");
+        assert_eq!(played, expected, "{overlap}, ttl {ttl}, {takes} tenths");
+    }
+}
+
+#[tokio::test]
+async fn a_job_each_second_that_takes_three_runs_every_third_under_skip() {
+    each_second_taking_three("skip").await;
+    let ran =
+        |takes| seconds("skip", 10, takes, 300).iter().filter(|line| line.ends_with("succeeded")).count();
+    assert_eq!((ran(29), ran(31)), (9, 7), "every third, or every fourth when it takes a little more");
+}
+
+#[tokio::test]
+async fn a_job_each_second_that_takes_three_has_one_waiter_under_queue() {
+    each_second_taking_three("queue").await;
+}
+
+#[tokio::test]
+async fn a_job_each_second_that_takes_three_is_ended_each_second_under_replace() {
+    each_second_taking_three("replace").await;
+}
+
+#[tokio::test]
+async fn a_job_each_second_that_takes_three_has_three_at_once_under_allow() {
+    each_second_taking_three("allow").await;
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ begin
               from sisyphus.run r
               join sisyphus.job j on j.job_id = r.job_id
              where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
-               and r.attempt = 0 and r.due_at <= p_now and r.wake_at <= p_now
+               -- Also those that are looked at again later: they wait all the same.
+               and r.attempt = 0 and r.due_at <= p_now and r.withdrawn is null
                -- A bounded sweep may not have ended them yet; they keep nobody out.
                and coalesce(r.expires_at > p_now, true)
             window oldest as (partition by r.job_id, r.target order by r.due_at, r.run_id),
