@@ -47,5 +47,6 @@ mod race;
 mod reference;
 mod retention;
 mod roles;
+mod suspend_orders;
 mod views;
 mod weeks;

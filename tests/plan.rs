@@ -232,7 +232,7 @@ async fn a_suspension_leaves_one_row_and_nothing_is_caught_up() {
     play.exec("select sisyphus.resume('often')").await;
     play.pass_until("08:04:50").await;
     assert_eq!(play.live().await, ["often 08:05:00 pending"]);
-    assert_eq!(play.told().await, ["often 07:00:00 #0 skipped ×13: the job was suspended"]);
+    assert_eq!(play.told().await, ["often 07:00:00 #0 skipped ×13: the job was suspended: tidying up"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 -- schedule(), alter_job() and unschedule(). A definition call writes job, job_definition, request and audit and nothing
 -- else; job_state and the runs follow when a tick has applied the request, after the caller has committed.
 
-create or replace function sisyphus._ask_planner(p_job_id bigint, p_replan_from timestamptz, p_now timestamptz)
+-- Of a suspension with its bounds: when the planner looks, it may be over.
+create or replace function sisyphus._ask_planner(
+    p_job_id bigint, p_replan_from timestamptz, p_now timestamptz,
+    p_suspended_at timestamptz default null, p_suspended_until timestamptz default null, p_reason text default null)
 returns void
 language plpgsql
 volatile
@@ -9,13 +12,13 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into sisyphus.request (action, job_id, role_name, requested_at, replan_from)
-    values ('define', p_job_id, sisyphus._caller(), p_now, p_replan_from);
+    insert into sisyphus.request (action, job_id, role_name, requested_at, replan_from, suspended_at, suspended_until, reason)
+    values ('define', p_job_id, sisyphus._caller(), p_now, p_replan_from, p_suspended_at, p_suspended_until, p_reason);
     perform sisyphus._wake_planner(p_now);
 end
 $$;
-comment on function sisyphus._ask_planner(bigint, timestamptz, timestamptz) is
-    'Tells the planner that a job has changed; wakes one guardian to tick';
+comment on function sisyphus._ask_planner(bigint, timestamptz, timestamptz, timestamptz, timestamptz, text) is
+    'Tells the planner that a job has changed, or is suspended from one moment to another; wakes one guardian to tick';
 
 -- A deleted job gives its row back to whoever schedules its name next.
 -- locks: the job's row, until the caller's transaction ends.

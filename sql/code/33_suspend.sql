@@ -24,7 +24,8 @@ begin
            suspended_until = suspend.until,
            suspend_reason = suspend.reason
      where j.job_id = v_job.job_id;
-    perform sisyphus._ask_planner(v_job.job_id, null, v_now);
+    perform sisyphus._ask_planner(v_job.job_id, null, v_now, case when v_was_suspended then v_job.suspended_at else v_now end,
+                                  suspend.until, suspend.reason);
     perform sisyphus._audit('suspend', v_job.name,
         jsonb_build_object('suspended', v_was_suspended, 'until', v_job.suspended_until, 'reason', v_job.suspend_reason),
         jsonb_build_object('suspended', true, 'until', suspend.until, 'reason', suspend.reason), v_now);
@@ -53,7 +54,8 @@ begin
         update sisyphus.job j
            set suspended_at = null, suspended_until = null, suspend_reason = null
          where j.job_id = v_job.job_id;
-        perform sisyphus._ask_planner(v_job.job_id, null, v_now);
+        perform sisyphus._ask_planner(v_job.job_id, null, v_now, v_job.suspended_at, least(v_job.suspended_until, v_now),
+                                      v_job.suspend_reason);
     end if;
     perform sisyphus._audit('resume', v_job.name,
         jsonb_build_object('suspended', v_was_suspended, 'until', v_job.suspended_until, 'reason', v_job.suspend_reason),
@@ -77,7 +79,7 @@ declare
     v_pool_id constant bigint := case when p_pool is not null then sisyphus._require_pool(p_pool) end;
     v_operator constant boolean := sisyphus._caller_is('sisyphus_operator') or sisyphus._caller_is('sisyphus_admin');
     v_wanted bigint[];
-    v_changed bigint[];
+    v_changed bigint;
     v_busy text;
 begin
     select array_agg(j.job_id) into v_wanted
@@ -86,7 +88,7 @@ begin
        and (v_operator or sisyphus._caller_is(j.owner))
        and sisyphus._is_suspended(j, p_now) <> p_suspend;
     with free as materialized (
-        select j.job_id from sisyphus.job j
+        select j.job_id, j.suspended_at, j.suspend_reason from sisyphus.job j
          where j.job_id = any(v_wanted) and j.deleted_at is null and sisyphus._is_suspended(j, p_now) <> p_suspend
          order by j.job_id
            for no key update skip locked),
@@ -95,10 +97,14 @@ begin
            set suspended_at = case when p_suspend then p_now end, suspended_until = null, suspend_reason = p_reason
           from free f
          where j.job_id = f.job_id
-        returning j.job_id)
-    select array_agg(c.job_id) into v_changed from changed c;
-    insert into sisyphus.request (action, job_id, role_name, requested_at)
-    select 'define', c, sisyphus._caller(), p_now from unnest(v_changed) c;
+        returning j.job_id, case when p_suspend then p_now else f.suspended_at end as suspended_at,
+                  case when p_suspend then p_reason else f.suspend_reason end as reason),
+    asked as (
+        insert into sisyphus.request (action, job_id, role_name, requested_at, suspended_at, suspended_until, reason)
+        select 'define', c.job_id, sisyphus._caller(), p_now, c.suspended_at, case when not p_suspend then p_now end, c.reason
+          from changed c
+        returning request_id)
+    select count(*) into v_changed from asked;
     perform sisyphus._wake_planner(p_now);
     select string_agg(j.name, ', ' order by j.name) into v_busy
       from sisyphus.job j
@@ -107,7 +113,7 @@ begin
         raise notice 'jobs left out, another transaction is changing them: %', v_busy
             using hint = 'Call it again when that transaction has ended.';
     end if;
-    return coalesce(cardinality(v_changed), 0);
+    return v_changed;
 end
 $$;
 comment on function sisyphus._suspend_jobs(text, boolean, text, timestamptz) is

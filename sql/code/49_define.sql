@@ -49,6 +49,11 @@ begin
                                          coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
         elsif v_one.state = 'claimed' then
             continue;
+        elsif v_end is null and exists (select from sisyphus.request q
+                                         where q.job_id = (v_one.j).job_id and q.action = 'define'
+                                           and q.suspended_until >= v_one.due_at and q.suspended_until <= p_now) then
+            -- Due before the resume, which the next tick applies.
+            continue;
         elsif v_suspended and v_end = 'skipped' and v_one.due_at > p_now then
             update sisyphus.run r
                set state = 'waiting', ready_no = null, wake_at = r.due_at, withdrawn = 'skipped', reason = v_why
@@ -174,8 +179,73 @@ $$;
 comment on function sisyphus._end_suspension(sisyphus.job, sisyphus.job_state, timestamptz, timestamptz) is
     'One skipped row for the occurrences of a suspension that has ended';
 
+-- Nobody ticked between their due time and the change.
+create or replace function sisyphus._withdraw_unplanned(
+    p_job sisyphus.job, p_state sisyphus.job_state, p_until timestamptz, p_reason text, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_since constant timestamptz := greatest(p_state.watermark, p_state.planned_until, p_job.starts_at - interval '1 us');
+    v_until constant timestamptz := least(p_until, p_job.ends_at - interval '1 us');
+begin
+    if v_since < v_until then
+        perform sisyphus._record_left_out(p_job, v_since, v_until, p_now);
+        perform sisyphus._record_occurrences(
+            p_job, 'cancelled', p_reason || ' before it was planned', sisyphus._next_kept(p_job, v_since),
+            (select max(f) from sisyphus._last_kept(p_job, v_since, v_until, 1) f),
+            sisyphus._count_kept(p_job, v_since, v_until), p_now);
+    end if;
+end
+$$;
+comment on function sisyphus._withdraw_unplanned(sisyphus.job, sisyphus.job_state, timestamptz, text, timestamptz) is
+    'One cancelled row for the occurrences of a job as it was that a change came before';
+
+-- When a suspension has ended, whatever was due by then and has not started is left out; so it does not matter whether
+-- a tick came in between. What was asked for after it stays.
+create or replace function sisyphus._skip_suspended(p_job sisyphus.job, p_until timestamptz, p_now timestamptz)
+returns void
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    select sisyphus._end_unstarted(
+               array_agg(r.run_id), 'skipped',
+               array_agg('the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')), p_now)
+      from sisyphus.run r
+     where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and coalesce(r.requested_at, r.due_at) <= p_until
+       and r.due_at <= p_until;
+$$;
+comment on function sisyphus._skip_suspended(sisyphus.job, timestamptz, timestamptz) is
+    'Ends what a suspension that is over has withdrawn';
+
+-- The last of its requests ends a suspension: p_request, or one that waits behind it.
+create or replace function sisyphus._suspension_end(p_job sisyphus.job, p_request sisyphus.request, p_suspended boolean, p_now timestamptz)
+returns timestamptz
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        -- It has been prolonged since.
+        when p_suspended and p_request.suspended_at = p_job.suspended_at then null
+        when p_request.suspended_until <= p_now then p_request.suspended_until
+        when p_suspended or p_request.suspended_at is not null
+             or exists (select from sisyphus.request q
+                         where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id
+                           and q.request_id > p_request.request_id and q.suspended_until <= p_now) then null
+        else least(p_request.requested_at, case when p_job.suspended_at is not null then p_job.suspended_until end) end
+$$;
+comment on function sisyphus._suspension_end(sisyphus.job, sisyphus.request, boolean, timestamptz) is
+    'When the suspension of a job has ended that a request tells of; null: it goes on, or another request ends it';
+
 create or replace function sisyphus._apply_definition(
-    p_job sisyphus.job, p_replan_from timestamptz, p_requested_at timestamptz, p_now timestamptz)
+    p_job sisyphus.job, p_request sisyphus.request, p_replan_from timestamptz, p_now timestamptz)
 returns void
 language plpgsql
 volatile
@@ -185,39 +255,53 @@ as $$
 declare
     v_state sisyphus.job_state;
     v_until timestamptz;
-    v_suspended constant boolean := p_job.deleted_at is null and p_job.suspended_at is not null
-                                    and coalesce(p_job.suspended_until > p_now, true);
+    v_suspended constant boolean := p_job.deleted_at is null and sisyphus._is_suspended(p_job, p_now);
+    v_end constant timestamptz := sisyphus._suspension_end(p_job, p_request, v_suspended, p_now);
+    v_requested_at constant timestamptz := p_request.requested_at;
+    -- From here on the job is another one; of the job as it was nothing beyond is planned.
+    v_cut constant timestamptz := coalesce(p_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
+    v_ends boolean;
 begin
+    p_job.suspend_reason := coalesce(p_job.suspend_reason, p_request.reason);
     insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
-    values (p_job.job_id, p_job.version, coalesce(p_replan_from, p_requested_at), 'infinity')
+    values (p_job.job_id, p_job.version, coalesce(p_replan_from, v_requested_at), 'infinity')
         on conflict (job_id) do nothing;
     select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id for no key update;
-    if v_state.suspended_since is not null then
+    v_ends := v_end is not null and (v_state.suspended_since is not null or p_request.suspended_at is not null);
+    if v_ends or v_state.suspended_since is not null then
         -- Of several changes since the last tick the first one ends what the schedule of that time left out.
-        v_until := coalesce((select min(q.replan_from) from sisyphus.request q
+        v_until := coalesce(case when p_request.suspended_at is not null then v_end end,
+                            (select min(q.replan_from) from sisyphus.request q
                               where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id),
-                            case when not v_suspended then p_requested_at end);
+                            v_end);
         perform sisyphus._end_suspension(sisyphus._job_as_of(p_job, v_state.version), v_state, v_until, p_now);
-        v_state.watermark := greatest(v_state.watermark, v_until, case when not v_suspended then p_requested_at end);
+        v_state.watermark := greatest(v_state.watermark, v_until, v_end);
+    elsif v_state.next_due_at <= v_cut and (v_state.version < p_job.version or p_job.deleted_at is not null) then
+        perform sisyphus._withdraw_unplanned(sisyphus._job_as_of(p_job, v_state.version), v_state, v_cut,
+            case when p_job.deleted_at is null then format('withdrawn by version %s of the job', p_job.version)
+                 else 'the job was unscheduled' end, p_now);
     end if;
-    if v_state.watermark > coalesce(p_replan_from, case when p_job.deleted_at is not null then p_requested_at end)
-                           + (sisyphus._setting()).plan_ahead then
-        perform sisyphus._trim_left_out(p_job, coalesce(p_replan_from, p_requested_at));
+    if v_state.watermark > v_cut + (sisyphus._setting()).plan_ahead then
+        perform sisyphus._trim_left_out(p_job, v_cut);
     end if;
     if p_replan_from is not null then
         v_state.watermark := p_replan_from;
     end if;
     update sisyphus.job_state s
        set version = p_job.version, watermark = v_state.watermark, broken = null,
-           suspended_since = case when v_suspended then coalesce(v_state.suspended_since, p_job.suspended_at) end,
+           suspended_since = case when v_end is null then coalesce(v_state.suspended_since, case when v_suspended then p_job.suspended_at end)
+                                  when v_suspended then p_job.suspended_at end,
            -- A suspension that ends by itself is looked at when it does.
            next_due_at = case when v_suspended then coalesce(p_job.suspended_until, 'infinity')
                               else sisyphus._next_due_at(p_job, v_state.watermark) end
      where s.job_id = p_job.job_id;
+    if v_ends then
+        perform sisyphus._skip_suspended(p_job, v_end, p_now);
+    end if;
     perform sisyphus._fit_runs(array[p_job.job_id], p_now);
 end
 $$;
-comment on function sisyphus._apply_definition(sisyphus.job, timestamptz, timestamptz, timestamptz) is
+comment on function sisyphus._apply_definition(sisyphus.job, sisyphus.request, timestamptz, timestamptz) is
     'Brings planner state and unstarted runs of a job in line with its committed definition';
 
 create or replace function sisyphus._apply_definitions(p_now timestamptz, p_limit integer default 1000)
@@ -234,7 +318,7 @@ declare
 begin
     for v_request in
         -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
-        select q.request_id, q.requested_at, j,
+        select q, j,
                case q.action when 'define' then q.replan_from else least(q.requested_at, s.watermark) end as replan_from
           from sisyphus.request q
           join sisyphus.job j on j.job_id = q.job_id
@@ -247,13 +331,13 @@ begin
         v_count := v_count + 1;
         -- One bad definition (a time zone that has vanished since) must not stop the others.
         begin
-            perform sisyphus._apply_definition(v_request.j, v_request.replan_from, v_request.requested_at, p_now);
+            perform sisyphus._apply_definition(v_request.j, v_request.q, v_request.replan_from, p_now);
         exception when invalid_parameter_value or datetime_field_overflow then
             get stacked diagnostics v_message = message_text;
             update sisyphus.job_state s set version = (v_request.j).version, broken = v_message, next_due_at = 'infinity'
              where s.job_id = (v_request.j).job_id;
         end;
-        delete from sisyphus.request q where q.request_id = v_request.request_id;
+        delete from sisyphus.request q where q.request_id = (v_request.q).request_id;
     end loop;
     -- Suspensions that have ended by themselves.
     for v_request in
@@ -269,6 +353,7 @@ begin
            set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
                next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
          where s.job_id = (v_request.j).job_id;
+        perform sisyphus._skip_suspended(v_request.j, (v_request.j).suspended_until, p_now);
         perform sisyphus._fit_runs(array[(v_request.j).job_id], p_now);
     end loop;
     return v_count;

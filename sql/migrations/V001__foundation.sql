@@ -467,6 +467,8 @@ create table sisyphus.request (
     role_name name not null,
     requested_at timestamptz not null,
     replan_from timestamptz,
+    suspended_at timestamptz,
+    suspended_until timestamptz,
     constraint request_pkey primary key (request_id),
     constraint request_action_check check (action in ('define', 'replan', 'host', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
     constraint request_object_check check ((action in ('define', 'replan', 'host')) = (run_id is null))
@@ -486,6 +488,8 @@ comment on column sisyphus.request.reason is 'Why';
 comment on column sisyphus.request.role_name is 'Who asked';
 comment on column sisyphus.request.requested_at is 'When';
 comment on column sisyphus.request.replan_from is 'New watermark of a define; null: the watermark stays';
+comment on column sisyphus.request.suspended_at is 'Since when the job was suspended that this suspends or resumes';
+comment on column sisyphus.request.suspended_until is 'When that suspension ends; null: not before resume()';
 
 create table sisyphus.run (
     run_id bigint not null default pg_catalog.nextval('sisyphus.run_id_seq'),

@@ -70,6 +70,24 @@ CREATE TABLE sisyphus.job (
     CONSTRAINT job_ttl_check CHECK ((ttl >= '00:00:01'::interval))
 );
 
+CREATE TABLE sisyphus.request (
+    request_id bigint NOT NULL,
+    action text NOT NULL,
+    job_id bigint,
+    run_id bigint,
+    claim_no bigint,
+    guardian_id bigint,
+    reason text,
+    role_name name NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    replan_from timestamp with time zone,
+    suspended_at timestamp with time zone,
+    suspended_until timestamp with time zone,
+    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
+    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text])) = (run_id IS NULL)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
+
 CREATE TABLE sisyphus.audit (
     audit_id bigint NOT NULL,
     at timestamp with time zone NOT NULL,
@@ -224,22 +242,6 @@ CREATE TABLE sisyphus.setting (
     CONSTRAINT setting_output_limit_check CHECK (((output_limit >= 1024) AND (output_limit <= 1048576))),
     CONSTRAINT setting_plan_ahead_check CHECK ((plan_ahead >= (claim_ahead + heartbeat)))
 );
-
-CREATE TABLE sisyphus.request (
-    request_id bigint NOT NULL,
-    action text NOT NULL,
-    job_id bigint,
-    run_id bigint,
-    claim_no bigint,
-    guardian_id bigint,
-    reason text,
-    role_name name NOT NULL,
-    requested_at timestamp with time zone NOT NULL,
-    replan_from timestamp with time zone,
-    CONSTRAINT request_action_check CHECK ((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text, 'cancel'::text, 'terminate'::text, 'recall'::text, 'pause'::text, 'unpause'::text]))),
-    CONSTRAINT request_object_check CHECK (((action = ANY (ARRAY['define'::text, 'replan'::text, 'host'::text])) = (run_id IS NULL)))
-)
-WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
 CREATE FUNCTION sisyphus.activate_host(name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER

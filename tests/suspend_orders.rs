@@ -1,0 +1,236 @@
+//! Suspend, resume, a change of the job, a tick and the due time, in every order.
+//!
+//! The rule: what has not started when a suspension ends, and was due by then, is skipped; what is due later runs.
+//! It must not depend on when somebody ticked.
+
+use crate::support::{Claim, Play};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Suspend,
+    Resume,
+    Alter,
+    Tick,
+    Due,
+}
+
+use Event::{Alter, Due, Resume, Suspend, Tick};
+
+/// How far the occurrence has come when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Unplanned,
+    Planned,
+    Claimed,
+}
+
+/// All orders in which the resume follows the suspension.
+fn orders() -> Vec<Vec<Event>> {
+    let mut orders: Vec<Vec<Event>> = vec![vec![]];
+    for event in [Suspend, Resume, Alter, Tick, Due] {
+        orders = orders
+            .into_iter()
+            .flat_map(|order| {
+                (0..=order.len()).map(move |at| {
+                    let mut longer = order.clone();
+                    longer.insert(at, event);
+                    longer
+                })
+            })
+            .collect();
+    }
+    orders.retain(|order| place(order, Suspend) < place(order, Resume));
+    assert_eq!(orders.len(), 60);
+    orders
+}
+
+fn place(order: &[Event], event: Event) -> usize {
+    order.iter().position(|other| *other == event).expect("each is there once")
+}
+
+/// Whether it runs: by the rule, and a claim that nobody could recall in time starts.
+fn runs(order: &[Event], before: Before) -> bool {
+    let tick = place(order, Tick);
+    let recalled = tick < place(order, Due)
+        && (tick > place(order, Alter) || (tick > place(order, Suspend) && tick < place(order, Resume)));
+    before == Before::Claimed && !recalled || place(order, Resume) < place(order, Due)
+}
+
+async fn every_order(before: Before, alter: &str) {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 10).await;
+    let mut wrong = Vec::new();
+    for (number, order) in orders().into_iter().enumerate() {
+        let told = play_order(&play, guardian, number, &order, before, alter).await;
+        let expected: &[&str] = match runs(&order, before) {
+            true => &["succeeded: exit code 0"],
+            false => &["skipped: the job was suspended: cleaning", "skipped: the job is suspended: cleaning"],
+        };
+        if told.len() != 1 || !expected.contains(&told[0].as_str()) {
+            wrong.push(format!("{order:?}: {told:?} is not one of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} orders:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What is told of the one occurrence of a new job.
+async fn play_order(
+    play: &Play,
+    guardian: i64,
+    number: usize,
+    order: &[Event],
+    before: Before,
+    alter: &str,
+) -> Vec<String> {
+    let (hour, minute, job) = (8 + number / 60, number % 60, format!("job{number}"));
+    // Offsets from the due time, in seconds.
+    let moment = |offset: i32| {
+        let at = hour as i32 * 3600 + minute as i32 * 60 + offset;
+        format!("{:02}:{:02}:{:02}", at / 3600, at / 60 % 60, at % 60)
+    };
+    play.tick_at(&moment(-25)).await;
+    play.exec(&format!("select sisyphus.schedule('{job}', '{minute} {hour} * * *', 'true', timezone => 'UTC', ttl => '5 min')"))
+        .await;
+    play.tick_at(&moment(-20)).await;
+    if before != Before::Unplanned {
+        play.tick_at(&moment(-10)).await;
+    }
+    let mut held: Option<Claim> = None;
+    if before == Before::Claimed {
+        held = Some(play.claim_one(guardian).await);
+    }
+    let due = place(order, Due) as i32;
+    for (at, event) in order.iter().enumerate() {
+        play.set_time(&moment(at as i32 - due)).await;
+        match event {
+            Suspend => play.exec(&format!("select sisyphus.suspend('{job}', reason => 'cleaning')")).await,
+            Resume => play.exec(&format!("select sisyphus.resume('{job}')")).await,
+            Alter => {
+                let alter = alter.replace("{cron}", &format!("{minute} {hour} * * 0-7"));
+                play.exec(&format!("select sisyphus.alter_job('{job}', {alter})")).await;
+            }
+            Tick => {
+                play.tick().await;
+                // Its guardian is connected: it is told, and gives back what it has not started.
+                if at < due as usize
+                    && let Some(claim) = held.take()
+                {
+                    let (_, requests) = play.claim_holding(guardian, 0, Some(&[claim.claim_no])).await;
+                    match requests.is_empty() {
+                        true => held = Some(claim),
+                        false => assert_eq!(play.release(guardian, &claim).await, "accepted"),
+                    }
+                }
+            }
+            Due => {
+                if let Some(claim) = &held {
+                    assert_eq!(play.start(guardian, claim).await, "accepted");
+                }
+            }
+        }
+    }
+    play.tick_at(&moment(10)).await;
+    let claims = play
+        .claim_holding(guardian, 10, held.as_ref().map(|claim| [claim.claim_no]).as_ref().map(|n| &n[..]))
+        .await
+        .0;
+    for claim in claims.iter().chain(&held) {
+        play.finish(guardian, claim, 0).await;
+    }
+    play.exec(&format!("select sisyphus.unschedule('{job}')")).await;
+    play.tick_at(&moment(11)).await;
+    assert!(play.live().await.is_empty(), "{order:?}: {:?}", play.live().await);
+    play.lines(&format!(
+        "select format('%s%s: %s', state, case when occurrences > 1 then ' ×' || occurrences end, reason)
+           from sisyphus.attempt where job = '{job}' order by run_id, attempt"
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn around_an_occurrence_that_nobody_planned_yet() {
+    every_order(Before::Unplanned, "retries => 1").await;
+}
+
+#[tokio::test]
+async fn around_an_occurrence_that_is_planned() {
+    every_order(Before::Planned, "retries => 1").await;
+}
+
+#[tokio::test]
+async fn around_an_occurrence_that_is_claimed() {
+    every_order(Before::Claimed, "retries => 1").await;
+}
+
+#[tokio::test]
+async fn around_an_occurrence_of_a_schedule_that_changes() {
+    every_order(Before::Planned, "schedule => '{cron}'").await;
+}
+
+/// A job of each five minutes that catches up on an hour, at 07:01; nobody ticks from then on.
+async fn a_job_that_nobody_plans() -> Play {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '1 h', missed => 'all')")
+        .await;
+    play.tick_at("07:01:00").await;
+    play
+}
+
+#[tokio::test]
+async fn a_suspension_that_began_and_ended_in_a_downtime_is_not_caught_up() {
+    let often = "often 07:05:00 #0 skipped ×6: the job was suspended: cleaning";
+    for end in ["select sisyphus.resume('often')", "select sisyphus.resume_all()", "until"] {
+        let play = a_job_that_nobody_plans().await;
+        play.set_time("07:02:00").await;
+        if end == "until" {
+            play.exec(
+                "select sisyphus.suspend('often', until => '2026-03-02 07:31+00', reason => 'cleaning')",
+            )
+            .await;
+        } else {
+            play.exec("select sisyphus.suspend('often', reason => 'cleaning')").await;
+            play.set_time("07:31:00").await;
+            play.exec(end).await;
+        }
+        play.tick_at("07:42:00").await;
+        assert_eq!(play.told().await, [often], "{end}");
+        // What was missed after it is.
+        assert_eq!(play.live().await, ["often 07:35:00 pending", "often 07:40:00 waiting"], "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_suspension_that_was_prolonged_in_a_downtime_goes_on() {
+    let play = a_job_that_nobody_plans().await;
+    play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:11+00')").await;
+    play.set_time("07:10:00").await;
+    play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:31+00')").await;
+    play.tick_at("07:20:00").await;
+    assert!(play.live().await.is_empty() && play.told().await.is_empty());
+    play.tick_at("07:42:00").await;
+    assert_eq!(play.told().await, ["often 07:05:00 #0 skipped ×6: the job was suspended"]);
+}
+
+#[tokio::test]
+async fn what_nobody_planned_before_a_change_is_told_by_the_schedule_of_that_time() {
+    let play = a_job_that_nobody_plans().await;
+    play.set_time("07:31:00").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '*/20 * * * *')").await;
+    play.tick_at("07:42:00").await;
+    assert_eq!(
+        play.told().await,
+        ["often 07:05:00 #0 cancelled ×6: withdrawn by version 2 of the job before it was planned"]
+    );
+    assert_eq!(play.live().await, ["often 07:40:00 pending"]);
+    play.set_time("08:25:00").await;
+    play.exec("select sisyphus.unschedule('often')").await;
+    play.tick_at("08:42:00").await;
+    assert_eq!(
+        play.told().await[1..],
+        [
+            "often 07:40:00 #0 cancelled: the job was unscheduled",
+            "often 08:00:00 #0 cancelled ×2: the job was unscheduled before it was planned"
+        ]
+    );
+    assert!(play.live().await.is_empty());
+}
