@@ -4,6 +4,7 @@ use std::{
     fs,
     io::Write,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use sisyphus::dev::cluster::{Cluster, Durability};
@@ -40,20 +41,51 @@ impl OwnServer {
     /// A standby that follows this server.
     pub(crate) fn standby(&self) -> Self {
         let mut standby = Self { cluster: None, dir: folder(), port: free_port() };
-        let cluster = self.cluster.as_ref().expect("it runs");
-        let data = standby.file("");
-        fs::create_dir_all(standby.path()).unwrap();
-        cluster.account().own(&standby.path()).unwrap();
-        let mut copy =
-            cluster.account().command(&cluster.binaries().program("pg_basebackup"), &standby.path());
-        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-R", "-c", "fast"]);
-        let done = copy.args(["-X", "stream", "-D"]).arg(&data).output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        self.base_backup(&standby.path(), &["-R"]);
         // Marks a directory that may be used.
         fs::write(standby.path().join("lock"), "").unwrap();
         standby.configure("");
         standby.boot();
         standby
+    }
+
+    /// A copy of its files while it runs.
+    pub(crate) fn backup(&self) -> TempDir {
+        let backup = folder();
+        self.base_backup(&backup.path().join("pg"), &[]);
+        backup
+    }
+
+    /// Ends it and starts it again on the files of a backup, in the same place.
+    pub(crate) fn restore(&mut self, backup: &TempDir, settings: &str) {
+        self.crash();
+        let data = self.file("");
+        fs::remove_dir_all(&data).unwrap();
+        let copied =
+            Command::new("cp").arg("-a").arg(backup.path().join("pg/postgres")).arg(&data).status().unwrap();
+        assert!(copied.success());
+        self.configure(settings);
+        self.boot();
+    }
+
+    fn base_backup(&self, place: &Path, args: &[&str]) {
+        let cluster = self.cluster();
+        fs::create_dir_all(place).unwrap();
+        cluster.account().own(place).unwrap();
+        let mut copy = cluster.account().command(&cluster.binaries().program("pg_basebackup"), place);
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast"])
+            .args(args);
+        let done = copy.args(["-X", "stream", "-D"]).arg(place.join("postgres")).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// A client program of its version, such as pg_dump; none where only a server is installed.
+    pub(crate) fn client_program(&self, name: &str) -> Option<PathBuf> {
+        let path = self.cluster().binaries().program(name);
+        if !path.exists() {
+            eprintln!("SKIPPED: this server came without {name}");
+        }
+        path.exists().then_some(path)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -121,8 +153,8 @@ impl OwnServer {
         self.dir.path().join("pg")
     }
 
-    /// Read last of all files of configuration.
-    fn configure(&self, settings: &str) {
+    /// Read last of all files of configuration, and at a reload.
+    pub(crate) fn configure(&self, settings: &str) {
         let path = self.file("postgresql.auto.conf");
         let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
         // Such a server may be crashed: what it has acknowledged must be in its log then.
