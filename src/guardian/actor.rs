@@ -95,6 +95,8 @@ pub(super) struct Guardian {
     pub(super) keeper: Keeper,
     /// Counts the keeper's lists.
     pub(super) lists: u64,
+    /// Claims acknowledged since a list was asked for, which may stand in it all the same.
+    pub(super) let_go: Vec<i64>,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
     /// The session of the link, while it has one.
@@ -152,6 +154,7 @@ impl Guardian {
             membership: Membership::None,
             keeper: Keeper::Away,
             lists: 0,
+            let_go: Vec::new(),
             foreign: 0,
             session: None,
             database: None,

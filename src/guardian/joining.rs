@@ -180,9 +180,11 @@ impl Guardian {
     /// The keeper's list is complete: its runs are adopted, and the service manager may know.
     fn listed(&mut self, runs: &[Held]) {
         let Keeper::Greeted(id) = self.keeper else { return };
-        let ours: Vec<Held> =
+        let mut ours: Vec<Held> =
             runs.iter().filter(|h| Some(h.key.installation) == self.identity.installation).cloned().collect();
         self.foreign = runs.len() - ours.len();
+        let let_go = std::mem::take(&mut self.let_go);
+        ours.retain(|held| !let_go.contains(&held.key.claim_no));
         self.runs.take_over(&ours);
         self.keeper = Keeper::Listed(id);
         self.lists += 1;

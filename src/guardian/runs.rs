@@ -30,6 +30,8 @@ enum Stage {
     Starting(DbTime, Boot),
     /// The keeper has it.
     Running,
+    /// It has ended, says the keeper's list; the result is yet to be offered.
+    Ending,
     /// It has ended; the database does not know yet.
     Ended,
     /// It is being given back.
@@ -54,7 +56,7 @@ impl Run {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        matches!(self.stage, Stage::Ended)
+        matches!(self.stage, Stage::Ending | Stage::Ended)
     }
 
     /// Whether the database has yet to hear of it before this guardian may leave.
@@ -172,7 +174,7 @@ impl Runs {
                 Stage::Waiting(..) => &mut stages.waiting,
                 Stage::Starting(..) => &mut stages.starting,
                 Stage::Running => &mut stages.running,
-                Stage::Ended => &mut stages.ended,
+                Stage::Ending | Stage::Ended => &mut stages.ended,
                 Stage::Releasing => &mut stages.releasing,
             };
             *count += 1;
@@ -180,10 +182,10 @@ impl Runs {
         stages
     }
 
-    /// The keeper tells its end. False when that is known already.
+    /// The keeper offers its result. False when that is here already.
     pub(super) fn ended(&mut self, run_id: i64, claim_no: i64) -> bool {
         match self.by_claim.get(&claim_no) {
-            Some(run) if run.has_ended() => return false,
+            Some(run) if matches!(run.stage, Stage::Ended) => return false,
             Some(_) => drop(self.leave_queue(claim_no, Stage::Ended)),
             // One that a guardian before this one was told to forget.
             None => drop(self.by_claim.insert(claim_no, Run::taken_over(run_id, claim_no, Stage::Ended))),
@@ -214,14 +216,14 @@ impl Runs {
         self.by_claim.retain(|_, run| !matches!(run.stage, Stage::Waiting(..) | Stage::Releasing));
     }
 
-    /// Takes the keeper's word for what is live; ended ones have been told before.
+    /// Takes the keeper's word for what is live and what has ended; results come before the list or after it.
     pub(super) fn take_over(&mut self, listed: &[Held]) {
         self.drop_unstarted();
         let known: BTreeSet<i64> = listed.iter().map(|held| held.key.claim_no).collect();
-        self.by_claim.retain(|claim_no, run| known.contains(claim_no) || run.has_ended());
+        self.by_claim.retain(|claim_no, run| known.contains(claim_no) || matches!(run.stage, Stage::Ended));
         for held in listed {
             let (run_id, claim_no) = (held.key.run_id, held.key.claim_no);
-            let stage = if held.ended { Stage::Ended } else { Stage::Running };
+            let stage = if held.ended { Stage::Ending } else { Stage::Running };
             match self.by_claim.get_mut(&claim_no) {
                 Some(run) if !run.has_ended() => run.stage = stage,
                 Some(_) => {}
@@ -315,5 +317,7 @@ mod tests {
         assert_eq!(left, [2, 3, 7, 8], "1 never arrived, 4 was not started, 3 is being delivered");
         assert_eq!(runs.busy(), 2);
         assert!(!runs.get(7).unwrap().own);
+        assert!(runs.ended(8, 8), "the result comes after the list");
+        assert!(!runs.ended(8, 8) && !runs.ended(3, 3), "is being delivered");
     }
 }

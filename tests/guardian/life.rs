@@ -104,6 +104,39 @@ async fn a_job_that_ended_while_no_guardian_was_there_is_delivered_by_the_next()
     assert_eq!(row.get::<_, i32>(0), 3);
 }
 
+/// More than socket and window of the keeper hold: some are offered before its list and some after it.
+#[tokio::test]
+async fn many_large_results_that_waited_for_a_guardian_are_all_delivered() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "30"]).await;
+    let (go, done) = (host.file("go"), host.file("done"));
+    let command = format!(
+        "until [ -e {} ]; do sleep 0.02; done; head -c 60000 /dev/zero | tr '\\0' x; echo x >> {}",
+        go.display(),
+        done.display()
+    );
+    client.query("select sisyphus.schedule('big', null, $1, overlap => 'allow')", &[&command]).await.unwrap();
+    client.query("select sisyphus.run_many('big', array_fill('1'::jsonb, array[30]))", &[]).await.unwrap();
+    until(&client, "they run", "30 = (select count(*) from sisyphus.run where state = 'running')").await;
+    stop(guardian);
+    fs::write(&go, "").unwrap();
+    support::wait_until("all have ended", super::host::SOON, async || {
+        let ended = fs::read_to_string(&done).unwrap_or_default().lines().count();
+        if ended == 30 { Ok(()) } else { Err(format!("{ended}")) }
+    })
+    .await;
+    let guardian = host.start(&client, &["--slots", "30"]).await;
+    until(
+        &client,
+        "all are delivered",
+        "30 = (select count(*) from sisyphus.history where state = 'succeeded' and length(stdout) = 60000)",
+    )
+    .await;
+    stop(guardian);
+}
+
 #[tokio::test]
 async fn what_was_claimed_but_not_started_is_given_back_at_sigterm() {
     let db = support::db().await;
