@@ -1,6 +1,7 @@
 //! The guardian's end of the keeper's socket.
 
 use std::{
+    io,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -75,24 +76,48 @@ impl KeeperClient {
     ) -> Result<Self> {
         let begun = Instant::now();
         loop {
-            if let Some(client) = Self::connect(directory, epoch).await? {
+            if let Some(client) = Self::connect_alive(directory, epoch).await? {
                 return Ok(client);
             }
             if begun.elapsed() > PATIENCE {
+                return Err(fault(format!("no keeper stays in {:?}", directory.path())));
+            }
+            start_keeper(directory, program, policy).await?;
+        }
+    }
+
+    /// Connects to the keeper of this directory, also to one that is only about to listen; none when none is
+    /// alive.
+    pub async fn connect_alive(directory: &StateDirectory, epoch: u64) -> Result<Option<Self>> {
+        let begun = Instant::now();
+        loop {
+            if let Some(client) = Self::connect(directory, epoch).await? {
+                return Ok(Some(client));
+            }
+            if !directory.keeper_is_alive()? {
+                return Ok(None);
+            }
+            if begun.elapsed() > PATIENCE {
                 let message = format!("the keeper of {:?} is alive but does not listen", directory.path());
-                return Err(Error::new(ErrorKind::Failed, message));
+                return Err(fault(message));
             }
-            if directory.keeper_is_alive()? {
-                tokio::time::sleep(GLANCE).await;
-            } else {
-                start_keeper(directory, program, policy).await?;
-            }
+            tokio::time::sleep(GLANCE).await;
         }
     }
 
     /// Connects to a keeper that is already there; none when nobody listens.
     pub async fn connect(directory: &StateDirectory, epoch: u64) -> Result<Option<Self>> {
-        let Ok(stream) = UnixStream::connect(directory.socket()).await else { return Ok(None) };
+        let stream = match UnixStream::connect(directory.socket()).await {
+            Ok(stream) => stream,
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            // Out of descriptors, no right, a full queue: somebody may listen all the same.
+            Err(err) => {
+                let message = format!("cannot connect to the keeper at {:?}", directory.socket());
+                return Err(fault(message).source(err));
+            }
+        };
         let (read, write) = stream.into_split();
         let mut sender = KeeperSender { stream: write };
         let mut receiver = KeeperReceiver { stream: read, buffer: Vec::new(), begin: 0, searched: 0 };
@@ -167,7 +192,7 @@ impl KeeperReceiver {
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
-                Err(err) if err.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(err) => return Err(fault("cannot read from the keeper").source(err)),
             }
         }

@@ -1,13 +1,23 @@
 //! What is left when a guardian, a keeper or a disk fails.
 
-use std::{io::Write, os::unix::net::UnixStream, path::PathBuf};
+use std::{
+    io::Write,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    path::PathBuf,
+};
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    },
     unistd::Pid,
 };
 use serde_json::json;
-use sisyphus::keeper::protocol::{GuardianHello, PROTOCOL, Request};
+use sisyphus::keeper::{
+    KeeperClient,
+    protocol::{GuardianHello, PROTOCOL, Request},
+};
 
 use super::{Host, SOON, gone, is_alive, number_in, order};
 use crate::support::wait_until;
@@ -217,6 +227,20 @@ async fn a_guardian_that_does_not_read_loses_nothing() {
         assert_eq!(guardian.result(key).await.stdout.len(), 60_000);
     }
     assert!(guardian.list().await.is_empty());
+}
+
+/// Somebody listens there: to start a second keeper would be wrong.
+#[tokio::test]
+async fn a_keeper_whose_queue_is_full_is_not_taken_for_one_that_is_gone() {
+    let host = Host::unstarted();
+    assert!(KeeperClient::connect(&host.directory, 1).await.unwrap().is_none(), "there is no socket");
+    let full = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(full.as_raw_fd(), &UnixAddr::new(&host.directory.socket()).unwrap()).unwrap();
+    assert!(KeeperClient::connect(&host.directory, 1).await.unwrap().is_none(), "nobody listens at it");
+    listen(&full, Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(host.directory.socket()).unwrap();
+    let err = KeeperClient::connect(&host.directory, 1).await.unwrap_err();
+    assert!(err.to_string().starts_with("cannot connect to the keeper at"), "{err}");
 }
 
 #[tokio::test]
