@@ -70,6 +70,16 @@ pub mod event {
         KEEPER_CONNECTED = "keeper.connected";
         /// It does not.
         KEEPER_LOST = "keeper.lost";
+        /// An older keeper stays beside it until its last run has ended.
+        KEEPER_OLDER = "keeper.older";
+        /// That one has left.
+        KEEPER_LEFT = "keeper.left";
+        /// The keeper of a unit has left, for the unit to start a newer one.
+        KEEPER_REPLACED = "keeper.replaced";
+        /// No newer keeper can be started: the older one starts the runs.
+        KEEPER_OLD = "keeper.old";
+        /// What an older keeper left cannot be removed.
+        KEEPER_PLACE_KEPT = "keeper.place_kept";
         /// The host takes no runs.
         HOST_UNFIT = "host.unfit";
         /// It takes runs again.

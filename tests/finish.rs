@@ -240,6 +240,30 @@ async fn a_new_guardian_takes_over_what_the_keeper_holds() {
 }
 
 #[tokio::test]
+async fn only_the_keeper_that_starts_runs_may_have_started_a_claim() {
+    let (play, _) = job("").await;
+    let register = async |keepers: &str| -> i64 {
+        let sql = format!(
+            "select guardian_id from sisyphus.register_guardian('web1', 5, host_key => md5('web1')::uuid,
+                 keepers => (select array_agg(md5(k)::uuid order by n)
+                               from unnest('{{{keepers}}}'::text[]) with ordinality as u (k, n)))"
+        );
+        play.client.query_one(&sql, &[]).await.unwrap().get(0)
+    };
+    let guardian = register("new,old").await;
+    let first = play.claim_one(guardian).await;
+    // The old one has left since.
+    let guardian = register("new").await;
+    let again = play.claim_one(guardian).await;
+    assert_eq!((again.run_id, again.attempt), (first.run_id, 1));
+    let _guardian = register("newer,old").await;
+    assert_eq!(
+        play.told().await,
+        ["job 07:00:00 #1 lost: the keeper of host \"web1\" no longer has it (may have started)"]
+    );
+}
+
+#[tokio::test]
 async fn what_a_dead_keeper_had_is_lost_at_once() {
     let (play, first) = job("").await;
     let claim = play.claim_one(first).await;

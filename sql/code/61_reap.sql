@@ -181,9 +181,10 @@ begin
            and (g.ended_at is null or exists (select from sisyphus.run r where r.guardian_id = g.guardian_id))
         returning g.*
     loop
+        -- Only the first of its keepers was told to start anything.
         perform sisyphus._settle_held(
             v_earlier.guardian_id, v_host.name,
-            cardinality(v_earlier.keepers) > 0 and v_earlier.keepers <@ register_guardian.keepers,
+            coalesce(v_earlier.keepers[1] = any (register_guardian.keepers), false),
             format('the keeper of host "%s" no longer has it', v_host.name), v_now);
     end loop;
     return query

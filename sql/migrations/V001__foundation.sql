@@ -229,7 +229,7 @@ comment on column sisyphus.guardian.guardian_id is 'Number of the incarnation';
 comment on column sisyphus.guardian.host_id is 'Its host';
 comment on column sisyphus.guardian.role_name is 'Role that registered it; no other acts for it';
 comment on column sisyphus.guardian.version is 'Version of its program';
-comment on column sisyphus.guardian.keepers is 'Keepers alive on its host at registration';
+comment on column sisyphus.guardian.keepers is 'Keepers alive on its host at registration, first the one that starts its runs';
 comment on column sisyphus.guardian.periodic is 'Whether it is a single pass (guardian --once)';
 comment on column sisyphus.guardian.registered_at is 'When it registered';
 comment on column sisyphus.guardian.seen_at is 'When it was last heard of';

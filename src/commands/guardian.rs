@@ -61,6 +61,10 @@ pub struct GuardianArgs {
     #[arg(long, env = "SISYPHUS_POLICY", hide_env_values = true, value_name = "FILE", help_heading = "Host")]
     pub policy: Option<PathBuf>,
 
+    /// State directory of the keeper that a unit runs, perhaps as another user: wait for that one, and start none
+    #[arg(long, env = "SISYPHUS_KEEPER_DIR", value_name = "DIR", help_heading = "Host")]
+    pub keeper_dir: Option<PathBuf>,
+
     /// Make one pass and leave, for a crontab line: tick, claim what is due, run it to the end
     #[arg(long)]
     pub once: bool,
@@ -127,6 +131,7 @@ fn options(args: GuardianArgs) -> Result<Options> {
         pools: args.pools,
         state_dir,
         policy: args.policy,
+        keeper_dir: args.keeper_dir,
         once: args.once,
         stop_jobs: args.stop_jobs,
     })

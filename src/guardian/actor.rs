@@ -93,6 +93,8 @@ pub(super) struct Guardian {
     pub(super) runs: Runs,
     pub(super) membership: Membership,
     pub(super) keeper: Keeper,
+    /// Keepers that stay until their last run has ended.
+    pub(super) older_keepers: Vec<Uuid>,
     /// Counts the keeper's lists.
     pub(super) lists: u64,
     /// Claims acknowledged since a list was asked for, which may stand in it all the same.
@@ -141,7 +143,9 @@ impl Guardian {
         handles: Handles,
         inputs: Inputs,
     ) -> Self {
-        let health = Health::new(identity.directory.path());
+        // The keeper's disk is the one that results need.
+        let disk = options.keeper_dir.as_deref().unwrap_or(identity.directory.path());
+        let health = Health::new(disk);
         Self {
             slots: usize::from(options.slots),
             options,
@@ -153,6 +157,7 @@ impl Guardian {
             runs: Runs::default(),
             membership: Membership::None,
             keeper: Keeper::Away,
+            older_keepers: Vec::new(),
             lists: 0,
             let_go: Vec::new(),
             foreign: 0,

@@ -1,25 +1,41 @@
-//! The guardian's hands: the connection to the keeper, made anew whenever it breaks.
+//! The guardian's hands: the connections to the keepers of the host, made anew whenever one breaks.
 
-use std::path::PathBuf;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval_at},
+};
+use uuid::Uuid;
 
-use super::{Input, backoff::Backoff};
+use super::{
+    Input,
+    backoff::Backoff,
+    crew::{Crew, Heard, Site},
+};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     keeper::{
-        KeeperClient, StateDirectory,
+        program,
         protocol::{Event, KeeperHello, Request},
     },
 };
 
+/// How often an older keeper of a unit is asked whether it can leave.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
 /// What the hands tell the guardian.
 #[derive(Debug)]
 pub(super) enum HandsEvent {
-    /// A keeper answered; it offers results, and its list comes next.
-    Connected(KeeperHello),
+    /// The keepers have answered, first the one that starts runs; they offer results, and the list of all
+    /// comes next.
+    Connected(Vec<KeeperHello>),
     Said(Event),
-    /// No keeper is connected; the hands keep trying.
+    /// An older keeper had nothing left to do.
+    Left(Uuid),
+    /// The keeper has left for a newer one, and the hands wait for that.
+    Replaced,
+    /// No keeper is connected, or not all are; the hands keep trying.
     Lost(Error),
 }
 
@@ -30,7 +46,7 @@ pub(super) struct HandsHandle {
 }
 
 impl HandsHandle {
-    /// Sends a request to the keeper; one that is not connected misses it, and its list will tell.
+    /// Sends a request to the keepers; one that is not connected misses it, and its list will tell.
     pub(super) fn send(&self, request: Request) {
         let _ = self.requests.send(request);
     }
@@ -38,65 +54,91 @@ impl HandsHandle {
 
 #[derive(Debug)]
 pub(super) struct Hands {
-    directory: StateDirectory,
-    /// For the keeper that it may have to start.
-    policy: Option<PathBuf>,
-    epoch: u64,
+    site: Site,
     inputs: mpsc::UnboundedSender<Input>,
     requests: mpsc::UnboundedReceiver<Request>,
     backoff: Backoff,
+    /// What was acknowledged is to be offered again, and was not asked for yet.
+    offer_due: bool,
+    /// The program of a keeper that was asked to leave: it is what its unit starts.
+    asked: Option<String>,
 }
 
 impl Hands {
-    pub(super) fn new(
-        directory: StateDirectory,
-        policy: Option<PathBuf>,
-        epoch: u64,
-        inputs: mpsc::UnboundedSender<Input>,
-    ) -> (Self, HandsHandle) {
+    pub(super) fn new(site: Site, inputs: mpsc::UnboundedSender<Input>) -> (Self, HandsHandle) {
         let (sender, requests) = mpsc::unbounded_channel();
-        (
-            Self { directory, policy, epoch, inputs, requests, backoff: Backoff::default() },
-            HandsHandle { requests: sender },
-        )
+        let hands =
+            Self { site, inputs, requests, backoff: Backoff::default(), offer_due: false, asked: None };
+        (hands, HandsHandle { requests: sender })
     }
 
     pub(super) async fn run(mut self) {
         loop {
-            let err = match self.connect().await {
-                Ok(client) => match self.serve(client).await {
-                    Ok(()) => Error::new(ErrorKind::Failed, "the keeper closed the connection"),
-                    Err(err) => err,
-                },
-                Err(err) => err,
+            let outcome = match self.connect().await {
+                Ok(crew) => self.serve(crew).await,
+                Err(err) => Err(err),
             };
-            self.tell(HandsEvent::Lost(err));
+            self.tell(outcome.map_or_else(HandsEvent::Lost, |()| HandsEvent::Replaced));
             tokio::time::sleep(self.backoff.next()).await;
         }
     }
 
-    /// A keeper that has to be started ends what a dead one left, before it answers.
-    async fn connect(&mut self) -> Result<KeeperClient> {
-        let client =
-            KeeperClient::connect_or_start(&self.directory, self.epoch, self.policy.as_deref()).await?;
+    async fn connect(&mut self) -> Result<Crew> {
+        let crew = self.site.gather().await?;
         self.backoff.reset();
-        // Meant for an earlier connection.
-        while self.requests.try_recv().is_ok() {}
-        self.tell(HandsEvent::Connected(client.keeper().clone()));
-        Ok(client)
+        // Meant for earlier connections.
+        while let Ok(request) = self.requests.try_recv() {
+            self.offer_due |= matches!(request, Request::Offer {});
+        }
+        self.tell(HandsEvent::Connected(crew.hellos()));
+        Ok(crew)
     }
 
-    async fn serve(&mut self, client: KeeperClient) -> Result<()> {
-        let (_, mut sender, mut receiver) = client.split();
-        sender.send(&Request::List {}).await?;
+    /// Serves until the keeper that starts the runs has left for a newer one.
+    async fn serve(&mut self, mut crew: Crew) -> Result<()> {
+        crew.send(&Request::List {}).await?;
+        self.offer_again(&mut crew).await?;
+        let may_be_newer = self.site.keeper_dir.is_some()
+            && crew.program() != program()
+            && self.asked.as_deref() != Some(crew.program());
+        let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         loop {
             tokio::select! {
-                event = receiver.receive() => match event? {
-                    Some(event) => self.tell(HandsEvent::Said(event)),
-                    None => return Ok(()),
+                (number, event) = crew.receive() => match crew.hear(number, event).await? {
+                    Heard::Events(events) => self.pass_on(events),
+                    Heard::Left(keeper, events) => {
+                        self.tell(HandsEvent::Left(keeper));
+                        self.pass_on(events);
+                    }
+                    Heard::Replaced => return Ok(()),
                 },
-                Some(request) = self.requests.recv() => sender.send(&request).await?,
+                Some(request) = self.requests.recv() => {
+                    self.offer_due |= matches!(request, Request::Offer {});
+                    if self.offer_due {
+                        self.offer_again(&mut crew).await?;
+                    } else {
+                        crew.send(&request).await?;
+                    }
+                }
+                _ = ask.tick(), if may_be_newer => {
+                    self.asked = Some(crew.program().to_owned());
+                    crew.send(&Request::Retire { if_idle: true }).await?;
+                }
             }
+        }
+    }
+
+    async fn offer_again(&mut self, crew: &mut Crew) -> Result<()> {
+        if self.offer_due {
+            crew.offer_again(&self.site).await?;
+            self.offer_due = false;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&self, events: Vec<Event>) {
+        for event in events {
+            self.tell(HandsEvent::Said(event));
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::{
     actor::{Guardian, Keeper, Member, Membership},
     clock::Boot,
@@ -144,23 +146,40 @@ impl Guardian {
 
     pub(super) fn on_hands(&mut self, event: HandsEvent) -> Result<()> {
         match event {
-            HandsEvent::Connected(hello) => self.greeted(&hello),
+            HandsEvent::Connected(hellos) => self.greeted(&hellos),
+            HandsEvent::Left(keeper) => self.keeper_left(keeper),
+            HandsEvent::Replaced => self.keeper_replaced(),
             HandsEvent::Lost(err) => return self.keeper_lost(err),
             HandsEvent::Said(Event::Listed { runs }) => self.listed(&runs),
             HandsEvent::Said(Event::Started(started)) => self.started(started),
             HandsEvent::Said(Event::Refused(refused)) => self.start_refused(&refused),
             HandsEvent::Said(Event::Result(result)) => self.ended(result),
-            HandsEvent::Said(Event::Hello(_)) => {}
+            HandsEvent::Said(Event::Hello(_) | Event::Retired {}) => {}
         }
         Ok(())
     }
 
-    fn greeted(&mut self, hello: &KeeperHello) {
+    fn greeted(&mut self, hellos: &[KeeperHello]) {
+        let [hello, older @ ..] = hellos else { return };
         tracing::info!(event = event::KEEPER_CONNECTED, keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
+        for older in older {
+            tracing::info!(event = event::KEEPER_OLDER, keeper = %older.keeper_id, pid = older.pid, program = older.program, "an older keeper stays until its last run has ended");
+        }
         self.keeper = Keeper::Greeted(hello.keeper_id);
+        self.older_keepers = older.iter().map(|older| older.keeper_id).collect();
         self.keeper_pid = Some(hello.pid);
         self.unenforced.clone_from(&hello.unenforced);
         self.unlimited = None;
+    }
+
+    fn keeper_left(&mut self, keeper: Uuid) {
+        tracing::info!(event = event::KEEPER_LEFT, %keeper, "an older keeper has left");
+        self.older_keepers.retain(|older| *older != keeper);
+    }
+
+    fn keeper_replaced(&mut self) {
+        tracing::info!(event = event::KEEPER_REPLACED, "the keeper has left for a newer one");
+        self.without_keeper("the keeper of the host makes room for a newer one");
     }
 
     fn keeper_lost(&mut self, err: Error) -> Result<()> {
@@ -169,12 +188,16 @@ impl Guardian {
             return Err(err);
         }
         if self.health.keeper_is_gone(format!("the keeper is gone: {}", err.in_a_line())) {
-            tracing::error!(event = event::KEEPER_LOST, error = %told(&err), "the keeper is gone");
+            tracing::error!(event = event::KEEPER_LOST, error = %told(&err), hint = err.hint_text(), "the keeper is gone");
         }
+        self.without_keeper("the keeper of the host is gone");
+        Ok(())
+    }
+
+    fn without_keeper(&mut self, why: &str) {
         self.keeper = Keeper::Away;
         self.keeper_pid = None;
-        self.release_waiting("the keeper of the host is gone");
-        Ok(())
+        self.release_waiting(why);
     }
 
     /// The keeper's list is complete: its runs are adopted, and the service manager may know.
@@ -214,7 +237,8 @@ impl Guardian {
             pools: self.options.pools.clone(),
             host_key: self.identity.host_key,
             boot_id: self.boot_id.clone(),
-            keepers: vec![keeper],
+            // The first is the one that starts runs.
+            keepers: std::iter::once(keeper).chain(self.older_keepers.iter().copied()).collect(),
             held: self.runs.held(),
             periodic: self.options.once,
             seen_tick: self.identity.seen_tick(),

@@ -8,6 +8,7 @@
 mod actor;
 mod backoff;
 mod clock;
+mod crew;
 mod delivery;
 mod hands;
 mod health;
@@ -36,6 +37,7 @@ use tokio::{
 use self::{
     actor::{Guardian, Handles, Inputs},
     clock::Clock,
+    crew::Site,
     hands::{Hands, HandsEvent},
     http::Http,
     identity::Identity,
@@ -66,6 +68,8 @@ pub struct Options {
     pub pools: Vec<String>,
     /// Where guardian and keeper meet.
     pub state_dir: PathBuf,
+    /// Where a keeper listens that something else starts; without, the guardian starts its keeper itself.
+    pub keeper_dir: Option<PathBuf>,
     /// Where to show metrics and state over HTTP.
     pub http_address: Option<SocketAddr>,
     /// Policy of the keeper that it starts when there is none.
@@ -134,8 +138,13 @@ async fn assemble(
     let control = Sessions::new(databases.control, "control", &options.host);
 
     let (link_task, link) = Link::new(control, inputs.clone());
-    let (hands_task, hands) =
-        Hands::new(identity.directory.clone(), options.policy.clone(), identity.epoch, inputs.clone());
+    let site = Site {
+        directory: identity.directory.clone(),
+        keeper_dir: options.keeper_dir.as_ref().map(StateDirectory::at).transpose()?,
+        policy: options.policy.clone(),
+        epoch: identity.epoch,
+    };
+    let (hands_task, hands) = Hands::new(site, inputs.clone());
     let (reporter_task, reporter) =
         Reporter::new(pool.clone(), clock.clone(), boot_id.clone(), inputs.clone());
     let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs.clone());

@@ -105,6 +105,18 @@ impl KeeperClient {
         }
     }
 
+    /// Connects to a keeper that somebody else starts, and waits for that; none when none came.
+    pub async fn connect_when_there(directory: &StateDirectory, epoch: u64) -> Result<Option<Self>> {
+        let begun = Instant::now();
+        loop {
+            let client = Self::connect(directory, epoch).await?;
+            if client.is_some() || begun.elapsed() > PATIENCE {
+                return Ok(client);
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    }
+
     /// Connects to a keeper that is already there; none when nobody listens.
     pub async fn connect(directory: &StateDirectory, epoch: u64) -> Result<Option<Self>> {
         let stream = match UnixStream::connect(directory.socket()).await {

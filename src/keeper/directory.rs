@@ -1,5 +1,7 @@
 //! The state directory of a host: where guardian and keeper of one host meet.
 
+mod places;
+
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -49,16 +51,7 @@ impl StateDirectory {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let config = |what: &str| Error::new(ErrorKind::Config, format!("state directory {path:?} {what}"));
-        let absolute = std::path::absolute(path).map_err(|err| config("has no absolute path").source(err))?;
-        let directory = Self { path: absolute };
-        let length = directory.socket().as_os_str().len();
-        if length > MAX_SOCKET_PATH {
-            let message = format!(
-                "socket path too long: {:?} has {length} bytes, at most {MAX_SOCKET_PATH} are possible",
-                directory.socket()
-            );
-            return Err(Error::new(ErrorKind::Config, message).hint("Choose a shorter --state-dir."));
-        }
+        let directory = Self::at(path)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -70,6 +63,25 @@ impl StateDirectory {
                     .source(err)
                     .hint("Give it to this user, or choose another one with --state-dir.")
             })?;
+        Ok(directory)
+    }
+
+    /// A directory that is another user's, or not there yet: only its socket is to be used.
+    pub fn at(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let absolute = std::path::absolute(path).map_err(|err| {
+            Error::new(ErrorKind::Config, format!("state directory {path:?} has no absolute path"))
+                .source(err)
+        })?;
+        let directory = Self { path: absolute };
+        let length = directory.socket().as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let message = format!(
+                "socket path too long: {:?} has {length} bytes, at most {MAX_SOCKET_PATH} are possible",
+                directory.socket()
+            );
+            return Err(Error::new(ErrorKind::Config, message).hint("Choose a shorter --state-dir."));
+        }
         Ok(directory)
     }
 

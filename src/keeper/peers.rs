@@ -137,6 +137,13 @@ impl Peers {
         self.table.values_mut().any(|peer| peer.line_end().is_some())
     }
 
+    /// Whether a connection has something to take yet.
+    pub(super) fn have_unsent(&self) -> bool {
+        let has =
+            |peer: &Peer| !peer.outgoing.is_empty() || !peer.offers.is_empty() || peer.retained.is_some();
+        self.table.values().any(has)
+    }
+
     fn accept_all(&mut self, poll: &mut Poll) -> io::Result<()> {
         loop {
             match self.listener.accept() {

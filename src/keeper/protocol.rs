@@ -4,6 +4,9 @@
 //! not acknowledged yet is offered, and again after each later hello. A hello with a higher epoch closes
 //! the connections of lower ones, and what stands unread in them is never executed.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +38,13 @@ pub enum Request {
     Ack(RunKey),
     /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it).
     Offer {},
+    /// Another keeper starts the runs from now on: the keeper refuses to, and leaves, saying
+    /// [`Event::Retired`], when nothing lives in it and every result is acknowledged.
+    Retire {
+        /// Only if that is so at this moment; otherwise nothing changes.
+        #[serde(default)]
+        if_idle: bool,
+    },
 }
 
 /// What a keeper says to a guardian.
@@ -55,6 +65,8 @@ pub enum Event {
     Refused(Refused),
     /// The run has ended, or could not be started. Offered until acknowledged.
     Result(Box<RunResult>),
+    /// The keeper was told to retire, has nothing left to do, and leaves once it has said what it was asked.
+    Retired {},
 }
 
 /// The identity of one claimed attempt.
@@ -91,6 +103,12 @@ pub struct KeeperHello {
     /// Limits by name that this host cannot hold a run to, or not the run as a whole.
     #[serde(default)]
     pub unenforced: Vec<String>,
+    /// What it executes, as [`super::program`] has it.
+    #[serde(default)]
+    pub program: String,
+    /// Whether it was told to retire.
+    #[serde(default)]
+    pub retiring: bool,
 }
 
 /// The order to start a run.
@@ -343,44 +361,4 @@ pub struct Time {
     pub realtime_us: i64,
     /// The boot it was read in.
     pub boot_id: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_start_keeps_the_payload_byte_for_byte() {
-        let line = r#"{"start":{"installation":"6b1f5c8e-0d6c-4c0e-9d55-0d8a3f1d7a11","host":"web1","spec":{"job":"a","run_id":1,
-            "attempt":1,"claim_no":7,"command":"true","argv":null,"payload":{"n":12345678901234567890.1234567890},"due_us":5,"grace":10}}}"#;
-        let Request::Start(start) = serde_json::from_str(line).unwrap() else { panic!("not a start") };
-        assert_eq!(start.spec.payload.unwrap().get(), r#"{"n":12345678901234567890.1234567890}"#);
-        assert_eq!(start.spec.output_limit, 65536);
-    }
-
-    #[test]
-    fn a_result_survives_the_line() {
-        let time = Time { boottime_us: 1, realtime_us: 2, boot_id: "b".into() };
-        let key = RunKey { installation: Uuid::nil(), run_id: 1, claim_no: 2 };
-        let sent = Event::Result(Box::new(RunResult {
-            key,
-            pid: Some(3),
-            exit_code: Some(0),
-            signal: None,
-            ended_by: Some(EndedBy::Timeout),
-            reason: None,
-            started: Some(time.clone()),
-            finished: time,
-            stdout: "x".into(),
-            stderr: String::new(),
-            result: Some(RawValue::from_string("{\"a\":1.00}".into()).unwrap()),
-            cpu_user: 0.5,
-            cpu_system: 0.0,
-            peak_memory: 4096,
-        }));
-        let line = serde_json::to_string(&sent).unwrap();
-        assert!(line.starts_with(r#"{"result":{"installation":"#), "{line}");
-        let Event::Result(back) = serde_json::from_str(&line).unwrap() else { panic!("not a result") };
-        assert_eq!((back.key, back.result.unwrap().get()), (key, "{\"a\":1.00}"));
-    }
 }

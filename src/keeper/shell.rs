@@ -27,6 +27,7 @@ use super::{
     peers::Peers,
     policy::Policy,
     poll::{Poll, Token, Watched},
+    program::program,
     protocol::{Event, KeeperHello, PROTOCOL, RunResult},
     state::{Connection, Effect, Input, State, Times},
     store::{self, Store},
@@ -97,8 +98,15 @@ impl Shell {
         let children = Children::new(keeper_id, directory.runs(), policy, groups)
             .map_err(fault("prepare for children"))?;
         let pid = std::process::id() as i32;
-        let keeper =
-            KeeperHello { protocol: PROTOCOL, keeper_id, pid, boot_id, unenforced: children.unenforced() };
+        let keeper = KeeperHello {
+            protocol: PROTOCOL,
+            keeper_id,
+            pid,
+            boot_id,
+            unenforced: children.unenforced(),
+            program: program(),
+            retiring: false,
+        };
         let state = State::new(now, keeper, times, store.unacknowledged());
         Ok(Self {
             poll,
@@ -378,6 +386,6 @@ impl Shell {
             return false;
         }
         let since = *self.done_us.get_or_insert(now.boottime_us);
-        self.store.is_durable() || since + PARTING_US <= now.boottime_us
+        (self.store.is_durable() && !self.peers.have_unsent()) || since + PARTING_US <= now.boottime_us
     }
 }

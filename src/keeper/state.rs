@@ -4,9 +4,11 @@ mod remembered;
 mod run;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+pub(super) use self::words::{Collected, Effect, Fault, Force, Input};
 use self::{remembered::Remembered, run::Run};
 use super::{
     clock::Moment,
@@ -14,101 +16,10 @@ use super::{
         Action, Deadline, EndedBy, Event, GuardianHello, Held, KeeperHello, PROTOCOL, Refused, Request,
         RunKey, RunResult, Signal, Start, Started,
     },
-    sys::{Exit, Usage},
 };
 
 /// A connection, as the shell names it; never used again for another one.
 pub(super) type Connection = u64;
-
-/// What the world tells the keeper.
-#[derive(Debug)]
-pub(super) enum Input {
-    Request(Connection, Request),
-    Disconnected(Connection),
-    /// A process was made for the run; its program is not executing yet.
-    Forked(RunKey, i32),
-    /// No process was made.
-    NotForked(RunKey, Fault),
-    /// The program is executing.
-    Executing(RunKey),
-    /// The process was made, could not execute the program, and is about to end.
-    NotExecuted(RunKey, Fault),
-    /// The first process of the run has ended and is not reaped.
-    Exited(RunKey, Exit),
-    /// Nothing is left of the run but its zombie.
-    Swept(RunKey),
-    /// Both output pipes are at their end.
-    Closed(RunKey),
-    /// The first process was reaped and its leavings collected.
-    Collected(RunKey, Box<Collected>),
-    /// Nothing more is known of the run, though its process may hang on.
-    Abandoned(RunKey),
-    /// The keeper is asked to stop.
-    Stop,
-    /// Nothing but time has passed.
-    Tick,
-}
-
-/// What the keeper wants done.
-#[derive(Debug)]
-pub(super) enum Effect {
-    Send(Connection, Event),
-    /// Close the connection; what stands unread in it is dropped.
-    Close(Connection),
-    Spawn(Box<Start>),
-    /// To all processes of the run.
-    Kill(RunKey, Force),
-    /// Stop all processes of the run.
-    Pause(RunKey),
-    /// Let them go on.
-    Unpause(RunKey),
-    /// Say [`Input::Swept`] when nothing is left of the run whose first process has ended; by force when
-    /// it is [`Force::Kill`], else what is left was asked already.
-    Sweep(RunKey, Force),
-    /// The program has not been executed for so long that it never will be: answer [`Input::NotExecuted`].
-    GiveUp(RunKey),
-    /// Forget a process that cannot be killed, and answer [`Input::Abandoned`].
-    Abandon(RunKey),
-    /// Reap the first process and answer [`Input::Collected`].
-    Collect(RunKey),
-    /// Store the result, and offer it to the guardian when one is connected.
-    Record(Box<RunResult>),
-    /// Offer a stored result.
-    Offer(Connection, RunKey),
-    /// Offer again what was acknowledged a short time ago.
-    OfferRetained(Connection),
-    /// The result was acknowledged.
-    Forget(RunKey),
-}
-
-/// How hard a run is asked to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Force {
-    Term,
-    Kill,
-}
-
-/// Why no process was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The host is short of something; another time or another host will do.
-    Host(String),
-    /// The job asks for what cannot be.
-    Spawn(String),
-    /// The job asks for what this host does not do.
-    Policy(String),
-}
-
-/// What is known of a run once its first process is reaped.
-#[derive(Debug, Default)]
-pub(super) struct Collected {
-    pub(super) stdout: String,
-    pub(super) stderr: String,
-    pub(super) result: Option<Box<serde_json::value::RawValue>>,
-    /// Something that people should know about the outcome.
-    pub(super) note: Option<String>,
-    pub(super) usage: Usage,
-}
 
 /// All runs of one keeper.
 #[derive(Debug)]
@@ -125,6 +36,8 @@ pub(super) struct State {
     guardian: Option<Connection>,
     epoch: u64,
     stopping: bool,
+    /// Whether it has said that it has retired.
+    retired: bool,
     idle_since_us: Option<i64>,
     effects: VecDeque<Effect>,
 }
@@ -156,6 +69,7 @@ impl State {
             guardian: None,
             epoch: 0,
             stopping: false,
+            retired: false,
             idle_since_us: None,
             effects: VecDeque::new(),
         };
@@ -186,6 +100,7 @@ impl State {
             Input::Tick => {}
         }
         self.attend(now);
+        self.note_retirement();
         self.note_idleness(now);
     }
 
@@ -204,6 +119,7 @@ impl State {
     pub(super) fn is_finished(&self, now: Moment) -> bool {
         let idle = self.idle_since_us.zip(self.times.idle_us);
         (self.stopping && self.live.is_empty())
+            || (self.keeper.retiring && self.has_nothing())
             || idle.is_some_and(|(since, limit)| since + limit <= now.boottime_us)
     }
 
@@ -248,6 +164,7 @@ impl State {
                 }
             }
             Request::Offer {} => self.effects.push_back(Effect::OfferRetained(from)),
+            Request::Retire { if_idle } => self.keeper.retiring |= !if_idle || self.has_nothing(),
         }
     }
 
@@ -279,6 +196,8 @@ impl State {
             self.effects.push_back(refused("it has ended and its result was acknowledged"));
         } else if self.stopping {
             self.effects.push_back(refused("the keeper is stopping"));
+        } else if self.keeper.retiring {
+            self.effects.push_back(refused("the keeper makes room for another one"));
         } else {
             let run = Run::new(&start, self.times.start_us);
             // A fence is there from the first moment.
@@ -378,8 +297,23 @@ impl State {
         }
     }
 
+    fn has_nothing(&self) -> bool {
+        self.live.is_empty() && self.ended.is_empty()
+    }
+
+    fn note_retirement(&mut self) {
+        if self.keeper.retiring
+            && self.has_nothing()
+            && !self.retired
+            && let Some(guardian) = self.guardian
+        {
+            self.retired = true;
+            self.effects.push_back(Effect::Send(guardian, Event::Retired {}));
+        }
+    }
+
     fn note_idleness(&mut self, now: Moment) {
-        let idle = self.live.is_empty() && self.ended.is_empty() && self.guardian.is_none();
+        let idle = self.has_nothing() && self.guardian.is_none();
         self.idle_since_us = idle.then(|| self.idle_since_us.unwrap_or(now.boottime_us));
     }
 }

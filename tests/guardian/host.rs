@@ -1,6 +1,11 @@
 //! A host under test: a state directory, its guardians one after the other, and its keeper.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -42,11 +47,16 @@ impl Host {
 
     /// The command line of its guardian.
     pub(super) fn command(&self, args: &[&str]) -> std::process::Command {
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_sisyphus")), args)
+    }
+
+    /// As [`Self::command`], of another build of the binary.
+    pub(super) fn command_of(&self, program: &Path, args: &[&str]) -> std::process::Command {
         let state_dir = self.state_dir();
         let mut all = vec!["--database-url", &self.url, "guardian", "--host", self.name, "--state-dir"];
         all.push(state_dir.to_str().unwrap());
         all.extend(args);
-        support::command(&all)
+        support::command_of(program, &all)
     }
 
     /// Its state directory lies there from now on.
@@ -61,8 +71,13 @@ impl Host {
 
     /// Starts its guardian and waits until the database knows it.
     pub(super) async fn start(&self, client: &TestClient, args: &[&str]) -> Spawned {
+        self.start_as(client, self.command(args)).await
+    }
+
+    /// Starts a guardian of it with this command line, and waits until the database knows it.
+    pub(super) async fn start_as(&self, client: &TestClient, command: std::process::Command) -> Spawned {
         let before = self.guardian_id(client).await;
-        let guardian = self.spawn(args);
+        let guardian = support::spawn(command);
         wait_until("the guardian is registered", SOON, async || {
             let now = self.guardian_id(client).await;
             if now > before { Ok(()) } else { Err(format!("guardian {now:?}")) }
@@ -78,16 +93,17 @@ impl Host {
         client.query_one(sql, &[&self.name]).await.unwrap().get(0)
     }
 
-    /// Processes whose command line names this host's state directory and this word.
+    /// Processes whose command line names this host's state directory, or a keeper's place in it, and this word.
     pub(super) fn processes(&self, word: &str) -> Vec<Pid> {
-        let state_dir = self.state_dir();
+        let state_dir = self.state_dir().display().to_string();
+        let further = format!("{state_dir}/keeper.");
         let of_proc = |entry: std::io::Result<fs::DirEntry>| -> Option<Pid> {
             let entry = entry.ok()?;
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
             let mut words = line.split('\0');
             let matches =
-                words.clone().any(|w| w == word) && words.any(|w| w == state_dir.to_str().unwrap_or(""));
+                words.clone().any(|w| w == word) && words.any(|w| w == state_dir || w.starts_with(&further));
             matches.then_some(Pid::from_raw(pid))
         };
         fs::read_dir("/proc").unwrap().filter_map(of_proc).collect()

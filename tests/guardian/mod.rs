@@ -10,3 +10,4 @@ mod monitor;
 mod network_faults;
 mod restored;
 mod server_faults;
+mod upgrade_faults;

@@ -34,7 +34,12 @@ pub(crate) struct Spawned {
 
 /// The binary with these arguments, nothing from the environment, UTC and 100 columns.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sisyphus"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_sisyphus")), args)
+}
+
+/// As [`command`], of another build of the binary.
+pub(crate) fn command_of(program: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(args)
         .env_clear()

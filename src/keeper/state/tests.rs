@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::keeper::protocol::{Leftovers, RunSpec};
+use crate::keeper::{
+    protocol::{Leftovers, RunSpec},
+    sys::Exit,
+};
 
 const SECOND: i64 = 1_000_000;
 const GUARDIAN: Connection = 1;
@@ -27,6 +30,8 @@ impl World {
             pid: 9,
             boot_id: "b".into(),
             unenforced: Vec::new(),
+            program: "p".into(),
+            retiring: false,
         };
         Self { state: State::new(now, keeper, TIMES, []), now }
     }
@@ -102,6 +107,36 @@ fn a_run_that_ends_by_itself_is_offered_and_forgotten_when_acknowledged() {
     assert!(result.started.is_some());
     assert!(matches!(world.request(GUARDIAN, Request::Ack(key))[..], [Effect::Forget(it)] if it == key));
     assert!(world.request(GUARDIAN, Request::Ack(key)).is_empty(), "a second ack says nothing new");
+}
+
+#[test]
+fn a_keeper_that_retires_starts_nothing_and_leaves_with_its_last_result() {
+    let mut world = World::greeted();
+    let key = world.running(start(1));
+    assert!(world.request(GUARDIAN, Request::Retire { if_idle: true }).is_empty());
+    world.running(start(2));
+    world.request(GUARDIAN, Request::Ack(key));
+    assert!(world.request(GUARDIAN, Request::Retire { if_idle: false }).is_empty());
+    let effects = world.request(GUARDIAN, Request::Start(Box::new(start(3))));
+    assert!(matches!(&effects[..], [Effect::Send(_, Event::Refused(_))]), "{effects:?}");
+    let effects = world.hello(GUARDIAN, 2);
+    assert!(matches!(&effects[0], Effect::Send(_, Event::Hello(hello)) if hello.retiring), "{effects:?}");
+    for run_id in 1..=2 {
+        world.ended(RunKey { run_id, claim_no: run_id, ..key }, Exit::Code(0));
+    }
+    world.request(GUARDIAN, Request::Ack(key));
+    assert!(!world.state.is_finished(world.now), "a result is not delivered yet");
+    let effects = world.request(GUARDIAN, Request::Ack(RunKey { run_id: 2, claim_no: 2, ..key }));
+    assert!(matches!(effects[..], [Effect::Forget(_), Effect::Send(_, Event::Retired {})]), "{effects:?}");
+    assert!(world.state.is_finished(world.now));
+}
+
+#[test]
+fn an_idle_keeper_retires_at_once() {
+    let mut world = World::greeted();
+    let effects = world.request(GUARDIAN, Request::Retire { if_idle: true });
+    assert!(matches!(effects[..], [Effect::Send(_, Event::Retired {})]), "{effects:?}");
+    assert!(world.state.is_finished(world.now));
 }
 
 #[test]

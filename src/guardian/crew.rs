@@ -1,0 +1,259 @@
+//! The keepers of a host: the one that starts the runs, and older ones that stay for the runs they have.
+//!
+//! To the guardian they are one. A request about a run goes to all of them: whoever does not have it ignores it.
+
+use std::{future::poll_fn, path::PathBuf, pin::pin, task::Poll, time::Duration};
+
+use uuid::Uuid;
+
+use super::told;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    keeper::{
+        KeeperClient, StateDirectory,
+        client::{KeeperReceiver, KeeperSender},
+        program,
+        protocol::{Event, Held, KeeperHello, Request},
+    },
+    observe::event,
+};
+
+/// How long a keeper that has left may need to let go of its place.
+const PARTING: Duration = Duration::from_millis(500);
+
+/// Where the keepers of the host are.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) directory: StateDirectory,
+    /// Where a unit runs a keeper: then this guardian starts none for new runs.
+    pub(super) keeper_dir: Option<StateDirectory>,
+    /// For the keepers that it has to start.
+    pub(super) policy: Option<PathBuf>,
+    pub(super) epoch: u64,
+}
+
+/// All keepers of a host, greeted. The first starts the runs.
+#[derive(Debug)]
+pub(super) struct Crew {
+    peers: Vec<Peer>,
+    /// Whether a list of all is awaited.
+    listing: bool,
+    /// What was said after its sayer's list, until the lists of the others are there.
+    held_back: Vec<Event>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    place: StateDirectory,
+    hello: KeeperHello,
+    sender: KeeperSender,
+    receiver: KeeperReceiver,
+    lists_due: usize,
+    listed: Vec<Held>,
+    retired: bool,
+}
+
+/// What a crew makes of something that one of its keepers has said.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// These, in this order.
+    Events(Vec<Event>),
+    /// An older keeper has left, with nothing undone; its list may have been the last to wait for.
+    Left(Uuid, Vec<Event>),
+    /// The one that starts the runs has left as it was asked to.
+    Replaced,
+}
+
+impl Site {
+    /// Connects to every keeper that is alive, and starts what is missing: one for new runs, and one wherever
+    /// a dead one left something. A keeper that starts first ends what a dead one left running.
+    pub(super) async fn gather(&self) -> Result<Crew> {
+        let (mut alive, mut vacant) = (Vec::new(), Vec::new());
+        for place in self.own_places()? {
+            match KeeperClient::connect_alive(&place, self.epoch).await? {
+                Some(client) => alive.push(Peer::new(place, client)),
+                None => vacant.push(place),
+            }
+        }
+        let current = self.current(&mut alive, &mut vacant).await?;
+        for place in vacant {
+            alive.extend(self.wake(place).await?);
+        }
+        for older in &mut alive {
+            older.sender.send(&Request::Retire { if_idle: false }).await.ok();
+        }
+        let peers = std::iter::once(current).chain(alive).collect();
+        Ok(Crew { peers, listing: false, held_back: Vec::new() })
+    }
+
+    /// The keeper for new runs: of this guardian's own program, whatever others there are.
+    async fn current(&self, alive: &mut Vec<Peer>, vacant: &mut Vec<StateDirectory>) -> Result<Peer> {
+        if let Some(place) = &self.keeper_dir {
+            let client = KeeperClient::connect_when_there(place, self.epoch).await?;
+            return client.map(|client| Peer::new(place.clone(), client)).ok_or_else(|| {
+                Error::new(ErrorKind::Failed, format!("no keeper listens in {:?}", place.path()))
+                    .hint("its unit is to start it: systemctl status sisyphus-keeper")
+            });
+        }
+        let program = program();
+        let usable = |peer: &Peer| !peer.hello.retiring;
+        if let Some(at) = alive.iter().position(|peer| usable(peer) && peer.hello.program == program) {
+            return Ok(alive.remove(at));
+        }
+        match self.start(vacant.first()).await {
+            Ok(peer) => {
+                vacant.retain(|place| *place != peer.place);
+                Ok(peer)
+            }
+            // They speak the same protocol: an older one is better than none.
+            Err(err) => match alive.iter().position(usable) {
+                Some(at) => {
+                    tracing::warn!(event = event::KEEPER_OLD, error = %told(&err), "the keeper stays the older one");
+                    Ok(alive.remove(at))
+                }
+                None => Err(err),
+            },
+        }
+    }
+
+    async fn start(&self, vacant: Option<&StateDirectory>) -> Result<Peer> {
+        let place = match vacant {
+            Some(place) => place.clone(),
+            None => self.directory.next_place()?,
+        };
+        let client = KeeperClient::connect_or_start(&place, self.epoch, self.policy.as_deref()).await?;
+        Ok(Peer::new(place, client))
+    }
+
+    /// A keeper that delivers what a dead one left in this place, if it left something.
+    async fn wake(&self, place: StateDirectory) -> Result<Option<Peer>> {
+        if place.has_leavings() {
+            return self.start(Some(&place)).await.map(Some);
+        }
+        if place != self.directory {
+            place.clear_when_spent()?;
+        }
+        Ok(None)
+    }
+
+    fn own_places(&self) -> Result<Vec<StateDirectory>> {
+        let mut places = self.directory.places()?;
+        places.retain(|place| Some(place) != self.keeper_dir.as_ref());
+        Ok(places)
+    }
+}
+
+impl Crew {
+    /// Who is there; the first starts the runs.
+    pub(super) fn hellos(&self) -> Vec<KeeperHello> {
+        self.peers.iter().map(|peer| peer.hello.clone()).collect()
+    }
+
+    /// What the keeper that starts the runs executes.
+    pub(super) fn program(&self) -> &str {
+        &self.peers[0].hello.program
+    }
+
+    /// Sends a request to whom it concerns.
+    pub(super) async fn send(&mut self, request: &Request) -> Result<()> {
+        let (current, older) = self.peers.split_first_mut().expect("the first stays to the end");
+        let for_all = !matches!(request, Request::Start(_) | Request::Retire { .. });
+        if matches!(request, Request::List {}) {
+            self.listing = true;
+            current.lists_due += 1;
+        }
+        current.sender.send(request).await?;
+        for peer in older.iter_mut().filter(|_| for_all) {
+            peer.lists_due += usize::from(matches!(request, Request::List {}));
+            // One that has just left says so itself.
+            peer.sender.send(request).await.ok();
+        }
+        Ok(())
+    }
+
+    /// After a failover: also what keepers that have left had delivered before is offered again.
+    pub(super) async fn offer_again(&mut self, site: &Site) -> Result<()> {
+        for place in site.own_places()? {
+            if self.peers.iter().all(|peer| peer.place != place) {
+                self.peers.extend(site.wake(place).await?);
+            }
+        }
+        self.send(&Request::Offer {}).await?;
+        for older in &mut self.peers[1..] {
+            older.sender.send(&Request::Retire { if_idle: false }).await.ok();
+        }
+        Ok(())
+    }
+
+    /// Waits until one of them says something. Cancel safe.
+    pub(super) async fn receive(&mut self) -> (usize, Result<Option<Event>>) {
+        if let [only] = &mut self.peers[..] {
+            return (0, only.receiver.receive().await);
+        }
+        let mut waiting: Vec<_> =
+            self.peers.iter_mut().map(|peer| Box::pin(peer.receiver.receive())).collect();
+        poll_fn(|context| {
+            for (number, receive) in waiting.iter_mut().enumerate() {
+                if let Poll::Ready(event) = pin!(receive).poll(context) {
+                    return Poll::Ready((number, event));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Makes one of all. An error: a keeper is gone that should be there.
+    pub(super) async fn hear(&mut self, number: usize, event: Result<Option<Event>>) -> Result<Heard> {
+        let peer = &mut self.peers[number];
+        match event {
+            Ok(Some(Event::Retired {})) => peer.retired = true,
+            Ok(Some(Event::Listed { runs })) => {
+                peer.lists_due = peer.lists_due.saturating_sub(1);
+                peer.listed = runs;
+                return Ok(Heard::Events(self.list()));
+            }
+            Ok(Some(event)) if self.listing && peer.lists_due == 0 => self.held_back.push(event),
+            Ok(Some(event)) => return Ok(Heard::Events(vec![event])),
+            Ok(None) | Err(_) if peer.retired && number == 0 => return Ok(Heard::Replaced),
+            Ok(None) | Err(_) if peer.retired => {
+                let gone = self.peers.remove(number);
+                clear(&gone.place).await;
+                return Ok(Heard::Left(gone.hello.keeper_id, self.list()));
+            }
+            Ok(None) => return Err(Error::new(ErrorKind::Failed, "the keeper closed the connection")),
+            Err(err) => return Err(err),
+        }
+        Ok(Heard::Events(Vec::new()))
+    }
+
+    /// The list of all, once each has told its own, and what was held back for it.
+    fn list(&mut self) -> Vec<Event> {
+        if !self.listing || self.peers.iter().any(|peer| peer.lists_due > 0) {
+            return Vec::new();
+        }
+        self.listing = false;
+        let runs = self.peers.iter_mut().flat_map(|peer| std::mem::take(&mut peer.listed)).collect();
+        std::iter::once(Event::Listed { runs }).chain(self.held_back.drain(..)).collect()
+    }
+}
+
+impl Peer {
+    fn new(place: StateDirectory, client: KeeperClient) -> Self {
+        let (hello, sender, receiver) = client.split();
+        Self { place, hello, sender, receiver, lists_due: 0, listed: Vec::new(), retired: false }
+    }
+}
+
+/// Leaves nothing in the place of a keeper that has left, if it is all old. Otherwise a later guardian does.
+async fn clear(place: &StateDirectory) {
+    let gone = async {
+        while place.keeper_is_alive()? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        place.clear_when_spent()
+    };
+    if let Ok(Err(err)) = tokio::time::timeout(PARTING, gone).await {
+        tracing::warn!(event = event::KEEPER_PLACE_KEPT, error = %told(&err), "the place of an older keeper stays");
+    }
+}
