@@ -12,7 +12,7 @@ use sisyphus::{
     config::{Connection, process_env},
     db::client::Session,
     error::{Error, ErrorKind, Result},
-    observe,
+    keeper, observe,
 };
 
 fn main() -> ExitCode {
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    if matches!(cli.command, Command::Keeper(_) | Command::Guardian(_)) {
+        keeper::hide()?;
+    }
     observe::init(cli.log_format)?;
     let connect = || Connection::resolve(cli.database_url.as_deref(), &process_env);
     match cli.command {

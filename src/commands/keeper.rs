@@ -32,6 +32,10 @@ pub struct KeeperArgs {
     #[arg(long, value_name = "FILE", env = "SISYPHUS_POLICY", hide_env_values = true)]
     pub policy: Option<PathBuf>,
 
+    /// User of the guardian, for a keeper of root: besides root that one alone may tell it what to run
+    #[arg(long, value_name = "USER", env = "SISYPHUS_GUARDIAN_USER")]
+    pub guardian_user: Option<String>,
+
     /// How long a job may take to enter its directory and execute its program, where a file system hangs
     #[arg(long, value_name = "SECONDS", default_value_t = 60, hide = true)]
     pub start_timeout: u32,
@@ -49,5 +53,12 @@ pub fn run(args: KeeperArgs) -> Result<()> {
     let policy = args.policy.map(std::path::absolute).transpose();
     let policy = policy.map_err(|err| Error::new(ErrorKind::Config, "policy: no such path").source(err))?;
     let start_timeout = std::time::Duration::from_secs(args.start_timeout.into());
-    keeper::run(&directory, &Options { detach: args.detach, cgroup: args.cgroup, policy, start_timeout })
+    let options = Options {
+        detach: args.detach,
+        cgroup: args.cgroup,
+        policy,
+        start_timeout,
+        guardian_user: args.guardian_user,
+    };
+    keeper::run(&directory, &options)
 }

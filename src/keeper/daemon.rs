@@ -11,7 +11,7 @@ use std::{
 
 use nix::{
     fcntl::OFlag,
-    unistd::{User, geteuid, pipe2, setsid},
+    unistd::{Uid, User, geteuid, pipe2, setsid},
 };
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub struct Options {
     pub policy: Option<PathBuf>,
     /// How long a process may take to enter its directory and execute its program.
     pub start_timeout: Duration,
+    /// Whose guardian may connect, by name or number, when that is another user.
+    pub guardian_user: Option<String>,
 }
 
 /// Runs the keeper of this directory until it is told to stop or, detached, has nothing left to do.
@@ -92,6 +94,7 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let own = User::from_uid(geteuid()).ok().flatten();
     let own = own.map_or_else(|| geteuid().to_string(), |user| user.name);
     let policy = Policy::load(options.policy.as_deref(), &own)?;
+    let guardian = options.guardian_user.as_deref().map(guardian_user).transpose()?;
     let start_us = i64::try_from(options.start_timeout.as_micros()).unwrap_or(i64::MAX);
     let times = Times { idle_us: idle_limit_us, start_us };
     let lock = lock(directory)?;
@@ -115,7 +118,22 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let groups = Cgroups::open(&options.cgroup, keeper_id);
     directory.write_groups(groups.as_ref().map(Cgroups::root))?;
     directory.write_keeper_id(keeper_id)?;
-    Shell::open(directory, lock, keeper_id, policy, groups, times)
+    Shell::open(directory, (lock, guardian), keeper_id, policy, groups, times)
+}
+
+fn guardian_user(user: &str) -> Result<Uid> {
+    let config = |what: &str| Error::new(ErrorKind::Config, format!("user {user:?} of the guardian {what}"));
+    let uid = match user.parse() {
+        Ok(number) => Uid::from_raw(number),
+        Err(_) => {
+            let found = User::from_name(user).map_err(|errno| config("cannot be looked up").source(errno))?;
+            found.ok_or_else(|| config("does not exist"))?.uid
+        }
+    };
+    if geteuid().is_root() || uid == geteuid() {
+        return Ok(uid);
+    }
+    Err(config("is not the keeper's").hint("Only a keeper of root has a guardian of another user."))
 }
 
 fn lock(directory: &StateDirectory) -> Result<OwnedFd> {

@@ -34,5 +34,5 @@ pub use cgroup::Place;
 pub use client::KeeperClient;
 pub use daemon::{Options, run};
 pub use directory::StateDirectory;
-pub use program::program;
+pub use program::{hide, program};
 pub use sweep::sweep;

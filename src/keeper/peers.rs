@@ -38,6 +38,8 @@ pub(super) struct Peers {
     /// None while descriptors have run out, until then.
     listening: Option<Token>,
     deaf_until_us: Option<i64>,
+    /// The user of the guardian, when it is another one.
+    guardian: Option<Uid>,
     table: BTreeMap<Connection, Peer>,
     last: Connection,
 }
@@ -68,8 +70,8 @@ impl fmt::Debug for Retained {
 }
 
 impl Peers {
-    /// Listens on the keeper's socket, which its own user alone may use.
-    pub(super) fn listen(poll: &mut Poll, directory: &StateDirectory) -> Result<Self> {
+    /// Listens on the keeper's socket, which its own user alone may use, or that of the guardian.
+    pub(super) fn listen(poll: &mut Poll, directory: &StateDirectory, guardian: Option<Uid>) -> Result<Self> {
         let path = directory.socket();
         let fault =
             |err: io::Error| Error::new(ErrorKind::Config, format!("cannot listen on {path:?}")).source(err);
@@ -82,15 +84,18 @@ impl Peers {
             let listener = UnixListener::bind(&path);
             umask(before);
             let listener = listener?;
+            if let Some(uid) = guardian {
+                std::os::unix::fs::chown(&path, Some(uid.as_raw()), None)?;
+            }
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
         let listener = bind().map_err(fault)?;
         let listening = Some(poll.add(&listener, Watched::Listener).map_err(|errno| fault(errno.into()))?);
-        Ok(Self { listener, listening, deaf_until_us: None, table: BTreeMap::new(), last: 0 })
+        Ok(Self { listener, listening, deaf_until_us: None, guardian, table: BTreeMap::new(), last: 0 })
     }
 
-    /// Takes the new connections of the same user or of root, and what they have written already.
+    /// Takes the new connections of the guardian's user or of root, and what they have written already.
     pub(super) fn accept(&mut self, poll: &mut Poll, now: Moment) {
         if let Err(err) = self.accept_all(poll) {
             tracing::warn!(error = %err, "a connection cannot be taken");
@@ -159,7 +164,7 @@ impl Peers {
 
     fn admit(&mut self, poll: &mut Poll, stream: UnixStream) -> io::Result<()> {
         let uid = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
-        if uid != geteuid() && !uid.is_root() {
+        if uid != geteuid() && !uid.is_root() && self.guardian != Some(uid) {
             tracing::warn!(%uid, "connection of another user turned away");
             return Ok(());
         }

@@ -16,6 +16,7 @@ use nix::{
         time::TimeSpec,
         timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
+    unistd::Uid,
 };
 use uuid::Uuid;
 
@@ -62,10 +63,10 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// Opens everything. The caller holds the keeper's lock and has ended what a predecessor left.
+    /// Opens everything, for guardians of this user. The caller holds the keeper's lock and has ended what a predecessor left.
     pub(super) fn open(
         directory: &StateDirectory,
-        lock: OwnedFd,
+        (lock, guardian): (OwnedFd, Option<Uid>),
         keeper_id: Uuid,
         policy: Policy,
         groups: Option<Cgroups>,
@@ -93,7 +94,7 @@ impl Shell {
         };
         watch(&mut poll, timer.as_fd(), Watched::Timer)?;
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
-        let peers = Peers::listen(&mut poll, directory)?;
+        let peers = Peers::listen(&mut poll, directory, guardian)?;
         let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
         let children = Children::new(keeper_id, directory.runs(), policy, groups)
             .map_err(fault("prepare for children"))?;

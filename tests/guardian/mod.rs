@@ -11,3 +11,4 @@ mod network_faults;
 mod restored;
 mod server_faults;
 mod upgrade_faults;
+mod users;
