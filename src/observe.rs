@@ -80,6 +80,34 @@ pub mod event {
         KEEPER_OLD = "keeper.old";
         /// What an older keeper left cannot be removed.
         KEEPER_PLACE_KEPT = "keeper.place_kept";
+        /// A keeper listens.
+        KEEPER_STARTED = "keeper.started";
+        /// It has nothing left to do and ends.
+        KEEPER_ENDED = "keeper.ended";
+        /// Processes that a dead keeper had left were ended.
+        KEEPER_SWEPT = "keeper.swept";
+        /// Some of them cannot be.
+        KEEPER_SWEEP_FAILED = "keeper.sweep_failed";
+        /// Each run gets a control group.
+        KEEPER_GROUPS = "keeper.groups";
+        /// No control groups can be had.
+        KEEPER_NO_GROUPS = "keeper.no_groups";
+        /// The policy was read again.
+        KEEPER_POLICY_READ = "keeper.policy_read";
+        /// It is not right, and the old rules stay in force.
+        KEEPER_POLICY_KEPT = "keeper.policy_kept";
+        /// A connection cannot be taken, and is tried again.
+        KEEPER_DEAF = "keeper.deaf";
+        /// Another user's connection was turned away.
+        KEEPER_STRANGER = "keeper.stranger";
+        /// A request cannot be read, and its connection is closed.
+        KEEPER_REQUEST_UNREADABLE = "keeper.request_unreadable";
+        /// The disk does not take results; they wait in memory, and are cut if they must.
+        KEEPER_RESULTS_UNSTORED = "keeper.results_unstored";
+        /// A stored result cannot be read again.
+        KEEPER_RESULT_UNREADABLE = "keeper.result_unreadable";
+        /// The process that stores results has died, and another one is started.
+        KEEPER_WRITER_DIED = "keeper.writer_died";
         /// The host takes no runs.
         HOST_UNFIT = "host.unfit";
         /// It takes runs again.

@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 pub use self::place::Place;
 use super::{limits::Limits, protocol::RunKey, sys};
+use crate::observe::event;
 
 /// The time over which the kernel counts a share of processors, microseconds.
 const CPU_PERIOD_US: f64 = 100_000.0;
@@ -71,11 +72,17 @@ impl Cgroups {
         match Self::set_up(&base, keeper) {
             Ok(groups) => {
                 let Self { root, memory, cpu, .. } = &groups;
-                tracing::info!(?root, memory, cpu, "a control group for each run");
+                tracing::info!(
+                    event = event::KEEPER_GROUPS,
+                    ?root,
+                    memory,
+                    cpu,
+                    "a control group for each run"
+                );
                 Some(groups)
             }
             Err(err) => {
-                tracing::info!(?base, error = %err, "no control groups");
+                tracing::info!(event = event::KEEPER_NO_GROUPS, ?base, error = %err, "no control groups");
                 None
             }
         }

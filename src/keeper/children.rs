@@ -29,6 +29,7 @@ use super::{
     state::{Collected, Force, Input},
     sys::{self, Usage},
 };
+use crate::observe::event;
 
 /// Read at once of a pipe.
 const SCRATCH: usize = 64 << 10;
@@ -104,11 +105,11 @@ impl Children {
         match self.policy.again(&self.accounts.own().name) {
             Ok(policy) => {
                 self.policy = policy;
-                tracing::info!("the policy was read again");
+                tracing::info!(event = event::KEEPER_POLICY_READ, "the policy was read again");
             }
             Err(err) => {
                 let err: &dyn std::error::Error = &err;
-                tracing::error!(error = err, "the policy stays as it was");
+                tracing::error!(event = event::KEEPER_POLICY_KEPT, error = err, "the policy stays as it was");
             }
         }
     }

@@ -23,7 +23,10 @@ use super::{
     state::Times,
     sweep, sys,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    observe::event,
+};
 
 /// How long a keeper that a guardian started stays with nothing to do and nobody connected.
 const IDLE_LIMIT_US: i64 = 60_000_000;
@@ -101,9 +104,13 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     if let Some(dead) = directory.keeper_id() {
         match sweep::sweep(directory, dead) {
             Ok(0) => {}
-            Ok(killed) => tracing::warn!(keeper = %dead, killed, "processes of a dead keeper were ended"),
+            Ok(killed) => {
+                tracing::warn!(event = event::KEEPER_SWEPT, keeper = %dead, killed, "processes of a dead keeper were ended")
+            }
             // It must not keep the host from working for ever.
-            Err(err) => tracing::error!(keeper = %dead, error = %err, "leftovers of a dead keeper"),
+            Err(err) => {
+                tracing::error!(event = event::KEEPER_SWEEP_FAILED, keeper = %dead, error = %err, "leftovers of a dead keeper")
+            }
         }
     }
     let config =
@@ -118,7 +125,9 @@ fn open(directory: &StateDirectory, options: &Options, idle_limit_us: Option<i64
     let groups = Cgroups::open(&options.cgroup, keeper_id);
     directory.write_groups(groups.as_ref().map(Cgroups::root))?;
     directory.write_keeper_id(keeper_id)?;
-    Shell::open(directory, (lock, guardian), keeper_id, policy, groups, times)
+    let shell = Shell::open(directory, (lock, guardian), keeper_id, policy, groups, times)?;
+    tracing::info!(event = event::KEEPER_STARTED, keeper = %keeper_id, directory = ?directory.path(), "the keeper listens");
+    Ok(shell)
 }
 
 fn guardian_user(user: &str) -> Result<Uid> {

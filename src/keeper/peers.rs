@@ -22,7 +22,10 @@ use super::{
     protocol::{MAX_LINE, Request, RunKey},
     state::Connection,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    observe::event,
+};
 
 /// Bytes that may wait in a connection before more results are taken from the store.
 const WINDOW: usize = 256 << 10;
@@ -98,7 +101,7 @@ impl Peers {
     /// Takes the new connections of the guardian's user or of root, and what they have written already.
     pub(super) fn accept(&mut self, poll: &mut Poll, now: Moment) {
         if let Err(err) = self.accept_all(poll) {
-            tracing::warn!(error = %err, "a connection cannot be taken");
+            tracing::warn!(event = event::KEEPER_DEAF, error = %err, "a connection cannot be taken");
             // It stays in the queue and would wake the loop without end.
             if let Some(token) = self.listening.take() {
                 poll.remove(&self.listener, token);
@@ -165,7 +168,7 @@ impl Peers {
     fn admit(&mut self, poll: &mut Poll, stream: UnixStream) -> io::Result<()> {
         let uid = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
         if uid != geteuid() && !uid.is_root() && self.guardian != Some(uid) {
-            tracing::warn!(%uid, "connection of another user turned away");
+            tracing::warn!(event = event::KEEPER_STRANGER, %uid, "connection of another user turned away");
             return Ok(());
         }
         stream.set_nonblocking(true)?;

@@ -33,7 +33,10 @@ use super::{
     state::{Connection, Effect, Input, State, Times},
     store::{self, Store},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    observe::event,
+};
 
 /// Requests of one connection before everything else gets its turn.
 const REQUESTS_A_TURN: usize = 32;
@@ -149,6 +152,7 @@ impl Shell {
             }
         }
         let _ = fs::remove_file(&self.socket);
+        tracing::info!(event = event::KEEPER_ENDED, "the keeper ends");
         Ok(())
     }
 
@@ -284,7 +288,7 @@ impl Shell {
                     None => break,
                     Some(Ok(request)) => self.feed(Input::Request(connection, request)),
                     Some(Err(err)) => {
-                        tracing::warn!(error = %err, "a request cannot be read");
+                        tracing::warn!(event = event::KEEPER_REQUEST_UNREADABLE, error = %err, "a request cannot be read");
                         self.hang_up(connection);
                     }
                 }

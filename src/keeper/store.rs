@@ -24,6 +24,7 @@ use super::{
     clock::Moment,
     protocol::{Event, Request, RunKey, RunResult},
 };
+use crate::observe::event;
 
 /// A segment is closed at this size.
 const SEGMENT_LIMIT: u64 = 16 << 20;
@@ -200,7 +201,7 @@ impl Store {
         if let Some(place) = self.stored.get(&key) {
             let path = segment::path(&self.directory, place.segment);
             let read = segment::read_at(&path, place.offset, place.length);
-            return read.inspect_err(|err| tracing::error!(error = %err, ?key, "result cannot be read")).ok();
+            return read.inspect_err(|err| tracing::error!(event = event::KEEPER_RESULT_UNREADABLE, error = %err, ?key, "result cannot be read")).ok();
         }
         let number = *self.unstored.get(&key)?;
         let told = || self.told.iter().find(|told| told.number == number).map(|told| &told.work);
@@ -230,7 +231,10 @@ impl Store {
         if sent.and(heard).is_ok() {
             return Ok(false);
         }
-        tracing::error!("the writer of the result log has died; another one is started");
+        tracing::error!(
+            event = event::KEEPER_WRITER_DIED,
+            "the writer of the result log has died; another one is started"
+        );
         self.writer = Writer::fork(&self.directory, &self.lock)?;
         (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
         self.current += 1;
@@ -319,7 +323,7 @@ impl Store {
         let Some(Told { number, segment, work }) = self.told.pop_front() else { return };
         if errno != 0 {
             if self.retry_us.is_none() {
-                tracing::error!(error = %io::Error::from_raw_os_error(errno), "results cannot be stored");
+                tracing::error!(event = event::KEEPER_RESULTS_UNSTORED, error = %io::Error::from_raw_os_error(errno), "results cannot be stored");
             }
             self.retry_us.get_or_insert(now.boottime_us + RETRY_US);
             return drop(self.queue.insert(number, work.shortened()));
