@@ -14,7 +14,7 @@ PYTEST  := $(VENV)/bin/pytest
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: need-server build ## shows nine jobs on two hosts, on a private PostgreSQL, in half a minute
+demo: need-server build ## shows nine jobs on two hosts, one guardian killed, on a private PostgreSQL, in half a minute
 	@$(BINARY) dev --demo
 
 # One at a time and in this order, whatever -j says: the cheap checks fail first.

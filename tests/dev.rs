@@ -173,6 +173,8 @@ fn the_demo_shows_the_history_it_promises_and_leaves_no_process() {
     let shown = shown.wait_for(Duration::from_secs(150)).success();
     for text in [
         "after  0 s: ",
+        "** kill -9 ",
+        "gets a new guardian, which takes them over",
         "sisyphus.overview",
         "sisyphus.history, the last 20 rows",
         "the history is as it should be",

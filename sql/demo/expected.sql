@@ -39,8 +39,9 @@ select e.job, e.wanted, coalesce(e.ok, false) as ok,
       ('training', 'expired, never started',
           (select count(*) >= 1 and bool_and(s.state = 'expired' and s.attempt = 0 and s.host is null)
              from seen s where s.job = 'training')),
-      ('import', 'terminated, with its output',
-          (select count(*) = 1 and bool_and(s.state = 'terminated' and s.stdout = e'importing\n')
+      ('import', 'terminated in its first attempt, with its output, though its guardian was killed meanwhile',
+          (select count(*) = 1 and bool_and(s.state = 'terminated' and s.attempt = 1 and s.stdout = e'importing\n')
+                  and exists (select from sisyphus.guardian g where g.ended_as = 'superseded')
              from seen s where s.job = 'import')),
       ('nightly-report', 'not run, but due within four days',
           (select not exists (select from seen s where s.job = 'nightly-report')

@@ -59,7 +59,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     let plan = if args.demo { demo::plan(&data_dir) } else { plan(&data_dir, !args.command.is_empty()) };
     let mut house = House::start(plan, signals.any()).await?;
     let outcome = if args.demo {
-        show_demo(&house, &mut signals).await
+        show_demo(&mut house, &mut signals).await
     } else if args.command.is_empty() {
         serve(&mut house, &mut signals).await
     } else {
@@ -84,7 +84,7 @@ fn plan(data_dir: &Path, beside_a_command: bool) -> Plan<'_> {
     Plan { data_dir, database: "sisyphus", fresh: false, hosts: &["dev"], log }
 }
 
-async fn show_demo(house: &House, signals: &mut Signals) -> Result<Option<ExitStatus>> {
+async fn show_demo(house: &mut House, signals: &mut Signals) -> Result<Option<ExitStatus>> {
     tokio::select! {
         shown = demo::show(house) => shown.map(|()| None),
         () = signals.any() => Err(Error::new(ErrorKind::Failed, "the demo was stopped before its end")),

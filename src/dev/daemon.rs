@@ -117,9 +117,22 @@ impl Daemon {
                 format!("the guardian of {} had to be killed", self.host),
             ));
         }
-        end_keeper(&self.host, &StateDirectory::open(&self.state)?).await?;
+        // One that was started by an earlier build may still be at work beside the newer one.
+        for place in StateDirectory::open(&self.state)?.places()? {
+            end_keeper(&self.host, &place).await?;
+        }
         fs::remove_file(self.state.with_extension("pid")).ok();
         Ok(())
+    }
+
+    /// Kills the guardian as a crash does, and says which process it was. Its keeper and jobs go on.
+    pub(super) async fn kill(&mut self) -> Result<u32> {
+        let pid = self.child.id().unwrap_or_default();
+        let killed = self.child.kill().await;
+        killed.map(|()| pid).map_err(|err| {
+            Error::new(ErrorKind::Failed, format!("the guardian of {} cannot be killed", self.host))
+                .source(err)
+        })
     }
 
     fn note_pid(&self, cluster: &Cluster) -> Result<()> {

@@ -48,9 +48,12 @@ const HISTORY_COLUMNS: [Column; 8] = [
     Column::text("output"),
 ];
 
-/// How long it is worth watching, how long a slow machine may take, and when `import` is ended.
+/// How long it is worth watching, how long a slow machine may take, when the guardian of `import` is killed,
+/// how long the host has none, and when `import` is ended.
 const SHOW: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(90);
+const KILL_AFTER: Duration = Duration::from_secs(6);
+const WITHOUT_GUARDIAN: Duration = Duration::from_secs(2);
 const INTERRUPT_AFTER: Duration = Duration::from_secs(12);
 const REDRAW: Duration = Duration::from_millis(500);
 
@@ -70,10 +73,10 @@ pub fn plan(data_dir: &Path) -> Plan<'_> {
 
 /// Installs the jobs, shows them running, prints overview and history; an error when the history is not as
 /// it should be.
-pub async fn show(house: &House) -> Result<()> {
-    let session = house.session();
+pub async fn show(house: &mut House) -> Result<()> {
     install(house).await?;
-    let unmet = watch(session).await?;
+    let unmet = watch(house).await?;
+    let session = house.session();
     print("\nsisyphus.overview")?;
     print(&render(&session.rows(OVERVIEW, &[]).await?, &OVERVIEW_COLUMNS)?)?;
     print("\nsisyphus.history, the last 20 rows")?;
@@ -106,21 +109,38 @@ async fn install(house: &House) -> Result<()> {
 }
 
 /// Shows the jobs until the history is as expected, and at least for [`SHOW`]; what is still missing then.
-async fn watch(session: &Session) -> Result<Vec<Expectation>> {
+async fn watch(house: &mut House) -> Result<Vec<Expectation>> {
     let mut screen = Screen::new();
     let begun = Instant::now();
-    let mut interrupted = false;
+    let (mut killed, mut interrupted) = (false, false);
     loop {
-        screen.show(&session.rows(LIVE, &[]).await?)?;
-        if !interrupted && begun.elapsed() > INTERRUPT_AFTER {
-            interrupted = terminate_import(session).await?;
+        screen.show(&house.session().rows(LIVE, &[]).await?)?;
+        if !killed && begun.elapsed() > KILL_AFTER {
+            killed = replace_guardian(house, &mut screen).await?;
         }
-        let unmet = unmet(session).await?;
+        if killed && !interrupted && begun.elapsed() > INTERRUPT_AFTER {
+            interrupted = terminate_import(house.session()).await?;
+        }
+        let unmet = unmet(house.session()).await?;
         if begun.elapsed() > LONGEST || (begun.elapsed() > SHOW && unmet.is_empty()) {
             return Ok(unmet);
         }
         tokio::time::sleep(REDRAW).await;
     }
+}
+
+/// Kills the guardian of the host where `import` runs, and starts another one: the job does not notice.
+async fn replace_guardian(house: &mut House, screen: &mut Screen) -> Result<bool> {
+    let running: Vec<Running> = read(&house.session().rows(INTERRUPT, &[]).await?)?;
+    let Some(Running { run_id, host, .. }) = running.into_iter().next() else { return Ok(false) };
+    let pid = house.kill_guardian(&host).await?;
+    screen.say(&format!(
+        "\n** kill -9 {pid}: the guardian of {host} is dead. Run {run_id} (import) and all else that runs there goes on."
+    ))?;
+    tokio::time::sleep(WITHOUT_GUARDIAN).await;
+    house.start_guardian(&host)?;
+    screen.say(&format!("** {host} gets a new guardian, which takes them over: see how import ends.\n"))?;
+    Ok(true)
 }
 
 async fn terminate_import(session: &Session) -> Result<bool> {

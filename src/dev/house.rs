@@ -49,6 +49,7 @@ pub struct Plan<'a> {
 pub struct House {
     cluster: Cluster,
     database: &'static str,
+    log: Log,
     session: Session,
     daemons: Vec<Daemon>,
 }
@@ -80,7 +81,9 @@ impl House {
             () = cancelled => Err(Error::new(ErrorKind::Failed, "stopped while it was starting")),
         };
         match furnished {
-            Ok((session, daemons)) => Ok(Self { cluster, database: plan.database, session, daemons }),
+            Ok((session, daemons)) => {
+                Ok(Self { cluster, database: plan.database, log: plan.log, session, daemons })
+            }
             Err(error) => {
                 // What went wrong is worth more than whether the server could be stopped.
                 cluster.stop().ok();
@@ -138,6 +141,22 @@ impl House {
     /// Waits until a guardian ends by itself. Cancel safe.
     pub async fn broken(&mut self) -> Error {
         first_ended(&mut self.daemons).await
+    }
+
+    /// Kills the guardian of a host with kill -9, and says which process that was.
+    pub async fn kill_guardian(&mut self, host: &str) -> Result<u32> {
+        match self.daemons.iter_mut().find(|daemon| daemon.host() == host) {
+            Some(daemon) => daemon.kill().await,
+            None => Err(Error::new(ErrorKind::Failed, format!("no guardian of {host} is here"))),
+        }
+    }
+
+    /// Starts the guardian of a host anew.
+    pub fn start_guardian(&mut self, host: &str) -> Result<()> {
+        let started = Daemon::start(&self.cluster, self.database, host, self.log)?;
+        let place = self.daemons.iter_mut().find(|daemon| daemon.host() == host);
+        *place.expect("it was there to be killed") = started;
+        Ok(())
     }
 
     /// Terminates the jobs and waits for their results (not when `hurry` comes first), then ends guardians,

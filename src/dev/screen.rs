@@ -48,6 +48,14 @@ impl Screen {
         Self { begun: Instant::now(), terminal: io::stdout().is_terminal(), height: 0, last_line: None }
     }
 
+    /// Says something that stays, below what was shown.
+    pub(super) fn say(&mut self, text: &str) -> Result<()> {
+        self.height = 0;
+        print(text)?;
+        io::stdout().flush().ok();
+        Ok(())
+    }
+
     /// Shows these rows of `sql/demo/live.sql`.
     pub(super) fn show(&mut self, rows: &Rows) -> Result<()> {
         let passed = self.begun.elapsed();
