@@ -167,3 +167,66 @@ async fn a_promoted_standby_is_found_and_nothing_is_lost() {
     stop(guardian);
     client.close().await;
 }
+
+/// The results were committed and acknowledged where nobody will see them any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
+    let mut primary = OwnServer::start("", None);
+    let client = support::connect(&primary.url("postgres")).await;
+    client.batch_execute("create database jobs").await.unwrap();
+    client.close().await;
+    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
+    let standby = primary.standby();
+    let client = support::connect(&primary.url("jobs")).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
+    let host = Host::new("web1", &url);
+    let older = host.other_build();
+    let guardian = host.start_as(&client, host.command_of(&older, &["--slots", "8"])).await;
+    let go = host.file("go");
+    let mut runs = Vec::new();
+    for (name, output) in
+        [("small", "echo $SISYPHUS_RUN_ID"), ("big", "head -c 60000 /dev/zero | tr '\\0' x")]
+    {
+        let command = format!("until [ -e {} ]; do sleep 0.02; done; {output}", go.display());
+        runs.push(run(&client, name, &command).await);
+    }
+    until(&client, "they run", "2 = (select count(*) from sisyphus.run where state = 'running')").await;
+    // These are of a keeper that will have left.
+    stop(guardian);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    runs.push(
+        run(&client, "new", &format!("until [ -e {} ]; do sleep 0.02; done; exit 3", go.display())).await,
+    );
+    until(&client, "all run", "3 = (select count(*) from sisyphus.run where state = 'running')").await;
+
+    let there = support::connect(&standby.url("jobs")).await;
+    until(&there, "the standby knows", "3 = (select count(*) from sisyphus.run where state = 'running')")
+        .await;
+    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
+    there.batch_execute("select pg_reload_conf()").await.unwrap();
+    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    fs::write(&go, "").unwrap();
+    until(&client, "all have ended", "3 = (select count(*) from sisyphus.history where is_final)").await;
+    wait_until("the older keeper has left", SOON, async || {
+        let left = host.keepers().len();
+        if left == 2 { Ok(()) } else { Err(format!("{left} processes")) }
+    })
+    .await;
+    drop(client);
+    primary.crash();
+    let lost = "0 = (select count(*) from sisyphus.history)";
+    until(&there, "the standby knows nothing of it", lost).await;
+    there.close().await;
+    standby.promote();
+
+    let client = support::connect(&standby.url("jobs")).await;
+    for (run_id, state) in runs.iter().zip(["succeeded", "succeeded", "failed"]) {
+        assert_eq!(end_of(&client, *run_id).await, state);
+    }
+    let sql = "select string_agg(job || ' ' || attempt || ' ' || exit_code || ' ' || length(stdout), ', ' order by run_id)
+                 from sisyphus.history";
+    let told: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(told, "small 1 0 2, big 1 0 60000, new 1 3 0");
+    stop(guardian);
+    client.close().await;
+}

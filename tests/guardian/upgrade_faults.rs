@@ -1,10 +1,6 @@
 //! Another build of the binary takes over a host whose jobs run: old and new keeper side by side.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -13,14 +9,6 @@ use nix::{
 
 use super::host::{Host, SOON, end_of, eventually, run, stop, until};
 use crate::support::{self, TestClient, wait_until};
-
-/// Another build of the binary, that does the same.
-fn other_build(host: &Host) -> PathBuf {
-    let path = host.file("sisyphus");
-    fs::copy(env!("CARGO_BIN_EXE_sisyphus"), &path).unwrap();
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
-    path
-}
 
 /// Starts a job that says which keeper it is of and ends when the file is there.
 async fn long(client: &TestClient, name: &str, go: &Path) -> i64 {
@@ -57,7 +45,7 @@ async fn a_newer_guardian_starts_its_own_keeper_and_the_old_one_leaves_with_its_
     let db = support::db().await;
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
-    let newer = other_build(&host);
+    let newer = host.other_build();
     let slots = ["--slots", "8"];
     let guardian = host.start(&client, &slots).await;
     let go = host.file("go");
@@ -114,7 +102,7 @@ async fn after_two_upgrades_and_a_rollback_a_keeper_that_dies_loses_its_own_jobs
     let db = support::db().await;
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
-    let newer = other_build(&host);
+    let newer = host.other_build();
     let go = host.file("go");
     let guardian = host.start(&client, &["--slots", "8"]).await;
     let first = long(&client, "first", &go).await;
@@ -150,7 +138,7 @@ async fn a_keeper_of_a_unit_is_left_to_it_and_makes_room_for_a_newer_one_when_it
     let db = support::db().await;
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
-    let older = other_build(&host);
+    let older = host.other_build();
     let keeper_dir = host.file("keeper");
     let unit = |program: &Path| {
         support::spawn(support::command_of(program, &["keeper", "--state-dir", keeper_dir.to_str().unwrap()]))
