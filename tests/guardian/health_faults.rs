@@ -204,3 +204,35 @@ async fn a_keeper_that_is_gone_and_cannot_be_started() {
     until(&client, "all is well", "exists (select from sisyphus.fleet where problem is null)").await;
     stop(guardian);
 }
+
+/// The most memory that a process has had, in kB.
+fn peak(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn ten_gigabytes_of_output() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let output = |bytes: u64| format!("echo first; head -c {bytes} /dev/zero; echo last");
+    // What a run of that kind needs anyhow.
+    let usual = run(&client, "usual", &output(1_000_000)).await;
+    assert_eq!(end_of(&client, usual).await, "succeeded");
+    let everybody: Vec<Pid> = host.keepers().into_iter().chain([guardian.pid()]).collect();
+    let before: Vec<u64> = everybody.iter().map(|pid| peak(*pid)).collect();
+    let much = run(&client, "much", &output(10_000_000_000)).await;
+    assert_eq!(end_of(&client, much).await, "succeeded");
+    let sql = "select stdout like E'first\\n%bytes cut%last\\n', octet_length(stdout) from sisyphus.history where run_id = $1";
+    let row = client.query_one(sql, &[&much]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    assert!(row.get::<_, i32>(1) <= 3 * 65536, "a character for each of the bytes that are kept");
+    for (pid, before) in everybody.iter().zip(before) {
+        let grown = peak(*pid).saturating_sub(before);
+        assert!(grown < 2048, "process {pid} has needed {grown} kB more");
+    }
+    stop(guardian);
+}
