@@ -99,6 +99,8 @@ pub(super) struct Guardian {
     pub(super) lists: u64,
     /// Claims acknowledged since a list was asked for, which may stand in it all the same.
     pub(super) let_go: Vec<i64>,
+    /// The server is another one: what it believes this host to run is settled once results were offered again.
+    pub(super) settle_after_offer: bool,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
     /// The session of the link, while it has one.
@@ -160,6 +162,7 @@ impl Guardian {
             older_keepers: Vec::new(),
             lists: 0,
             let_go: Vec::new(),
+            settle_after_offer: false,
             foreign: 0,
             session: None,
             database: None,

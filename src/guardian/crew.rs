@@ -38,6 +38,8 @@ pub(super) struct Crew {
     peers: Vec<Peer>,
     /// Whether a list of all is awaited.
     listing: bool,
+    /// Whether results are offered again, and the end of that is awaited.
+    offering: bool,
     /// What was said after its sayer's list, until the lists of the others are there.
     held_back: Vec<Event>,
 }
@@ -50,6 +52,7 @@ struct Peer {
     receiver: KeeperReceiver,
     lists_due: usize,
     listed: Vec<Held>,
+    offers_due: usize,
     retired: bool,
 }
 
@@ -83,7 +86,7 @@ impl Site {
             older.sender.send(&Request::Retire { if_idle: false }).await.ok();
         }
         let peers = std::iter::once(current).chain(alive).collect();
-        Ok(Crew { peers, listing: false, held_back: Vec::new() })
+        Ok(Crew { peers, listing: false, offering: false, held_back: Vec::new() })
     }
 
     /// The keeper for new runs: of this guardian's own program, whatever others there are.
@@ -178,6 +181,8 @@ impl Crew {
                 self.peers.extend(site.wake(place).await?);
             }
         }
+        self.offering = true;
+        self.peers.iter_mut().for_each(|peer| peer.offers_due = 1);
         self.send(&Request::Offer {}).await?;
         for older in &mut self.peers[1..] {
             older.sender.send(&Request::Retire { if_idle: false }).await.ok();
@@ -208,10 +213,10 @@ impl Crew {
         let peer = &mut self.peers[number];
         match event {
             Ok(Some(Event::Retired {})) => peer.retired = true,
+            Ok(Some(Event::Offered {})) => peer.offers_due = peer.offers_due.saturating_sub(1),
             Ok(Some(Event::Listed { runs })) => {
                 peer.lists_due = peer.lists_due.saturating_sub(1);
                 peer.listed = runs;
-                return Ok(Heard::Events(self.list()));
             }
             Ok(Some(event)) if self.listing && peer.lists_due == 0 => self.held_back.push(event),
             Ok(Some(event)) => return Ok(Heard::Events(vec![event])),
@@ -219,12 +224,24 @@ impl Crew {
             Ok(None) | Err(_) if peer.retired => {
                 let gone = self.peers.remove(number);
                 clear(&gone.place).await;
-                return Ok(Heard::Left(gone.hello.keeper_id, self.list()));
+                return Ok(Heard::Left(gone.hello.keeper_id, self.of_all()));
             }
             Ok(None) => return Err(Error::new(ErrorKind::Failed, "the keeper closed the connection")),
             Err(err) => return Err(err),
         }
-        Ok(Heard::Events(Vec::new()))
+        Ok(Heard::Events(self.of_all()))
+    }
+
+    /// What is to be said once all have said it.
+    fn of_all(&mut self) -> Vec<Event> {
+        let mut events = self.list();
+        if self.offering && self.peers.iter().all(|peer| peer.offers_due == 0) {
+            self.offering = false;
+            // Not before the results that were held back.
+            let place = if self.listing { &mut self.held_back } else { &mut events };
+            place.push(Event::Offered {});
+        }
+        events
     }
 
     /// The list of all, once each has told its own, and what was held back for it.
@@ -241,7 +258,16 @@ impl Crew {
 impl Peer {
     fn new(place: StateDirectory, client: KeeperClient) -> Self {
         let (hello, sender, receiver) = client.split();
-        Self { place, hello, sender, receiver, lists_due: 0, listed: Vec::new(), retired: false }
+        Self {
+            place,
+            hello,
+            sender,
+            receiver,
+            lists_due: 0,
+            listed: Vec::new(),
+            offers_due: 0,
+            retired: false,
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Guardian {
         self.handles.reporter.send(ReporterCommand::Retry);
         match &mut self.membership {
             Membership::Member(member) => {
+                self.settle_after_offer |= other_server;
                 member.pace.failed(Boot::now(), Duration::ZERO);
                 self.handles.ticker.send(TickerCommand::Within(Duration::ZERO));
             }
@@ -136,6 +137,14 @@ impl Guardian {
         self.handles.ticker.send(TickerCommand::Rest);
     }
 
+    /// After a failover that lost commits this host may be said to run what it does not, and whose result
+    /// nobody has any more: a registration settles that, now that the results that are there have been offered.
+    fn offered_again(&mut self) {
+        if std::mem::take(&mut self.settle_after_offer) && matches!(self.membership, Membership::Member(_)) {
+            self.list_anew();
+        }
+    }
+
     /// What is handed over at a registration must be what the keeper has then.
     fn list_anew(&mut self) {
         if let Keeper::Listed(id) = self.keeper {
@@ -154,6 +163,7 @@ impl Guardian {
             HandsEvent::Said(Event::Started(started)) => self.started(started),
             HandsEvent::Said(Event::Refused(refused)) => self.start_refused(&refused),
             HandsEvent::Said(Event::Result(result)) => self.ended(result),
+            HandsEvent::Said(Event::Offered {}) => self.offered_again(),
             HandsEvent::Said(Event::Hello(_) | Event::Retired {}) => {}
         }
         Ok(())

@@ -19,7 +19,7 @@ use super::{
     clock::Moment,
     directory::StateDirectory,
     poll::{Poll, Token, Watched},
-    protocol::{MAX_LINE, Request, RunKey},
+    protocol::{Event, MAX_LINE, Request, RunKey},
     state::Connection,
 };
 use crate::{
@@ -257,6 +257,7 @@ impl Peer {
         let next = self.retained.as_mut()?.0.next();
         if next.is_none() {
             self.retained = None;
+            self.send(&serde_json::to_vec(&Event::Offered {}).expect("events are plain data"));
         }
         next.map(|(key, line)| (key, Some(line)))
     }

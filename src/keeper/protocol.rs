@@ -36,7 +36,8 @@ pub enum Request {
     Deadline(Deadline),
     /// The database has committed this result; the keeper need not offer it any more.
     Ack(RunKey),
-    /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it).
+    /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it), and says
+    /// [`Event::Offered`] after the last.
     Offer {},
     /// Another keeper starts the runs from now on: the keeper refuses to, and leaves, saying
     /// [`Event::Retired`], when nothing lives in it and every result is acknowledged.
@@ -65,6 +66,8 @@ pub enum Event {
     Refused(Refused),
     /// The run has ended, or could not be started. Offered until acknowledged.
     Result(Box<RunResult>),
+    /// All that was asked for with `offer` has been offered.
+    Offered {},
     /// The keeper was told to retire, has nothing left to do, and leaves once it has said what it was asked.
     Retired {},
 }

@@ -386,11 +386,12 @@ impl Shell {
 
     fn is_done(&mut self) -> bool {
         let now: Moment = clock::now();
-        if !self.state.is_finished(now) {
+        let is_asked = self.state.is_retiring() && self.peers.have_unsent();
+        if !self.state.is_finished(now) || is_asked {
             self.done_us = None;
             return false;
         }
         let since = *self.done_us.get_or_insert(now.boottime_us);
-        (self.store.is_durable() && !self.peers.have_unsent()) || since + PARTING_US <= now.boottime_us
+        self.store.is_durable() || since + PARTING_US <= now.boottime_us
     }
 }

@@ -123,6 +123,11 @@ impl State {
             || idle.is_some_and(|(since, limit)| since + limit <= now.boottime_us)
     }
 
+    /// Whether it was told to retire, so that a guardian is to get all it has asked for.
+    pub(super) fn is_retiring(&self) -> bool {
+        self.keeper.retiring
+    }
+
     /// The connection that is greeted.
     pub(super) fn guardian(&self) -> Option<Connection> {
         self.guardian

@@ -230,3 +230,43 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
     stop(guardian);
     client.close().await;
 }
+
+/// Neither the database nor the keeper knows how it ended: it must not run for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_result_is_nowhere_any_more_is_lost_after_a_failover() {
+    let mut primary = OwnServer::start("", None);
+    let client = support::connect(&primary.url("postgres")).await;
+    client.batch_execute("create database jobs").await.unwrap();
+    client.close().await;
+    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
+    let standby = primary.standby();
+    let client = support::connect(&primary.url("jobs")).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
+    let host = Host::new("web1", &url);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let (go, last) = (host.file("go"), host.file("last"));
+    let short = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", last.display())).await;
+    until(&client, "both run", "2 = (select count(*) from sisyphus.run where state = 'running')").await;
+    let there = support::connect(&standby.url("jobs")).await;
+    until(&there, "the standby knows", "2 = (select count(*) from sisyphus.run where state = 'running')")
+        .await;
+    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
+    there.batch_execute("select pg_reload_conf()").await.unwrap();
+    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, short).await, "succeeded");
+    drop(client);
+    primary.crash();
+    for segment in fs::read_dir(host.state_dir().join("results")).unwrap() {
+        fs::remove_file(segment.unwrap().path()).unwrap();
+    }
+    there.close().await;
+    standby.promote();
+    let client = support::connect(&standby.url("jobs")).await;
+    assert_eq!(end_of(&client, short).await, "lost");
+    fs::write(&last, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    stop(guardian);
+    client.close().await;
+}
