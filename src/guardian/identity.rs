@@ -53,7 +53,7 @@ impl Identity {
             }
         };
         let epoch = read::<u64>(&directory, "epoch")?.unwrap_or(0) + 1;
-        write(&directory, "epoch", &epoch.to_string())?;
+        write_over(&directory, "epoch", &format!("{epoch:020}"))?;
         let installation = read(&directory, "installation")?;
         let tick = read(&directory, SEEN_TICK)?;
         Ok(Some(Self {
@@ -139,6 +139,18 @@ fn write(directory: &StateDirectory, name: &str, text: &str) -> Result<()> {
         fs::rename(&draft, &path)
     };
     replace().map_err(|err| broken(&path, "cannot be written").source(err))
+}
+
+/// Writes over what a file says, of the same length each time: it needs no room, so a guardian also starts on a full
+/// disk. As short as it is it lies in one sector, which is written whole or not at all.
+fn write_over(directory: &StateDirectory, name: &str, text: &str) -> Result<()> {
+    let path = directory.path().join(name);
+    let replace = || {
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        file.write_all(format!("{text}\n").as_bytes())?;
+        file.sync_data()
+    };
+    replace().map_err(|err: std::io::Error| broken(&path, "cannot be written").source(err))
 }
 
 fn broken(path: &PathBuf, what: &str) -> Error {

@@ -60,6 +60,27 @@ fn keeper(host: &Host) -> Pid {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guardian_that_starts_on_a_full_disk_takes_over_what_runs() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let mut host = Host::new("web1", &db.url());
+    host.keep_state_in(disk.path());
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let go = host.file("go");
+    let long = long_job(&client, &go).await;
+    let filler = disk.fill();
+    guardian.signal(Signal::SIGKILL);
+    guardian.wait();
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    drop(filler);
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_under_the_state_directory() {
     let Some(disk) = SmallDisk::mount(64) else { return };
     let db = support::db().await;
