@@ -197,6 +197,68 @@ async fn a_lost_run_is_retried_when_asked_for_and_the_late_result_is_kept_beside
     assert_eq!(kept, "lost succeeded 0");
 }
 
+/// A run whose host was silent for a lease, while its second attempt waits for five minutes.
+async fn lost_and_waiting() -> (Play, crate::support::Claim) {
+    let more = ", retries => 1, retry_on_lost => true, retry_delay => '5 min'";
+    let (play, guardian) = job(more).await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+    }
+    assert_eq!(play.live().await, ["job 07:00:00 waiting"]);
+    (play, claim)
+}
+
+#[tokio::test]
+async fn a_late_success_ends_a_run_whose_retry_nobody_has_claimed() {
+    let (play, claim) = lost_and_waiting().await;
+    play.run_now("job").await;
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 0).await, "accepted");
+    assert_eq!(play.finish(back, &claim, 0).await, "already");
+    assert_eq!(
+        play.told().await,
+        ["job 07:00:00 #1 succeeded: exit code 0 (reported late: host \"web1\" was not heard of for 30 s)"]
+    );
+    // What waited behind the retry goes on.
+    let next = play.claim_one(back).await;
+    assert_eq!(play.finish(back, &next, 0).await, "accepted");
+}
+
+#[tokio::test]
+async fn a_late_failure_is_the_result_of_its_attempt_and_the_retry_stays() {
+    let (play, claim) = lost_and_waiting().await;
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 3).await, "accepted");
+    assert_eq!(
+        play.told().await,
+        [
+            "job 07:00:00 #1+ failed: exit code 3 (reported late: host \"web1\" was not heard of for 30 s; attempt 2 of 2 \
+          follows in 5 min)"
+        ]
+    );
+    assert_eq!(play.live().await, ["job 07:00:00 waiting"]);
+}
+
+#[tokio::test]
+async fn a_retry_that_is_given_back_and_withdrawn_leaves_an_end_also_beside_a_late_result() {
+    let (play, claim) = lost_and_waiting().await;
+    play.tick_at("07:06:00").await;
+    let other = play.guardian("web2", 5).await;
+    let again = play.claim_one(other).await;
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 0).await, "superseded");
+    play.release(other, &again).await;
+    play.exec(&format!("select sisyphus.cancel({})", claim.run_id)).await;
+    play.tick_at("07:06:10").await;
+    assert_eq!(play.live().await, [""; 0]);
+    let ends: i64 = play
+        .value("select count(*) from sisyphus.attempt where is_final and run_id = $1", &[&claim.run_id])
+        .await;
+    assert_eq!(ends, 1, "{:?}", play.told().await);
+}
+
 #[tokio::test]
 async fn nobody_is_lost_because_the_database_was_away() {
     let (play, guardian) = job("").await;

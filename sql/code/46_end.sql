@@ -32,7 +32,6 @@ begin
            set is_final = true, reason = a.reason || '; not retried: ' || e.why
           from ended e
          where e.attempt > 0 and a.run_id = e.run_id and a.attempt = e.attempt and not a.is_final
-           and a.late_state is null
         returning a.run_id),
     recorded as (
         insert into sisyphus.attempt (

@@ -71,9 +71,10 @@ comment on function sisyphus._retry_after(interval, double precision, interval, 
     'Wait after a failed attempt: delay × backoff^(attempt − 1), capped';
 
 -- Results that meet no live run of theirs: repeated, late or unknown ones.
+-- locks: run (SKIP LOCKED): the retry that nobody has claimed, and that a late success makes needless.
 create or replace function sisyphus._finish_late(
     p_run_id bigint, p_claim_no bigint, p_exit_code integer, p_signal integer, p_ended_by text, p_reason text,
-    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb)
+    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb, p_now timestamptz)
 returns text
 language plpgsql
 volatile
@@ -82,7 +83,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_attempt sisyphus.attempt;
+    v_retry sisyphus.run;
+    v_job sisyphus.job;
     v_state text;
+    v_is_final boolean;
 begin
     if exists (select from sisyphus.run r where r.run_id = p_run_id and r.claim_no = p_claim_no) then
         return 'busy';
@@ -93,25 +97,46 @@ begin
     elsif v_attempt.state <> 'lost' or v_attempt.late_state is not null then
         return 'already';
     end if;
-    v_state := sisyphus._end_state(p_ended_by, p_exit_code, (
-        select j.success_exit_codes from sisyphus.job j where j.job_id = v_attempt.job_id));
-    if v_attempt.is_final then
-        -- It was given up but nobody took over: its true result is the result.
-        update sisyphus.attempt a
-           set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
-               result = p_result, finished_at = coalesce(p_finished_at, a.finished_at),
-               reason = sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null) || ' (reported late: '
-                        || a.reason || ')'
-         where a.run_id = p_run_id and a.claim_no = p_claim_no;
-        return 'accepted';
+    select j.* into v_job from sisyphus.job j where j.job_id = v_attempt.job_id;
+    v_state := sisyphus._end_state(p_ended_by, p_exit_code, v_job.success_exit_codes);
+    v_is_final := v_attempt.is_final;
+    if not v_attempt.is_final then
+        if exists (select from sisyphus.run r
+                    where r.run_id = p_run_id and r.attempt = v_attempt.attempt and r.state in ('waiting', 'pending')) then
+            select r.* into v_retry
+              from sisyphus.run r
+             where r.run_id = p_run_id and r.attempt = v_attempt.attempt and r.state in ('waiting', 'pending')
+               for update skip locked;
+            if not found then
+                return 'busy';
+            end if;
+            v_is_final := v_state not in ('failed', 'timed_out', 'lost') or p_exit_code = any(v_job.no_retry_exit_codes);
+        else
+            update sisyphus.attempt a
+               set late_state = v_state, late_exit_code = p_exit_code, late_finished_at = p_finished_at
+             where a.run_id = p_run_id and a.claim_no = p_claim_no;
+            return 'superseded';
+        end if;
     end if;
+    -- It was given up but nobody took over: its true result is the result.
     update sisyphus.attempt a
-       set late_state = v_state, late_exit_code = p_exit_code, late_finished_at = p_finished_at
+       set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
+           result = p_result, finished_at = coalesce(p_finished_at, a.finished_at), is_final = v_is_final,
+           reason = sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null) || ' (reported late: '
+                    || case when v_is_final then split_part(a.reason, '; attempt ', 1) else a.reason end || ')'
      where a.run_id = p_run_id and a.claim_no = p_claim_no;
-    return 'superseded';
+    if v_is_final and v_retry.run_id is not null then
+        delete from sisyphus.run r where r.run_id = p_run_id;
+        delete from sisyphus.request q where q.run_id = p_run_id;
+        if v_retry.exclusive then
+            perform sisyphus._after_finish(array[p_run_id], array[v_retry.job_id], array[v_retry.target],
+                                           array['infinity'::timestamptz], array[p_now], false, p_now);
+        end if;
+    end if;
+    return 'accepted';
 end
 $$;
-comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb) is
+comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, timestamptz) is
     'Answers for a result whose claim is not live: busy, already, superseded, refused, or accepted when it corrects a lost attempt';
 
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
@@ -308,7 +333,7 @@ begin
         select i.run_id, i.claim_no,
                case when i.run_id = any(v_done) then 'accepted'
                     else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why,
-                                               least(i.ended, v_now), i.stdout, i.stderr, i.result) end
+                                               least(i.ended, v_now), i.stdout, i.stderr, i.result, v_now) end
           from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.finished_at,
                       stdouts, stderrs, results)
               i (run_id, claim_no, exit_code, signal, ended_by, why, ended, stdout, stderr, result);
