@@ -106,7 +106,7 @@ pub struct KeeperHello {
     /// Limits by name that this host cannot hold a run to, or not the run as a whole.
     #[serde(default)]
     pub unenforced: Vec<String>,
-    /// What it executes, as [`super::program`] has it.
+    /// What it executes, as [`super::program()`] has it.
     #[serde(default)]
     pub program: String,
     /// Whether it was told to retire.
