@@ -105,9 +105,12 @@ impl Cron {
         self.begins_with_star(1) || self.begins_with_star(2)
     }
 
-    /// The same minutes of two hours, each day, without seconds.
-    pub(crate) fn daily_at(&self, hours: [u32; 2]) -> Cron {
+    /// The same minutes of two hours, or the full hour too, each day, without seconds.
+    pub(crate) fn daily_at(&self, hours: [u32; 2], full: bool) -> Cron {
         let mut fields = self.fields.clone();
+        if full {
+            fields[1].push(Item::One(0));
+        }
         fields[2] = hours.map(Item::One).to_vec();
         for field in &mut fields[3..] {
             *field = vec![Item::All(1)];

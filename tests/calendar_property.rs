@@ -153,7 +153,7 @@ fn fires_in_the_hour_of_a_clock_change_are_those_that_every_minute_was_asked_for
             [(change - 1, change), (change, change + HOUR), (change - HOUR, change + 2 * HOUR)]
         {
             let hours = [one, other].map(|at| clocks.wall(at).rem_euclid(24 * HOUR) / HOUR);
-            let cron = cron.daily_at(hours.map(|hour| hour as u32));
+            let cron = cron.daily_at(hours.map(|hour| hour as u32), quarters % 2 == 0);
             check_window(client, &clocks, &cron, zone, since).await?;
         }
         Ok(())
