@@ -123,7 +123,14 @@ impl Race {
             play.exec(&finish(0)).await;
             play.exec(&finish(1)).await;
         }
-        play.exec("update test_clock.moment set at = at + '2 s'").await;
+        // Something is asked of runs that are held, and nobody has been told yet.
+        play.exec(
+            "select sisyphus.terminate(r.run_id) from (
+                 select run_id from sisyphus.run where guardian_id is not null order by run_id desc limit 4) r;
+             select sisyphus.tick();
+             update test_clock.moment set at = at + '2 s'",
+        )
+        .await;
         if calls.contains(&Call::Reap) {
             play.exec(&format!(
                 "update sisyphus.guardian g set lease_until = sisyphus._clock() - interval '1 s'
@@ -214,6 +221,8 @@ async fn act(actor: &TestClient, call: Call, round: usize, index: usize) -> Resu
         Call::Drain => {
             format!("select sisyphus.drain_host('h{index}'); select sisyphus.set_slots('h{index}', 50)")
         }
+        // Every other time its keeper goes on with what it has.
+        Call::Register if round % 4 > 1 => register_holding(index),
         Call::Register => register(&format!("h{index}")),
     };
     actor
@@ -239,8 +248,23 @@ fn guardian(index: usize) -> String {
     )
 }
 
+fn register_holding(index: usize) -> String {
+    format!(
+        "select sisyphus.register_guardian('h{index}', 50, host_key => md5('h{index}')::uuid,
+             keepers => array[md5('h{index}')::uuid],
+             held => coalesce((select jsonb_agg(jsonb_build_object('run_id', r.run_id, 'claim_no', r.claim_no))
+                                 from sisyphus.run r where r.guardian_id = ({})), '[]'))",
+        guardian(index)
+    )
+}
+
+/// Acknowledges what it was asked.
 fn claim(index: usize, slots: usize) -> String {
-    format!("select c.* from ({}) g, sisyphus.claim_job(g.id, {slots}, {slots}) c", guardian(index))
+    format!(
+        "select c.* from ({}) g, sisyphus.claim_job(g.id, {slots}, {slots},
+             acknowledged => array(select q.request_id from sisyphus.request q where q.guardian_id = g.id)) c",
+        guardian(index)
+    )
 }
 
 /// All that the guardian holds, a third of it as failures.
@@ -254,4 +278,41 @@ fn finish(index: usize) -> String {
              sisyphus.finish_job(x.id, x.runs, x.claims, x.codes) f",
         guardian(index)
     )
+}
+
+/// A claim holds its guardian's row and then deletes the requests that the guardian has had; the registration that
+/// follows on the same host hands those requests on.
+#[tokio::test]
+async fn a_registration_waits_for_the_claim_of_the_guardian_before_it_and_holds_nothing_of_it() {
+    let race = Race::new().await;
+    let play = &race.play;
+    play.exec(&register("h0")).await;
+    play.exec("select sisyphus.run_now('allow'); select sisyphus.tick()").await;
+    play.exec(&claim(0, 20)).await;
+    play.exec("select sisyphus.terminate(run_id) from sisyphus.run where guardian_id is not null").await;
+    play.exec("select sisyphus.tick()").await;
+    let asked: i64 =
+        play.value("select count(*) from sisyphus.request where guardian_id is not null", &[]).await;
+    assert!(asked > 0);
+
+    let [earlier, next] = &race.actors;
+    earlier.batch_execute("begin; select sisyphus.claim_job(1, 0, 0)").await.unwrap();
+    let registration = register_holding(0);
+    let registered = next.batch_execute(&registration);
+    let rest = async {
+        wait_until("the registration waits", Duration::from_secs(20), async || {
+            let waits = "select exists (select from pg_stat_activity
+                                         where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0)";
+            play.value::<bool>(waits, &[]).await.then_some(()).ok_or_else(|| "not yet".to_owned())
+        })
+        .await;
+        earlier.batch_execute(&claim(0, 0)).await?;
+        earlier.batch_execute("commit").await
+    };
+    let (registered, rest) = tokio::join!(registered, rest);
+    rest.unwrap();
+    registered.unwrap();
+    play.exec(&finish(0)).await;
+    let held: i64 = play.value("select count(*) from sisyphus.run where guardian_id = 1", &[]).await;
+    assert_eq!(held, 0);
 }

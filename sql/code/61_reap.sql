@@ -143,6 +143,12 @@ begin
     select s.* into v_setting from sisyphus.setting s;
     insert into sisyphus.host (name) values (register_guardian.host) on conflict (name) do nothing;
     select h.* into v_host from sisyphus.host h where h.name = register_guardian.host for no key update;
+    -- locks: guardian before request and run, as a claim does that is still under way.
+    perform from sisyphus.guardian g
+      where g.host_id = v_host.host_id
+        and (g.ended_at is null or exists (select from sisyphus.run r where r.guardian_id = g.guardian_id))
+      order by g.guardian_id
+        for no key update;
     select g.* into v_alive from sisyphus.guardian g
      where g.host_id = v_host.host_id and g.ended_at is null and g.lease_until > v_now;
     if found and v_host.host_key is distinct from register_guardian.host_key then
@@ -247,9 +253,13 @@ declare
     v_count integer := 0;
 begin
     if p_last_tick_at is null or p_now - p_last_tick_at > 2 * v_setting.heartbeat then
+        -- A row that is locked is just being renewed, and hosts register while they wait for runs that are locked here.
         update sisyphus.guardian g
            set lease_until = p_now + v_setting.lease_timeout
-         where g.ended_at is null or exists (select from sisyphus.run r where r.guardian_id = g.guardian_id);
+          from (select l.guardian_id from sisyphus.guardian l
+                 where l.ended_at is null or exists (select from sisyphus.run r where r.guardian_id = l.guardian_id)
+                   for no key update skip locked) l
+         where g.guardian_id = l.guardian_id;
         return 0;
     end if;
     for v_gone in

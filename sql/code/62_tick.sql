@@ -62,7 +62,7 @@ $$;
 comment on function sisyphus._next_tick(boolean, timestamptz) is 'When the next tick has something to do; at most a heartbeat away';
 
 -- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
--- hold an advisory lock. Lock order: planner, request, guardian, job_state, run (SKIP LOCKED), lane_floor.
+-- hold an advisory lock. Of the lock order it waits for installation, job_state and lane_floor alone.
 create or replace function sisyphus.tick(seen_tick_at timestamptz default null)
 returns timestamptz
 language plpgsql
@@ -111,8 +111,11 @@ begin
     perform sisyphus._pass_on(array(select distinct f.lane_id from sisyphus.lane_floor f), v_now);
     -- Asked of a claim that is over: nobody is left to answer.
     delete from sisyphus.request q
-     where q.guardian_id is not null
-       and not exists (select from sisyphus.run r where r.run_id = q.run_id and r.claim_no = q.claim_no);
+     using (select l.request_id from sisyphus.request l
+             where l.guardian_id is not null
+               and not exists (select from sisyphus.run r where r.run_id = l.run_id and r.claim_no = l.claim_no)
+               for update skip locked) l
+     where q.request_id = l.request_id;
     perform sisyphus._raise_floors();
     v_next := sisyphus._next_tick(v_more, v_now);
     update sisyphus.planner p set last_tick_at = v_now, newest_tick_at = greatest(p.newest_tick_at, v_now), next_tick_at = v_next
