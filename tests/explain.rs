@@ -149,3 +149,80 @@ async fn an_unknown_or_deleted_job() {
         "job \"report\" was unscheduled at 2026-03-02T07:00:00Z",
     );
 }
+
+/// One reason after the other of one job that is due each hour, as `explain()` tells them; each fits into a line of a
+/// terminal of 100 columns, below the head that psql makes.
+#[tokio::test]
+async fn each_reason_is_a_sentence_of_one_line() {
+    let play = Play::at("06:50:00").await;
+    play.exec("select sisyphus.create_pool('web', array['web1', 'web2']);
+               select sisyphus.create_calendar('holidays', 'select ''2026-03-02''::date');
+               select sisyphus.schedule('report', '0 * * * *', 'true', pool => 'web', timezone => 'UTC', ttl => '3 min', retries => 1,
+                                        retry_delay => '10 min');
+               select sisyphus.schedule('other', null, 'true', pool => 'web', timezone => 'UTC')").await;
+    let mut told: Vec<String> = Vec::new();
+    told.push(explain(&play, "report", "07:00:00").await);
+    play.pass_until("07:00:00").await;
+    told.push(explain(&play, "report", "07:00:00").await); // no host in the pool
+    let guardian = play.guardian("web1", 1).await;
+    play.exec("select sisyphus.drain_host('web1')").await;
+    play.tick().await;
+    told.push(explain(&play, "report", "07:00:00").await); // draining
+    play.exec("select sisyphus.activate_host('web1')").await;
+    play.tick().await;
+    told.push(explain(&play, "report", "07:00:00").await); // about to be claimed
+    play.pass_until("07:03:00").await;
+    told.push(explain(&play, "report", "07:00:00").await); // expired
+    let other = play.run_now("other").await;
+    play.tick().await;
+    let busy = play.claim_one(guardian).await;
+    assert_eq!((busy.run_id, play.start(guardian, &busy).await.as_str()), (other, "accepted"));
+    play.pass_until("08:00:01").await;
+    told.push(explain(&play, "report", "08:00:00").await); // every slot is busy
+    play.exec("select sisyphus.suspend('report', reason => 'stocktaking')").await;
+    told.push(explain(&play, "report", "08:00:00").await); // suspended
+    play.exec("select sisyphus.resume('report')").await;
+    play.finish(guardian, &busy, 0).await;
+    let run = play.claim_one(guardian).await;
+    play.start(guardian, &run).await;
+    told.push(explain(&play, "report", "08:00:00").await); // running
+    let by_hand = play.run_now("report").await;
+    play.exec("select sisyphus.alter_job('report', overlap => 'queue')").await;
+    play.tick().await;
+    told.push(explain_run(&play, by_hand).await); // blocked by run N
+    play.exec(&format!("select sisyphus.cancel({by_hand})")).await;
+    told.push(explain_run(&play, by_hand).await); // cancelled by somebody
+    play.tick().await;
+    told.push(explain_run(&play, by_hand).await);
+    play.finish(guardian, &run, 1).await;
+    told.push(explain(&play, "report", "08:00:00").await); // waits for its retry
+    play.pass_until("08:10:01").await;
+    let again = play.claim_one(guardian).await;
+    play.finish(guardian, &again, 0).await;
+    told.push(explain(&play, "report", "08:00:00").await); // succeeded
+    play.exec("select sisyphus.alter_job('report', except_on => 'holidays')").await;
+    play.tick().await;
+    told.push(explain(&play, "report", "09:00:00").await); // left out by a calendar
+
+    let expected = [
+        r#"not yet due: due in 10 min, planned 15 s before"#,
+        r#"run 1 pending: no active host in pool "web""#,
+        r#"run 1 pending: no active host in pool "web": web1 is draining"#,
+        r#"run 1 pending: a host of pool "web" takes it at its next claim"#,
+        r#"run 1 expired at 2026-03-02T07:03:00Z: not started within 3 min: every slot of pool "web" was busy"#,
+        r#"run 3 pending: every slot of pool "web" is busy: run 2 of other on web1"#,
+        r#"run 3 pending: job "report" was suspended 0 ms ago: stocktaking"#,
+        r#"run 3 running on web1; started 0 ms ago"#,
+        r#"waiting: blocked by run 3 of the same job, which is running on web1"#,
+        r#"waiting: cancel was asked by postgres 0 ms ago"#,
+        r#"cancelled at 2026-03-02T08:00:01Z: cancelled by postgres"#,
+        r#"run 3 waiting: attempt 2 follows in 10 min"#,
+        r#"run 3 succeeded on web1 at 2026-03-02T08:10:01Z, attempt 2: exit code 0"#,
+        r#"left out by calendar "holidays""#,
+    ];
+    assert_eq!(told, expected);
+    for sentence in told {
+        // A blank on either side.
+        assert!(sentence.chars().count() <= 98, "{} columns: {sentence}", sentence.chars().count());
+    }
+}

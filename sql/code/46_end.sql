@@ -98,7 +98,7 @@ begin
     end if;
     return coalesce(p_run.reason || '; ', '')
            || case when v_free > 0 then format('%s had a free slot, but no guardian took it in time', v_lane)
-                   else format('all %s slots of %s were taken', v_slots, v_lane) end;
+                   else format('every slot of %s was busy', v_lane) end;
 end
 $$;
 comment on function sisyphus._why_unstarted(sisyphus.run, timestamptz) is

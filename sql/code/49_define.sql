@@ -217,8 +217,8 @@ as $$
                array_agg(r.run_id), 'skipped',
                array_agg('the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')), p_now)
       from sisyphus.run r
-     where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and coalesce(r.requested_at, r.due_at) <= p_until
-       and r.due_at <= p_until;
+     where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and r.due_at <= p_until
+       and coalesce(r.requested_at < p_until, true);
 $$;
 comment on function sisyphus._skip_suspended(sisyphus.job, timestamptz, timestamptz) is
     'Ends what a suspension that is over has withdrawn';
