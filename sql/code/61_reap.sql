@@ -208,7 +208,7 @@ begin
 end
 $$;
 comment on function sisyphus.register_guardian(text, integer, jsonb, text[], text, uuid, text, uuid[], jsonb, boolean) is
-    'Signs a guardian on for a host, hands it what the host''s keepers hold and settles the rest; raises 42501 (not bound), SY402 (another machine has that name) and SY001 (a copy that was not adopted)';
+    'Signs a guardian on for a host, hands it what the host''s keepers hold and settles the rest; of keepers the first is the one that starts runs; raises 42501 (not bound), SY402 (another machine has that name) and SY001 (a copy that was not adopted)';
 grant execute on function sisyphus.register_guardian(text, integer, jsonb, text[], text, uuid, text, uuid[], jsonb, boolean) to sisyphus_guardian, sisyphus_admin;
 
 create or replace function sisyphus.sign_off(guardian_id bigint)

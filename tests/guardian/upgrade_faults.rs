@@ -134,6 +134,45 @@ async fn after_two_upgrades_and_a_rollback_a_keeper_that_dies_loses_its_own_jobs
 }
 
 #[tokio::test]
+async fn results_that_dead_keepers_have_stored_are_delivered_from_each_place() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let newer = host.other_build();
+    let go = host.file("go");
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let first = long(&client, "first", &go).await;
+    stop(guardian);
+    let guardian = host.start_as(&client, host.command_of(&newer, &["--slots", "8"])).await;
+    let second = long(&client, "second", &go).await;
+    guardian.signal(Signal::SIGKILL);
+    guardian.wait();
+    fs::write(&go, "").unwrap();
+    for (place, run_id) in [(host.state_dir(), first), (host.state_dir().join("keeper.1"), second)] {
+        wait_until("its result is stored", SOON, async || {
+            let files = fs::read_dir(place.join("results")).unwrap().flatten();
+            let text: String = files.map(|it| fs::read_to_string(it.path()).unwrap_or_default()).collect();
+            if text.contains(&format!("\"run_id\":{run_id},")) { Ok(()) } else { Err(text) }
+        })
+        .await;
+    }
+    for keeper in host.keepers() {
+        kill(keeper, Signal::SIGKILL).ok();
+    }
+    let guardian = host.start_as(&client, host.command_of(&newer, &["--slots", "8"])).await;
+    for run_id in [first, second] {
+        assert_eq!(end_of(&client, run_id).await, "succeeded");
+        keeper_of(&client, run_id).await;
+    }
+    wait_until("one keeper is left", SOON, async || {
+        let left = host.keepers().len();
+        if left == 2 { Ok(()) } else { Err(format!("{left} processes")) }
+    })
+    .await;
+    stop(guardian);
+}
+
+#[tokio::test]
 async fn a_keeper_of_a_unit_is_left_to_it_and_makes_room_for_a_newer_one_when_it_has_no_jobs() {
     let db = support::db().await;
     let client = db.client().await;
@@ -155,12 +194,52 @@ async fn a_keeper_of_a_unit_is_left_to_it_and_makes_room_for_a_newer_one_when_it
     assert_eq!(end_of(&client, first).await, "succeeded");
     let left = keeper.wait();
     assert_eq!(left.code(), Some(0), "{}", left.stderr);
+    // A unit that starts the same again has no newer one, and is not asked for ever.
+    let keeper = unit(&older);
+    let same = run(&client, "same", "true").await;
+    assert_eq!(end_of(&client, same).await, "succeeded");
+    let long_enough = format!(
+        "exists (select from sisyphus.history
+                  where run_id = {same} and finished_at < clock_timestamp() - interval '6 s')"
+    );
+    until(&client, "it is not asked again", &long_enough).await;
+    assert!(fs::exists(format!("/proc/{}/exe", keeper.pid())).unwrap(), "it has left");
+    keeper.signal(Signal::SIGTERM);
+    assert_eq!(keeper.wait().code(), Some(0));
     let keeper = unit(Path::new(env!("CARGO_BIN_EXE_sisyphus")));
     let second = run(&client, "second", "true").await;
     assert_eq!(end_of(&client, second).await, "succeeded");
     assert!(host.keepers().is_empty(), "the guardian has started none");
     let said = stop(guardian).stderr;
-    assert!(said.contains("left for a newer one") && !said.contains("keeper is gone"), "{said}");
+    assert_eq!(said.matches("left for a newer one").count(), 1, "{said}");
     keeper.signal(Signal::SIGTERM);
     assert_eq!(keeper.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn where_no_newer_keeper_can_be_started_the_older_one_goes_on() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let mut host = Host::new("web1", &db.url());
+    // There is room for the name of its socket, but not for that of a second one.
+    let room = 107 - "/state/keeper.sock".len() - host.file("").as_os_str().len();
+    let deep = host.file(&"d".repeat(room));
+    fs::create_dir(&deep).unwrap();
+    host.keep_state_in(&deep);
+    let newer = host.other_build();
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let go = host.file("go");
+    let first = long(&client, "first", &go).await;
+    stop(guardian);
+    let guardian = host.start_as(&client, host.command_of(&newer, &["--slots", "8"])).await;
+    let second = run(&client, "second", "echo $SISYPHUS_KEEPER").await;
+    assert_eq!(end_of(&client, second).await, "succeeded");
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, first).await, "succeeded");
+    assert_eq!(keeper_of(&client, first).await, keeper_of(&client, second).await);
+    let said = stop(guardian).stderr;
+    assert!(
+        said.contains("the keeper stays the older one") && said.contains("socket path too long"),
+        "{said}"
+    );
 }
