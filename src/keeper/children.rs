@@ -24,7 +24,7 @@ use super::{
     policy::Policy,
     poll::{Channel, Poll, Token, Watched},
     protocol::{RunKey, Start},
-    result_file::RunDirectory,
+    result_file::{RunDirectories, RunDirectory},
     spawn::{Forked, Inheritance, MESSAGE, Names},
     state::{Collected, Force, Input},
     sys::{self, Usage},
@@ -45,7 +45,7 @@ pub(super) struct Children {
     looking: HashMap<u64, Looking>,
     looked: u64,
     inheritance: Inheritance,
-    runs: PathBuf,
+    directories: RunDirectories,
     groups: Option<Cgroups>,
     table: HashMap<RunKey, Child>,
     /// The first processes, not reaped: their pids and process groups are surely theirs.
@@ -90,7 +90,7 @@ impl Children {
             looking: HashMap::new(),
             looked: 0,
             inheritance: Inheritance::take()?,
-            runs,
+            directories: RunDirectories::new(runs, keeper),
             groups,
             table: HashMap::new(),
             leaders: HashMap::new(),
@@ -179,7 +179,7 @@ impl Children {
         child.forget(poll);
         let mut usage = sys::reap(child.pid).ok().flatten().unwrap_or_default();
         self.leaders.remove(&child.pid.as_raw());
-        let (result, mut note) = child.room.directory.collect();
+        let (result, mut note) = self.directories.collect(child.room.directory);
         if let Some(used) = child.room.group.as_ref().and_then(Cgroup::usage) {
             usage = Usage {
                 cpu_user: used.cpu_user,

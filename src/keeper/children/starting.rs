@@ -12,8 +12,7 @@ use super::{
         limits::Limits,
         poll::{Poll, Token, Watched},
         processes,
-        protocol::{RunKey, Start},
-        result_file::RunDirectory,
+        protocol::{Leftovers, RunKey, Start},
         spawn::{Forked, Launch, Names},
         state::{Fault, Input},
     },
@@ -102,7 +101,8 @@ impl Children {
         only_trusted: bool,
     ) -> Result<i32, Fault> {
         let key = start.key();
-        let room = self.make_room(key, &limits, account)?;
+        let is_reusable = start.spec.leftovers != Leftovers::Leave;
+        let room = self.make_room(key, &limits, account, is_reusable)?;
         match self.launch(start, limits, &room, account, only_trusted) {
             Ok((forked, names)) => {
                 let pid = forked.pid.as_raw();
@@ -122,10 +122,16 @@ impl Children {
         }
     }
 
-    fn make_room(&mut self, key: RunKey, limits: &Limits, account: &Account) -> Result<Room, Fault> {
-        let directory = RunDirectory::make(&self.runs, key, account.identity.as_ref());
+    fn make_room(
+        &mut self,
+        key: RunKey,
+        limits: &Limits,
+        account: &Account,
+        is_reusable: bool,
+    ) -> Result<Room, Fault> {
+        let directory = self.directories.make(key, account.identity.as_ref(), is_reusable);
         let directory = directory.map_err(|err| {
-            Fault::Host(format!("cannot make the run's directory in {:?}: {err}", self.runs))
+            Fault::Host(format!("cannot make the run's directory in {:?}: {err}", self.directories.path()))
         })?;
         match self.groups.as_mut().map(|groups| groups.make(key, limits)).transpose() {
             Ok(group) => Ok(Room { directory, group }),
