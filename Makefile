@@ -9,7 +9,8 @@ PYTEST  := $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-python bench-smoke \
-        test-matrix bench bench-calendar stop-test-server build need-server
+        test-matrix bench bench-calendar bench-spawn bench-lateness bench-footprint stop-test-server build \
+        release need-server
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,15 @@ bench-calendar: need-server build ## next_fire beside cronsim, croniter and cron
 	$(BINARY) dev --data-dir "$$(scripts/scratch-dir bench-calendar)" -- $(abspath $(TARGET)/bench-venv/bin/python) \
 	    bench/calendar/bench.py $(abspath $(TARGET)/bench-croner/release/bench-croner)
 
+bench-spawn: need-server release ## /bin/true a second on one host, end to end, and where the processor time goes
+	SISYPHUS_BIN=$(abspath $(TARGET))/release/sisyphus $(CARGO) test --quiet --bench spawn
+
+bench-lateness: need-server release ## how late fifty starts a second are, with the database and without
+	SISYPHUS_BIN=$(abspath $(TARGET))/release/sisyphus $(CARGO) test --quiet --bench lateness
+
+bench-footprint: need-server release ## memory and processor time of a guardian and a keeper without work
+	SISYPHUS_BIN=$(abspath $(TARGET))/release/sisyphus $(CARGO) test --quiet --bench footprint
+
 bench-smoke: need-server
 	$(CARGO) test --quiet --bench life_of_a_run -- --smoke
 
@@ -73,6 +83,9 @@ stop-test-server: ## ends the PostgreSQL that the tests share
 
 build:
 	$(CARGO) build --quiet
+
+release:
+	$(CARGO) build --quiet --release
 
 need-server:
 	@scripts/need postgres

@@ -59,8 +59,8 @@ fn run(cli: Cli) -> Result<()> {
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: the tasks wait far more than they work, and each thread more costs memory of its own.
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::new(ErrorKind::Failed, "the runtime cannot start").source(e))?

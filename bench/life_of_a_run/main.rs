@@ -7,21 +7,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that panics has failed, as it should")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod bare;
 mod guardian;
 
-use std::{
-    fs,
-    panic::{self, AssertUnwindSafe},
-    path::PathBuf,
-    process::Command,
-};
+use std::panic::{self, AssertUnwindSafe};
 
-use sisyphus::{
-    dev::cluster::{Cluster, Durability},
-    migrate,
-};
-use tokio_postgres::{Client, NoTls};
+use sisyphus::{dev::cluster::Cluster, migrate};
+use support::{connect, describe};
+use tokio_postgres::Client;
 
 /// Clients of both contestants.
 const CLIENTS: usize = 2;
@@ -40,7 +36,7 @@ fn main() {
     let smoke = args.iter().any(|arg| arg == "--smoke");
     let batches: Vec<usize> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cluster = fresh_cluster();
+    let cluster = support::fresh_cluster("bench");
     let measured = AssertUnwindSafe(|| runtime.block_on(measure(&cluster, smoke, &batches)));
     let outcome = panic::catch_unwind(measured);
     cluster.stop().unwrap();
@@ -57,6 +53,7 @@ fn main() {
 async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<(), String> {
     let mut client = connect(&cluster.url("postgres")).await;
     describe(&client).await;
+    println!("{CLIENTS} clients");
     migrate::migrate(&mut client).await.unwrap();
     println!(
         "{:>6} {:>16} {:>16} {:>8}   of {ROUNDS} rounds",
@@ -93,39 +90,8 @@ async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<()
     if smoke || missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }
 }
 
-fn fresh_cluster() -> Cluster {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/scratch-dir");
-    let output = Command::new(script).arg("bench").output().unwrap();
-    let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-    // A server that an interrupted bench left is ended before its data goes.
-    if dir.join("postgres/postmaster.pid").exists() {
-        Cluster::start(&dir, Durability::Full).unwrap().stop().unwrap();
-    }
-    fs::remove_dir_all(&dir).ok();
-    Cluster::start(&dir, Durability::Full).unwrap()
-}
-
 /// Both begin with a vacuumed table and the next checkpoint far away.
 async fn settle(client: &Client, table: &str) {
     client.batch_execute(&format!("vacuum analyze {table}")).await.unwrap();
     client.batch_execute("checkpoint").await.unwrap();
-}
-
-/// A number without its machine says nothing.
-async fn describe(client: &Client) {
-    let version: String = client.query_one("select version()", &[]).await.unwrap().get(0);
-    let version = version.split(" on ").next().unwrap();
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown processor");
-    let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let commit =
-        commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
-    println!("{version}, fsync on, {CLIENTS} clients; {cores} × {cpu}; commit {commit}");
-}
-
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::runtime::Handle::current().spawn(connection);
-    client
 }

@@ -11,7 +11,7 @@ use crate::{
     config::{Connection, process_env},
     error::{Error, ErrorKind, Result},
     guardian::{self, Databases, Options},
-    keeper::StateDirectory,
+    keeper::{StateDirectory, footprint},
     observe::event,
 };
 
@@ -82,6 +82,7 @@ pub async fn run(args: GuardianArgs, database_url: Option<String>, connection: C
         Some(url) => Connection::resolve_url(Some(("--listen-url", url)), &process_env),
         None => Ok(otherwise.clone()),
     };
+    footprint::share_heap();
     let options = options(args)?;
     let (control_now, control) = watch::channel(listen_at(&connection)?);
     let (work_now, work) = watch::channel(connection);

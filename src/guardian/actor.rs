@@ -124,6 +124,8 @@ pub(super) struct Guardian {
     pub(super) leaving: Option<Leaving>,
     /// The keeper's process.
     pub(super) keeper_pid: Option<i32>,
+    /// When memory may go back next; none when there was nothing to do since it last did.
+    pub(super) rest_at: Option<Boot>,
     inputs: Inputs,
 }
 
@@ -176,6 +178,7 @@ impl Guardian {
             register_at: Boot(0),
             leaving: None,
             keeper_pid: None,
+            rest_at: Some(Boot(0)),
             inputs,
         }
     }

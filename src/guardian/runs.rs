@@ -87,6 +87,11 @@ pub(super) struct Runs {
 }
 
 impl Runs {
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_claim.is_empty()
+    }
+
     /// Slots in use.
     pub(super) fn busy(&self) -> usize {
         self.busy

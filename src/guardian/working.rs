@@ -12,14 +12,20 @@ use super::{
 };
 use crate::{
     db::messages::{Answer, Claim, Claimed, ClaimedRun, Report, RequestedAction, RunRequest},
-    keeper::protocol::{
-        Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started, Time,
+    keeper::{
+        footprint,
+        protocol::{
+            Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started,
+            Time,
+        },
     },
     observe::event,
 };
 
 /// Runs held ahead of their time; more are claimed when these have started.
 const MOST_WAITING: usize = 2000;
+/// Memory goes back no more often than this.
+const REST_EVERY: Duration = Duration::from_secs(60);
 
 impl Guardian {
     fn free(&self) -> usize {
@@ -108,9 +114,13 @@ impl Guardian {
             self.release_waiting("the host is draining");
         }
         self.extend_deadlines();
+        if self.runs.is_empty() && self.rest_at.take_if(|at| *at <= received).is_some() {
+            footprint::give_back();
+        }
     }
 
     fn take_in(&mut self, run: ClaimedRun, now: DbTime) {
+        self.rest_at.get_or_insert_with(|| Boot::now() + REST_EVERY);
         match serde_json::from_str::<RunSpec>(run.spec.get()) {
             Ok(spec) => {
                 self.runs.add(now.after_seconds(run.starts_in), run.starts_in > 0.0, Box::new(spec));

@@ -121,6 +121,11 @@ impl Children {
         missing.into_iter().flatten().map(str::to_owned).collect()
     }
 
+    /// Whether no run has a process.
+    pub(super) fn are_none(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Whether leftovers of an ended run are being waited for.
     pub(super) fn is_sweeping(&self) -> bool {
         !self.sweeping.is_empty()

@@ -13,6 +13,7 @@ pub mod clock;
 mod daemon;
 pub mod directory;
 mod env;
+pub(crate) mod footprint;
 mod limits;
 mod orphans;
 mod output;

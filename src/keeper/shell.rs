@@ -25,6 +25,7 @@ use super::{
     children::Children,
     clock::{self, Moment},
     directory::StateDirectory,
+    footprint,
     peers::Peers,
     policy::Policy,
     poll::{Poll, Token, Watched},
@@ -42,7 +43,9 @@ use crate::{
 const REQUESTS_A_TURN: usize = 32;
 /// Orphans that end are reaped no more often than this, and leftovers looked at again at least so often.
 const LOOK_US: i64 = 20_000;
-/// How long a keeper that is done waits for a disk that does not take its results.
+/// After a start, the keeper looks so often whether it has come to rest.
+const REST_US: i64 = 60_000_000;
+/// How long a keeper that is done waits for a disk that takes no results.
 const PARTING_US: i64 = 10_000_000;
 
 /// The keeper at work.
@@ -62,6 +65,8 @@ pub(super) struct Shell {
     storing: Token,
     storing_blocked: bool,
     state: State,
+    /// When to see whether memory can go back.
+    rest_us: Option<i64>,
     done_us: Option<i64>,
 }
 
@@ -126,6 +131,7 @@ impl Shell {
             storing,
             storing_blocked: false,
             state,
+            rest_us: None,
             done_us: None,
         })
     }
@@ -134,6 +140,7 @@ impl Shell {
     pub(super) fn run(mut self) -> Result<()> {
         let fault =
             |errno: Errno| Error::new(ErrorKind::Failed, "keeper: cannot wait for events").source(errno);
+        footprint::give_back();
         loop {
             let patient = !self.peers.have_requests();
             self.arm().map_err(fault)?;
@@ -212,13 +219,14 @@ impl Shell {
             Effect::Send(connection, event) => self.send(connection, &event),
             Effect::Close(connection) => {
                 // A farewell, if there is one, goes out first.
-                if let Some(peer) = self.peers.get(connection) {
-                    peer.flush(&self.poll);
-                }
+                self.peers.get(connection).map(|peer| peer.flush(&self.poll));
                 self.peers.close(&mut self.poll, connection);
                 return vec![Input::Disconnected(connection)];
             }
-            Effect::Spawn(start) => return self.children.spawn(&mut self.poll, start).into_iter().collect(),
+            Effect::Spawn(start) => {
+                self.rest_us.get_or_insert(clock::now().boottime_us + REST_US);
+                return self.children.spawn(&mut self.poll, start).into_iter().collect();
+            }
             Effect::Kill(key, force) => return self.children.kill(key, force, writer).into_iter().collect(),
             Effect::GiveUp(key) => return self.children.give_up(key).into_iter().collect(),
             Effect::Abandon(key) => return vec![self.children.abandon(&mut self.poll, key)],
@@ -312,6 +320,13 @@ impl Shell {
         if self.children.is_sweeping() {
             self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US));
         }
+        if self.rest_us.take_if(|at| due(at)).is_some() {
+            if self.children.are_none() {
+                footprint::give_back();
+            } else {
+                self.rest_us = Some(now.boottime_us + REST_US);
+            }
+        }
         let given_up = self.children.tend(&mut self.poll, now.boottime_us);
         self.feed_all(given_up);
         self.peers.tend(&mut self.poll, now);
@@ -365,6 +380,7 @@ impl Shell {
             self.state.next_tick_us(),
             self.store.next_us(),
             self.look_us,
+            self.rest_us,
             self.peers.next_us(),
             self.children.next_us(),
             self.done_us.map(|since| since + PARTING_US),

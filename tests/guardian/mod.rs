@@ -3,6 +3,7 @@
 mod control;
 mod edges;
 mod faults;
+mod footprint;
 mod health_faults;
 mod host;
 mod life;

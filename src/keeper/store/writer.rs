@@ -19,7 +19,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{super::sys, segment};
+use super::{
+    super::{footprint, sys},
+    segment,
+};
 
 /// Frame head: segment number and length of the JSON.
 const HEAD: usize = 12;
@@ -98,6 +101,7 @@ fn serve(directory: &Path, mut socket: UnixStream, lock: OwnedFd) -> io::Result<
         Log { directory: directory.to_owned(), current: None, batch: Vec::new(), longest: 0, reserve };
     let mut buffer: Vec<u8> = Vec::new();
     let mut chunk = vec![0; 256 << 10];
+    footprint::give_back();
     loop {
         let length = match socket.read(&mut chunk) {
             Ok(0) => return Ok(()),
