@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod payload;
+mod sheet;
 
 use std::{
     ffi::{CStr, CString},
@@ -17,7 +18,10 @@ use nix::{
     unistd::{Pid, pipe2},
 };
 
-use self::payload::payload;
+use self::{
+    payload::payload,
+    sheet::{Orders, Sheet, Text},
+};
 use super::{
     accounts::{Account, Identity},
     cgroup::Cgroup,
@@ -26,7 +30,7 @@ use super::{
     policy::trust,
     protocol::RunSpec,
     state::Fault,
-    sys::{self, Made},
+    sys::{self, Heap, Made},
 };
 
 /// The status pipe's number in the child.
@@ -44,6 +48,9 @@ pub(super) struct Inheritance {
     /// Whether the keeper's protection from the out-of-memory killer must be taken from the jobs.
     shielded: bool,
     null: OwnedFd,
+    /// What the next child is to read, and what it need not have.
+    sheet: Sheet,
+    heap: Option<Heap>,
 }
 
 /// A run ready to be forked.
@@ -120,7 +127,8 @@ impl Inheritance {
             (1..=libc::SIGRTMAX()).filter(is_ignored).collect()
         };
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
-        Ok(Self { ignored, open_files, shielded: score.trim().starts_with('-'), null })
+        let shielded = score.trim().starts_with('-');
+        Ok(Self { ignored, open_files, shielded, null, sheet: Sheet::new(), heap: Heap::find() })
     }
 }
 
@@ -165,25 +173,39 @@ impl Launch {
     }
 
     /// Forks. Returns at once: whether the program could be executed comes through the status pipe.
-    pub(super) fn fork(&self, inheritance: &Inheritance, group: Option<&Cgroup>) -> Result<Forked, Errno> {
+    pub(super) fn fork(
+        &self,
+        inheritance: &mut Inheritance,
+        group: Option<&Cgroup>,
+    ) -> Result<Forked, Errno> {
         let (stdout, child_stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, child_stderr) = pipe2(OFlag::O_CLOEXEC)?;
         let (status, child_status) = pipe2(OFlag::O_CLOEXEC)?;
         for end in [&stdout, &stderr, &status] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
+        let orders = inheritance.sheet.write(&Text {
+            programs: &self.programs,
+            argv: &self.argv,
+            env: &self.env,
+            cwd: self.cwd.as_ref(),
+            home: &self.home,
+            groups: self.identity.as_ref().map_or(&[], |it| &it.groups),
+            ignored: &inheritance.ignored,
+        })?;
         let stdin = self.stdin.as_ref().unwrap_or(&inheritance.null).as_fd();
         let files = [stdin, child_stdout.as_fd(), child_stderr.as_fd(), child_status.as_fd()];
-        let pointers = Pointers::new(self);
         let keeper = Pid::this();
         let group = group.map(Cgroup::directory);
+        // To look at a program takes a heap.
+        let heap = inheritance.heap.as_ref().filter(|_| self.to_trust.is_none());
         // SAFETY: between fork and exec the child makes async-signal-safe calls only (see `child`), on
-        // memory that was allocated before; it never returns.
+        // its stack, its sheet and, when it has one, the heap; it never returns.
         let (pid, pidfd) = unsafe {
-            match sys::make_process(group)? {
+            match sys::make_process(group, heap)? {
                 Made::Child { in_group } => {
                     let to_join = group.filter(|_| !in_group);
-                    child(self, inheritance, &pointers, files, to_join, keeper)
+                    child(self, inheritance, &orders, files, to_join, keeper)
                 }
                 Made::Parent(pid, pidfd) => (pid, pidfd),
             }
@@ -232,32 +254,17 @@ impl Names {
     }
 }
 
-/// The null-terminated arrays of exec.
-struct Pointers {
-    argv: Vec<*const libc::c_char>,
-    env: Vec<*const libc::c_char>,
-}
-
-impl Pointers {
-    fn new(launch: &Launch) -> Self {
-        let list = |strings: &[CString]| {
-            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
-        };
-        Self { argv: list(&launch.argv), env: list(&launch.env) }
-    }
-}
-
 /// The child between fork and exec.
 ///
 /// # Safety
 /// To be called in a freshly forked child only. Calls nothing but write, open, openat, close, close_range,
 /// dup2, dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, setgroups, setresgid, setresuid, sigaction,
 /// sigprocmask, chdir, execve and _exit: all async-signal-safe or plain system calls. Panics nowhere, and
-/// allocates only where a program has to be looked at, which a process that had one thread may do.
+/// touches the heap only to look at a program, which a process that had one thread may do: else it has none.
 unsafe fn child(
     launch: &Launch,
     inheritance: &Inheritance,
-    pointers: &Pointers,
+    orders: &Orders,
     files: [BorrowedFd<'_>; 4],
     to_join: Option<BorrowedFd<'_>>,
     keeper: Pid,
@@ -300,8 +307,8 @@ unsafe fn child(
         if let Some(why) = launch.to_trust.as_ref().and_then(|program| trust::check(program).err()) {
             report(STATUS_FD, Stage::Trust, why.as_bytes());
         }
-        if let Some(Identity { uid, gid, groups }) = &launch.identity {
-            check(libc::setgroups(groups.len(), groups.as_ptr()), STATUS_FD, Stage::Become);
+        if let Some(Identity { uid, gid, .. }) = &launch.identity {
+            check(libc::setgroups(orders.groups.1, orders.groups.0), STATUS_FD, Stage::Become);
             check(libc::setresgid(*gid, *gid, *gid), STATUS_FD, Stage::Become);
             check(libc::setresuid(*uid, *uid, *uid), STATUS_FD, Stage::Become);
         }
@@ -313,20 +320,20 @@ unsafe fn child(
         }
         let mut default = std::mem::zeroed::<libc::sigaction>();
         default.sa_sigaction = libc::SIG_DFL;
-        for signal in &inheritance.ignored {
-            libc::sigaction(*signal, &raw const default, std::ptr::null_mut());
+        for number in 0..orders.ignored.1 {
+            libc::sigaction(*orders.ignored.0.add(number), &raw const default, std::ptr::null_mut());
         }
         let mut nothing = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut nothing);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut());
         libc::prctl(libc::PR_SET_NAME, ENTERING.as_ptr());
-        match &launch.cwd {
-            Some(cwd) => check(libc::chdir(cwd.as_ptr()), STATUS_FD, Stage::Enter),
-            None if libc::chdir(launch.home.as_ptr()) == 0 => {}
-            None => check(libc::chdir(c"/".as_ptr()), STATUS_FD, Stage::Enter),
+        if !orders.cwd.is_null() {
+            check(libc::chdir(orders.cwd), STATUS_FD, Stage::Enter);
+        } else if libc::chdir(orders.home) != 0 {
+            check(libc::chdir(c"/".as_ptr()), STATUS_FD, Stage::Enter);
         }
         libc::prctl(libc::PR_SET_NAME, EXECUTING.as_ptr());
-        execute(&launch.programs, pointers);
+        execute(orders);
     }
 }
 
@@ -334,12 +341,17 @@ unsafe fn child(
 ///
 /// # Safety
 /// As [`child`].
-unsafe fn execute(programs: &[CString], pointers: &Pointers) -> ! {
+unsafe fn execute(orders: &Orders) -> ! {
     let mut failure = libc::ENOENT;
-    for program in programs {
-        // SAFETY: null-terminated arrays of C strings that outlive the call.
+    let mut next = orders.programs;
+    // SAFETY: null-terminated arrays of C strings that outlive the call.
+    while let program = unsafe { *next }
+        && !program.is_null()
+    {
+        // SAFETY: as above; the null that ends the list was not reached.
         let errno = unsafe {
-            libc::execve(program.as_ptr(), pointers.argv.as_ptr(), pointers.env.as_ptr());
+            next = next.add(1);
+            libc::execve(program, orders.argv, orders.env);
             *libc::__errno_location()
         };
         match errno {
@@ -383,7 +395,7 @@ unsafe fn report(status: i32, stage: Stage, text: &[u8]) -> ! {
     let length = text.len().min(MESSAGE - 1);
     message[0] = stage as u8;
     message[1..=length].copy_from_slice(&text[..length]);
-    // SAFETY: a write from the stack; _exit.
+    // SAFETY: a write from the stack.
     unsafe {
         libc::write(status, message.as_ptr().cast(), length + 1);
         libc::_exit(127)

@@ -44,6 +44,54 @@ pub(super) fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// The heap of this process, which has one thread.
+#[derive(Debug)]
+pub(super) struct Heap {
+    begin: usize,
+}
+
+/// While it is there, a process that is made has no heap.
+struct Kept(usize, usize);
+
+impl Heap {
+    /// Where it is; none where the C library keeps it elsewhere, or the state of the thread in it.
+    pub(super) fn find() -> Option<Self> {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let range = maps.lines().find(|line| line.ends_with("[heap]"))?.split(' ').next()?;
+        let begin = usize::from_str_radix(range.split_once('-')?.0, 16).ok()?;
+        let heap = Self { begin };
+        // SAFETY: tells where errno of this thread is.
+        let thread = unsafe { libc::__errno_location() } as usize;
+        (!(begin..heap.end()).contains(&thread)).then_some(heap)
+    }
+
+    fn end(&self) -> usize {
+        // SAFETY: only asks.
+        unsafe { libc::sbrk(0) as usize }
+    }
+
+    /// The kernel copies the page tables of what a child gets, and then each page that one of both writes to.
+    fn keep(&self) -> Kept {
+        let kept = Kept(self.begin, self.end());
+        kept.advise(libc::MADV_DONTFORK);
+        kept
+    }
+}
+
+impl Kept {
+    fn advise(&self, advice: i32) {
+        // SAFETY: whole pages of our own; what is refused is copied, as ever.
+        unsafe { libc::madvise(self.0 as *mut libc::c_void, self.1.saturating_sub(self.0), advice) };
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Other children go on in Rust, and need it.
+        self.advise(libc::MADV_DOFORK);
+    }
+}
+
 /// What [`make_process`] returns, in either process.
 #[derive(Debug)]
 pub(super) enum Made {
@@ -57,19 +105,18 @@ pub(super) enum Made {
 /// costs milliseconds.
 ///
 /// # Safety
-/// For a process with one thread. The child must end in exec or `_exit`.
-pub(super) unsafe fn make_process(group: Option<BorrowedFd<'_>>) -> Result<Made, Errno> {
-    if let Some(group) = group {
-        // Not a control group (tests), a kernel before 5.7, or no right to: the child goes there by itself.
-        // SAFETY: as ours.
-        if let Ok(made) = unsafe { clone3(Some(group)) } {
+/// For a process with one thread. The child must end in exec or `_exit`, and has no heap when one is given.
+pub(super) unsafe fn make_process(group: Option<BorrowedFd<'_>>, heap: Option<&Heap>) -> Result<Made, Errno> {
+    let kept = heap.map(Heap::keep);
+    // SAFETY: as ours.
+    match unsafe { clone3_anyhow(group) } {
+        Ok(made @ Made::Child { .. }) => {
+            // The child has nothing that could be given back.
+            std::mem::forget(kept);
             return Ok(made);
         }
-    }
-    // SAFETY: as ours.
-    match unsafe { clone3(None) } {
-        // Not allowed in some containers.
-        Err(Errno::ENOSYS | Errno::EPERM) => {}
+        // Not allowed in some containers. The C library's own fork may look at the heap.
+        Err(Errno::ENOSYS | Errno::EPERM) => drop(kept),
         made => return made,
     }
     // SAFETY: as ours.
@@ -83,6 +130,20 @@ pub(super) unsafe fn make_process(group: Option<BorrowedFd<'_>>) -> Result<Made,
             Ok(Made::Parent(pid, pidfd?))
         }
     }
+}
+
+/// # Safety
+/// As [`make_process`].
+unsafe fn clone3_anyhow(group: Option<BorrowedFd<'_>>) -> Result<Made, Errno> {
+    if let Some(group) = group {
+        // Not a control group (tests), a kernel before 5.7, or no right to: the child goes there by itself.
+        // SAFETY: as ours.
+        if let Ok(made) = unsafe { clone3(Some(group)) } {
+            return Ok(made);
+        }
+    }
+    // SAFETY: as ours.
+    unsafe { clone3(None) }
 }
 
 /// # Safety

@@ -143,7 +143,7 @@ impl Children {
     }
 
     fn launch(
-        &self,
+        &mut self,
         start: &Start,
         limits: Limits,
         room: &Room,
@@ -155,7 +155,7 @@ impl Children {
         let environment = Environment::build(start, account, &self.lang, self.keeper, &result_file)?;
         let launch = Launch::prepare(&start.spec, limits, &environment, account, only_trusted)?;
         let host = |errno: Errno| Fault::Host(format!("cannot make a process: {}", errno.desc()));
-        let forked = launch.fork(&self.inheritance, room.group.as_ref()).map_err(host)?;
+        let forked = launch.fork(&mut self.inheritance, room.group.as_ref()).map_err(host)?;
         Ok((forked, launch.into_names()))
     }
 }
