@@ -1,5 +1,7 @@
 //! Connection A: one session that listens, registers and claims. It connects again for ever.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::{Input, backoff::Backoff, clock::Boot};
@@ -12,6 +14,9 @@ use crate::{
     keeper::protocol::Database,
     sqlstate,
 };
+
+/// Between two looks at the database's clock, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the guardian asks of the link. Each goes with the number of the session it was made for: in a
 /// later one it would be stale.
@@ -51,6 +56,12 @@ pub(super) enum LinkEvent {
         sent: Boot,
         received: Boot,
     },
+    /// The database's clock, asked for nothing else: a claim takes as long as its commit does.
+    Clock {
+        now_us: i64,
+        sent: Boot,
+        received: Boot,
+    },
     /// The database knows this guardian no more.
     Superseded,
     /// The database refused the registration or the claim.
@@ -80,6 +91,8 @@ pub(super) struct Link {
     /// Whose channel to listen on, once registered.
     host_id: Option<i64>,
     server: Option<Server>,
+    /// When the clock was looked at last.
+    looked_at: Boot,
     backoff: Backoff,
 }
 
@@ -87,7 +100,16 @@ impl Link {
     pub(super) fn new(sessions: Sessions, inputs: mpsc::UnboundedSender<Input>) -> (Self, LinkHandle) {
         let (sender, commands) = mpsc::unbounded_channel();
         let backoff = Backoff::default();
-        let link = Self { sessions, inputs, commands, number: 0, host_id: None, server: None, backoff };
+        let link = Self {
+            sessions,
+            inputs,
+            commands,
+            number: 0,
+            host_id: None,
+            server: None,
+            looked_at: Boot(0),
+            backoff,
+        };
         (link, LinkHandle { commands: sender })
     }
 
@@ -154,6 +176,7 @@ impl Link {
 
     /// An error returned from here ends the session; a refusal is told instead.
     async fn execute(&mut self, session: &ControlSession, command: Command) -> Result<()> {
+        let may_look = matches!(command, Command::Claim(_));
         let outcome = match command {
             Command::Register(registration) => self.register(session, &registration).await,
             Command::Claim(claim) => self.claim(session, &claim).await,
@@ -170,7 +193,7 @@ impl Link {
             Ok(event) => {
                 self.backoff.reset();
                 self.tell(event);
-                Ok(())
+                if may_look { self.look_at_clock(session).await } else { Ok(()) }
             }
             Err(err) if err.kind() == ErrorKind::Unreachable => Err(err),
             Err(err) if err.code() == Some(sqlstate::GUARDIAN_UNKNOWN) => {
@@ -202,6 +225,25 @@ impl Link {
         let sent = Boot::now();
         let claimed = session.api().claim_job(claim).await?;
         Ok(LinkEvent::Claimed { claimed: Box::new(claimed), sent, received: Boot::now() })
+    }
+
+    /// Runs start as late as the clock is uncertain, so it is looked at after each claim, but not when there is one
+    /// after the other.
+    async fn look_at_clock(&mut self, session: &ControlSession) -> Result<()> {
+        let sent = Boot::now();
+        if sent.since(self.looked_at) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked_at = sent;
+        match session.api().now_us().await {
+            Ok(now_us) => {
+                self.tell(LinkEvent::Clock { now_us, sent, received: Boot::now() });
+                Ok(())
+            }
+            // The claims go on without.
+            Err(err) if err.kind() != ErrorKind::Unreachable => Ok(()),
+            Err(err) => Err(err),
+        }
     }
 
     fn tell(&self, event: LinkEvent) {

@@ -123,7 +123,7 @@ impl Guardian {
         self.rest_at.get_or_insert_with(|| Boot::now() + REST_EVERY);
         match serde_json::from_str::<RunSpec>(run.spec.get()) {
             Ok(spec) => {
-                self.runs.add(now.after_seconds(run.starts_in), run.starts_in > 0.0, Box::new(spec));
+                self.runs.add(start_of(&run, &spec, now), run.starts_in > 0.0, Box::new(spec));
             }
             // Given back it would come again, here or elsewhere.
             Err(err) => self.not_startable(&run, &err),
@@ -352,6 +352,11 @@ impl Guardian {
     }
 }
 
+/// The seconds that a claim tells count from its begin, and `now` was read at its end.
+fn start_of(run: &ClaimedRun, spec: &RunSpec, now: DbTime) -> DbTime {
+    if run.starts_in > 0.0 { DbTime(spec.due_us) } else { now.after_seconds(run.starts_in) }
+}
+
 /// The end of a run that never got as far as the keeper.
 fn unstarted(key: RunKey, reason: String, boot_id: &str) -> RunResult {
     let finished = Time { boottime_us: Boot::now().0, realtime_us: 0, boot_id: boot_id.to_owned() };
@@ -376,4 +381,21 @@ fn unstarted(key: RunKey, reason: String, boot_id: &str) -> RunResult {
 /// For SQL's `int`.
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_claimed_ahead_starts_when_it_is_due_however_long_the_claim_took() {
+        let json =
+            r#"{"job":"a","run_id":1,"attempt":1,"claim_no":1,"command":"true","due_us":9000000,"grace":1}"#;
+        let spec: RunSpec = serde_json::from_str(json).unwrap();
+        let raw = serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
+        let run = |starts_in| ClaimedRun { run_id: 1, claim_no: 1, starts_in, spec: raw.clone() };
+        // Begun at 5.0 s, answered at 5.2 s.
+        assert_eq!(start_of(&run(4.0), &spec, DbTime(5_200_000)), DbTime(9_000_000));
+        assert_eq!(start_of(&run(0.0), &spec, DbTime(9_200_000)), DbTime(9_200_000));
+    }
 }
