@@ -22,6 +22,10 @@ use crate::{
 
 /// Ends that come within this time travel together.
 const LINGER: Duration = Duration::from_millis(10);
+/// The same while there are many, of which nobody waits for each: a larger call costs each of them less.
+const LINGER_BUSY: Duration = Duration::from_millis(30);
+/// Ends in a call that are many.
+const MANY: usize = 16;
 /// A run that ends sooner is not reported as started: its end tells both.
 const SHORT_RUN: Duration = Duration::from_millis(50);
 /// Results a call.
@@ -265,7 +269,7 @@ impl Reporter {
             return Ok(());
         }
         // Counted from the sending, so that a steady stream is not slowed by the time of the calls.
-        self.ends_at = Instant::now() + LINGER;
+        self.ends_at = Instant::now() + if batch.len() < MANY { LINGER } else { LINGER_BUSY };
         let (clock, boot_id) = (&self.clock, &self.boot_id);
         let ends: Vec<_> = batch.iter().filter_map(|end| delivery::finish(end, clock, boot_id)).collect();
         if ends.len() < batch.len() {
