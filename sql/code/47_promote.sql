@@ -73,6 +73,12 @@ as $$
 declare
     v_late record;
 begin
+    -- Mostly there is none, and to plan what follows takes longer than all the rest of a tick: it looks into every
+    -- partition of the history.
+    if not exists (select from sisyphus.run r
+                    where r.state = 'waiting' and r.attempt > 0 and r.exclusive and not r.in_order) then
+        return;
+    end if;
     for v_late in
         select r.run_id, coalesce(
                    (select min(n.run_id) from sisyphus.run n
