@@ -141,7 +141,11 @@ impl Site {
 
     fn own_places(&self) -> Result<Vec<StateDirectory>> {
         let mut places = self.directory.places()?;
-        places.retain(|place| Some(place) != self.keeper_dir.as_ref());
+        // Greeted twice, one keeper would hang up on itself.
+        let real = |place: &StateDirectory| std::fs::canonicalize(place.path()).ok();
+        if let Some(units) = self.keeper_dir.as_ref().and_then(real) {
+            places.retain(|place| real(place).as_ref() != Some(&units));
+        }
         Ok(places)
     }
 }

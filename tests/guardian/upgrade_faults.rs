@@ -217,6 +217,24 @@ async fn a_keeper_of_a_unit_is_left_to_it_and_makes_room_for_a_newer_one_when_it
 }
 
 #[tokio::test]
+async fn guardian_and_the_keeper_of_a_unit_may_share_a_directory() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let state_dir = host.state_dir();
+    let keeper = support::spawn(support::command(&["keeper", "--state-dir", state_dir.to_str().unwrap()]));
+    let other_name = host.file("link");
+    std::os::unix::fs::symlink(&state_dir, &other_name).unwrap();
+    let guardian = host.start(&client, &["--keeper-dir", other_name.to_str().unwrap()]).await;
+    let run_id = run(&client, "a", "true").await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let said = stop(guardian).stderr;
+    assert_eq!(said.matches("connected to the keeper").count(), 1, "{said}");
+    keeper.signal(Signal::SIGTERM);
+    assert_eq!(keeper.wait().code(), Some(0));
+}
+
+#[tokio::test]
 async fn where_no_newer_keeper_can_be_started_the_older_one_goes_on() {
     let db = support::db().await;
     let client = db.client().await;
