@@ -17,7 +17,7 @@ use super::{
 use crate::{
     db::messages::{Registered, Registration},
     error::{Error, ErrorKind, Result},
-    keeper::protocol::{Event, Held, KeeperHello, Request, Started},
+    keeper::protocol::{Event, Held, KeeperHello, Request, RunKey, Started},
     observe::event,
     sqlstate,
 };
@@ -233,6 +233,14 @@ impl Guardian {
             if let (Some(pid), Some(started)) = (pid, started) {
                 self.handles.reporter.send(ReporterCommand::Started(Started { key, pid, started }));
             }
+        }
+    }
+
+    /// Lets the keeper forget a result that the database has.
+    pub(super) fn acknowledge(&mut self, key: RunKey) {
+        self.handles.hands.send(Request::Ack(key));
+        if matches!(self.keeper, Keeper::Greeted(_)) {
+            self.let_go.push(key.claim_no);
         }
     }
 

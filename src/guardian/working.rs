@@ -343,10 +343,7 @@ impl Guardian {
                 );
             }
             if let Some(key) = self.key(run.run_id, *claim_no) {
-                self.handles.hands.send(Request::Ack(key));
-                if matches!(self.keeper, Keeper::Greeted(_)) {
-                    self.let_go.push(*claim_no);
-                }
+                self.acknowledge(key);
             }
         }
     }

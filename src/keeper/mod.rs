@@ -6,6 +6,7 @@
 //! results that are not delivered yet.
 
 mod accounts;
+mod alarm;
 mod cgroup;
 mod children;
 pub mod client;

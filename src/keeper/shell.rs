@@ -13,14 +13,13 @@ use nix::{
         prctl,
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
     unistd::Uid,
 };
 use uuid::Uuid;
 
 use super::{
+    alarm::Alarm,
     cgroup::Cgroups,
     children::Children,
     clock::{self, Moment},
@@ -52,8 +51,7 @@ const PARTING_US: i64 = 10_000_000;
 #[derive(Debug)]
 pub(super) struct Shell {
     poll: Poll,
-    timer: TimerFd,
-    armed_us: Option<i64>,
+    alarm: Alarm,
     signals: SignalFd,
     socket: PathBuf,
     peers: Peers,
@@ -91,8 +89,7 @@ impl Shell {
         mask.thread_block().map_err(fault("block signals"))?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
         let signals = signals.map_err(fault("take signals"))?;
-        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC);
-        let timer = timer.map_err(fault("make a timer"))?;
+        let alarm = Alarm::new().map_err(fault("make a timer"))?;
         let now = clock::now();
         let store = Store::open(directory.results(), lock, now)
             .map_err(|err| Error::new(ErrorKind::Config, "cannot open the result log").source(err))?;
@@ -100,7 +97,7 @@ impl Shell {
         let watch = |poll: &mut Poll, file: BorrowedFd<'_>, watched| {
             poll.add(file, watched).map_err(fault("watch a file"))
         };
-        watch(&mut poll, timer.as_fd(), Watched::Timer)?;
+        watch(&mut poll, alarm.as_fd(), Watched::Timer)?;
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
         let peers = Peers::listen(&mut poll, directory, guardian)?;
         let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
@@ -119,8 +116,7 @@ impl Shell {
         let state = State::new(now, keeper, times, store.unacknowledged());
         Ok(Self {
             poll,
-            timer,
-            armed_us: None,
+            alarm,
             signals,
             socket: directory.socket(),
             peers,
@@ -166,11 +162,7 @@ impl Shell {
     fn dispatch(&mut self, watched: Watched) {
         match watched {
             Watched::Listener => self.peers.accept(&mut self.poll, clock::now()),
-            Watched::Timer => {
-                // Not waiting again resets it; what is due is done by `tend`.
-                let _ = self.timer.wait();
-                self.armed_us = None;
-            }
+            Watched::Timer => self.alarm.rang(),
             Watched::Signals => self.signalled(),
             // Both directions are served once a turn, by `exchange` and `flush`.
             Watched::Writer => {}
@@ -385,19 +377,7 @@ impl Shell {
             self.children.next_us(),
             self.done_us.map(|since| since + PARTING_US),
         ];
-        let next = wakeups.into_iter().flatten().min();
-        if next == self.armed_us {
-            return Ok(());
-        }
-        self.armed_us = next;
-        match next {
-            None => self.timer.unset(),
-            Some(at_us) => {
-                // Zero would disarm it.
-                let at = TimeSpec::from_duration(std::time::Duration::from_micros(at_us.max(1) as u64));
-                self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
-            }
-        }
+        self.alarm.set(wakeups.into_iter().flatten().min())
     }
 
     fn is_done(&mut self) -> bool {

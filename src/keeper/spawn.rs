@@ -290,18 +290,7 @@ unsafe fn child(
         check(libc::setsid(), STATUS_FD, Stage::Set);
         libc::umask(launch.umask as libc::mode_t);
         if inheritance.shielded {
-            let open = || libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            let mut file = open();
-            if file < 0 {
-                // What is hidden from others of its user (see hide) is root's; so is this file, if not for a moment.
-                libc::prctl(libc::PR_SET_DUMPABLE, 1);
-                file = open();
-                libc::prctl(libc::PR_SET_DUMPABLE, 0);
-            }
-            if file >= 0 {
-                libc::write(file, c"0".as_ptr().cast(), 1);
-                libc::close(file);
-            }
+            sys::unshield();
         }
         launch.limits.apply(&inheritance.open_files, |done| check(done, STATUS_FD, Stage::Limit));
         if let Some(why) = launch.to_trust.as_ref().and_then(|program| trust::check(program).err()) {
