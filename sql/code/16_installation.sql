@@ -68,8 +68,8 @@ begin
     update sisyphus.guardian g
        set lease_until = p_now + (sisyphus._setting()).lease_timeout
      where g.ended_at is null or exists (select from sisyphus.run r where r.guardian_id = g.guardian_id);
-    -- Transactions of another cluster: they would never be over here.
-    update sisyphus.lane_floor f set candidate = null, candidate_xid = null where f.candidate is not null;
+    -- Transactions of another server: one here may have the same number.
+    update sisyphus.lane_floor f set candidate = null, candidate_after = null where f.candidate is not null;
 end
 $$;
 comment on function sisyphus._start_anew(interval, timestamptz) is

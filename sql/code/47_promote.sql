@@ -265,6 +265,8 @@ begin
     if v_candidate.n = 0 then
         return 0;
     end if;
+    -- Before the first number is drawn, until its commit: _raise_floors() sees by it who may still have one.
+    lock table sisyphus.lane_floor in row exclusive mode;
     if v_candidate.unfit_ids is not null then
         perform sisyphus._fit_runs(v_candidate.unfit_ids, p_now);
     end if;

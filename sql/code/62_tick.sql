@@ -1,5 +1,7 @@
--- A floor passes a number only when every transaction that might still commit a lower one has ended: the last number
--- is read first, then an own xid is taken, and when the oldest running xid is past that one nothing below is to come.
+-- A floor passes a number only when nobody can still commit a lower one. Who makes runs claimable holds a lock on
+-- lane_floor from before the first number until its commit. The last number is read first, then who holds the lock: when
+-- these have ended, what is at or below that number is committed and seen by the next statement. Not by the oldest xid:
+-- one open transaction of anybody, in any database of the server, would hold all floors.
 create or replace function sisyphus._raise_floors()
 returns void
 language plpgsql
@@ -9,17 +11,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_last constant bigint := (select s.last_value from sisyphus.ready_no_seq s);
-    v_xid constant xid8 := pg_current_xact_id();
-    v_oldest constant xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    v_holders text[];
 begin
+    -- With a snapshot for the whole transaction the next statement would not see what has just been committed.
+    if current_setting('transaction_isolation') <> 'read committed'
+       or not exists (select from sisyphus.lane_floor f
+                       where f.candidate is null or f.candidate < v_last or f.floor < f.candidate) then
+        return;
+    end if;
+    v_holders := array(select l.virtualtransaction from pg_locks l
+                        where l.locktype = 'relation' and l.relation = 'sisyphus.lane_floor'::regclass
+                          and l.database = (select d.oid from pg_database d where d.datname = current_database())
+                          and l.mode = 'RowExclusiveLock' and l.pid is distinct from pg_backend_pid());
     update sisyphus.lane_floor f
-       set floor = case when f.candidate_xid < v_oldest
-                        then greatest(f.floor, least(f.candidate, coalesce(first.ready_no - 1, f.candidate)))
-                        else f.floor end,
-           candidate = case when f.candidate_xid < v_oldest or f.candidate_xid is null then v_last else f.candidate end,
-           candidate_xid = case when f.candidate_xid < v_oldest or f.candidate_xid is null then v_xid
-                                else f.candidate_xid end
+       set floor = case when n.passed is null then f.floor else greatest(f.floor, least(n.passed, first.ready_no - 1)) end,
+           candidate = v_last, candidate_after = v_holders
       from sisyphus.lane_floor l
+      cross join lateral (
+            select case when v_holders = '{}' then v_last
+                        when not l.candidate_after && v_holders then l.candidate end as passed) n
       left join lateral (
             select r.ready_no from sisyphus.run r
              where r.state = 'pending' and r.lane_id = l.lane_id and r.priority = l.priority and r.ready_no > l.floor
@@ -27,7 +37,7 @@ begin
      where f.lane_id = l.lane_id and f.priority = l.priority
        -- Nothing was claimed here since: leave the row alone.
        and (f.candidate is null or f.candidate < v_last or f.floor < f.candidate)
-       and (f.candidate_xid is null or f.candidate_xid < v_oldest);
+       and (f.candidate is null or n.passed is not null);
 end
 $$;
 comment on function sisyphus._raise_floors() is 'Moves the floors of all lanes up to where every pending run has been claimed';

@@ -590,7 +590,7 @@ create table sisyphus.lane_floor (
     priority smallint not null,
     floor bigint not null default 0,
     candidate bigint,
-    candidate_xid xid8,
+    candidate_after text[],
     constraint lane_floor_pkey primary key (lane_id, priority)
 ) with (fillfactor = 50);
 comment on table sisyphus.lane_floor is 'Per lane and priority: the number up to which every pending run has been claimed';
@@ -598,7 +598,7 @@ comment on column sisyphus.lane_floor.lane_id is 'Lane';
 comment on column sisyphus.lane_floor.priority is 'Priority';
 comment on column sisyphus.lane_floor.floor is 'No pending run has this number or a lower one';
 comment on column sisyphus.lane_floor.candidate is 'Last number given when the candidate was taken';
-comment on column sisyphus.lane_floor.candidate_xid is 'The candidate becomes the floor when every transaction up to this one has ended';
+comment on column sisyphus.lane_floor.candidate_after is 'Virtual transactions that may still commit a number up to the candidate; it becomes the floor when they have ended';
 
 create table sisyphus.attempt (
     run_id bigint not null,

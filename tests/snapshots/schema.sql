@@ -1078,7 +1078,7 @@ CREATE TABLE sisyphus.lane_floor (
     priority smallint NOT NULL,
     floor bigint DEFAULT 0 NOT NULL,
     candidate bigint,
-    candidate_xid xid8
+    candidate_after text[]
 )
 WITH (fillfactor='50');
 
