@@ -117,6 +117,44 @@ async fn run_on_all_makes_a_run_for_each_member() {
 }
 
 #[tokio::test]
+async fn a_host_that_was_away_gets_its_run_when_it_is_back_in_time_and_else_the_row_names_it() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.schedule('clean', '0 7 * * *', 'true', timezone => 'UTC', run_on => 'all', ttl => '10 min')",
+    )
+    .await;
+    let first = play.guardian("web1", 1).await;
+    for host in ["web2", "web3"] {
+        let away = play.guardian(host, 1).await;
+        play.exec(&format!("select sisyphus.sign_off({away})")).await;
+    }
+    play.pass_until("07:00:00").await;
+    let here = play.claim_one(first).await;
+    play.finish(first, &here, 0).await;
+    play.pass_until("07:09:59").await;
+    let why = "select sisyphus.explain_run(r.run_id) from sisyphus.run r join sisyphus.host h on h.host_id = r.target order by h.name";
+    assert_eq!(
+        play.lines(why).await,
+        ["pending: host \"web2\" is stopped", "pending: host \"web3\" is stopped"]
+    );
+    let back = play.guardian("web2", 1).await;
+    let late = play.claim_one(back).await;
+    play.finish(back, &late, 0).await;
+    play.pass_until("07:10:00").await;
+    let told = play
+        .lines("select format('%s %s: %s', host, state, reason) from sisyphus.history order by host")
+        .await;
+    assert_eq!(
+        told,
+        [
+            "web1 succeeded: exit code 0",
+            "web2 succeeded: exit code 0",
+            "web3 expired: not started within 10 min: host \"web3\" was away",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn run_on_all_of_an_empty_pool_is_told() {
     let play = Play::at("06:59:00").await;
     play.exec(

@@ -80,7 +80,9 @@ begin
       from sisyphus.host h
       join sisyphus.guardian g on g.host_id = h.host_id and g.ended_at is null and g.lease_until > p_now
      where p_run.lane_id = any(h.lanes);
-    if v_hosts = 0 and v_draining > 0 then
+    if v_hosts = 0 and v_lane like 'host %' then
+        return v_lane || case when v_draining > 0 then ' is draining' else ' was away' end;
+    elsif v_hosts = 0 and v_draining > 0 then
         return format('all active hosts of %s are draining', v_lane);
     elsif v_hosts = 0 then
         return format('no active host in %s', v_lane);

@@ -48,7 +48,9 @@ begin
       from sisyphus.host h
            join sisyphus.fleet f on f.host = h.name
      where p_run.lane_id = any(h.lanes);
-    if v_active = 0 then
+    if v_active = 0 and v_lane like 'host %' then
+        return v_lane || coalesce(regexp_replace(v_others, '^.* is ', ' is '), ' never had a guardian');
+    elsif v_active = 0 then
         return format('no active host in %s', v_lane) || coalesce(': ' || v_others, '');
     elsif v_slots = 0 then
         return format('no host in %s has a slot: set_slots() changes that', v_lane);
