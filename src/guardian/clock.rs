@@ -138,13 +138,14 @@ impl Clock {
         self.samples().bounds(now).map(|b| DbTime(now.0 + b.high))
     }
 
-    /// The likely database time of a moment that a keeper noted, which may lie in an earlier boot.
+    /// The latest database time that a moment can have had which a keeper noted: what started when it was surely due
+    /// is never told to have started before. For a moment of an earlier boot, the likely one.
     pub(super) fn timestamp(&self, time: &Time, boot_id: &str) -> Option<DateTime<Utc>> {
-        let offset = self.likely()?;
         if time.boot_id == boot_id {
-            return Some(DbTime(time.boottime_us + offset).timestamp());
+            let bounds = self.samples().bounds(Boot::now())?;
+            return Some(DbTime(time.boottime_us + bounds.high).timestamp());
         }
-        Some(DbTime(time.realtime_us - self.host_ahead(offset)).timestamp())
+        Some(DbTime(time.realtime_us - self.host_ahead(self.likely()?)).timestamp())
     }
 
     /// Seconds from a time on the database's clock to a moment of this boot.
@@ -199,6 +200,21 @@ mod tests {
         clock.sample(second(3), Boot(3_200_000), 503_100_000);
         let start = clock.surely(DbTime(504_000_000), Boot(3_200_000)).unwrap();
         assert!((start.0 - 4_000_200).abs() < 200, "{start:?}");
+    }
+
+    #[test]
+    fn what_started_when_it_was_due_is_not_told_to_have_started_before() {
+        let clock = Clock::default();
+        let now = Boot::now();
+        let before = now - Duration::from_secs(100);
+        clock.sample(before, before, 401_000_000);
+        let due = DbTime(402_000_000);
+        let started = clock.surely(due, before).unwrap();
+        // What is known grows old, and what comes after it says: hardly more, perhaps much less.
+        clock.sample(now - Duration::from_micros(8_100), now, 500_992_000);
+        let time = Time { boottime_us: started.0, realtime_us: 0, boot_id: "this".into() };
+        let told = clock.timestamp(&time, "this").unwrap();
+        assert!(told >= due.timestamp(), "{told}");
     }
 
     #[test]
