@@ -29,7 +29,7 @@ use tokio_postgres::Client;
 
 /// Jobs, each due once a second.
 const JOBS: u32 = 50;
-/// The run of a job and the microsecond at which it looked at its clock.
+/// A run of a job and the microsecond at which it looked at its clock.
 type Stamps = HashMap<i64, i64>;
 /// What is wanted of an idle machine, in milliseconds.
 const WANTED: [(f64, f64); 2] = [(0.50, 1.0), (0.99, 5.0)];
