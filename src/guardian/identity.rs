@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     str::FromStr,
@@ -80,7 +80,7 @@ impl Identity {
         Ok(true)
     }
 
-    /// Remembers the newest tick: a database that does not know it was restored from before. On disk once a
+    /// Remembers the newest tick: a database that does not know it was restored from before. To disk once a
     /// minute, which is exact enough, for a host that is started anew together with its database.
     pub(super) fn saw_tick(&mut self, at_us: i64) {
         let newest = at_us.max(self.seen_tick_us.unwrap_or(at_us));
@@ -88,7 +88,9 @@ impl Identity {
         if self.kept_tick_us.is_none_or(|kept| newest - kept >= KEEP_EVERY_US) {
             // Even when it cannot be written: a full disk is told elsewhere.
             self.kept_tick_us = Some(newest);
-            if let Err(err) = write(&self.directory, SEEN_TICK, &newest.to_string()) {
+            // Not waited for: a busy disk takes its time, and runs are due.
+            let text = newest.to_string();
+            if let Err(err) = replace(&self.directory, SEEN_TICK, &text, |_| Ok(())) {
                 tracing::debug!(error = %super::told(&err), "the newest tick is not on disk");
             }
         }
@@ -128,17 +130,26 @@ fn read<T: FromStr>(directory: &StateDirectory, name: &str) -> Result<Option<T>>
     }
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole and makes it durable.
 fn write(directory: &StateDirectory, name: &str, text: &str) -> Result<()> {
+    replace(directory, name, text, File::sync_data)
+}
+
+fn replace(
+    directory: &StateDirectory,
+    name: &str,
+    text: &str,
+    sync: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<()> {
     let path = directory.path().join(name);
     let draft = directory.path().join(format!("{name}.new"));
-    let replace = || {
+    let make = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
         writeln!(file, "{text}")?;
-        file.sync_data()?;
+        sync(&file)?;
         fs::rename(&draft, &path)
     };
-    replace().map_err(|err| broken(&path, "cannot be written").source(err))
+    make().map_err(|err| broken(&path, "cannot be written").source(err))
 }
 
 /// Writes over what a file says, of the same length each time: it needs no room, so a guardian also starts on a full
