@@ -85,6 +85,35 @@ async fn a_failure_is_retried_with_growing_delays_and_the_last_attempt_is_final(
 }
 
 #[tokio::test]
+async fn a_retry_goes_to_another_host_where_one_is_free() {
+    let (play, first) = job(", retries => 3, retry_delay => '10 s', retry_backoff => 1").await;
+    let second = play.guardian("web2", 1).await;
+    let third = play.guardian("web3", 1).await;
+    play.exec("select sisyphus.drain_host('web3')").await;
+    play.pass_until("07:00:00").await;
+    let claim = play.claim_one(first).await;
+    // Both have a free slot, the one that failed has told so last.
+    play.claim(second, 0).await;
+    play.exec("update sisyphus.guardian set slots_free = 1").await;
+    play.finish(first, &claim, 7).await;
+    play.pass_until("07:00:10").await;
+    assert!(play.claim(first, 1).await.is_empty() && play.claim(third, 1).await.is_empty());
+    let again = play.claim_one(second).await;
+    assert_eq!((again.run_id, again.attempt), (claim.run_id, 2));
+    play.finish(second, &again, 7).await;
+    // One that is free and does not come leaves it to any after a heartbeat.
+    play.pass_until("07:00:20").await;
+    assert!(play.claim(second, 1).await.is_empty());
+    play.pass_until("07:00:25").await;
+    let again = play.claim_one(second).await;
+    play.finish(second, &again, 7).await;
+    // Nobody else has a slot.
+    play.exec("update sisyphus.guardian set slots_free = 0 where guardian_id = 1").await;
+    play.pass_until("07:00:35").await;
+    assert_eq!(play.claim_one(second).await.attempt, 4);
+}
+
+#[tokio::test]
 async fn exit_codes_mean_what_the_job_says() {
     let (play, guardian) =
         job(", success_exit_codes => '{0,3}', no_retry_exit_codes => '{4}', retries => 1").await;

@@ -14,7 +14,7 @@ comment on function sisyphus._wake_host(bigint, text) is
 
 -- Reads guardian rows without locking them: a stale answer costs one heartbeat at most. plpgsql for its kept plan:
 -- claims call it.
-create or replace function sisyphus._idle_host(p_lane_id bigint, p_now timestamptz)
+create or replace function sisyphus._idle_host(p_lane_id bigint, p_now timestamptz, p_but_not bigint default 0)
 returns bigint
 language plpgsql
 volatile
@@ -27,12 +27,12 @@ begin
           from sisyphus.guardian g
           join sisyphus.host h on h.host_id = g.host_id
          where g.ended_at is null and not g.periodic and g.lease_until > p_now and g.slots_free > 0
-           and h.state = 'active' and p_lane_id = any(h.lanes)
+           and h.state = 'active' and p_lane_id = any(h.lanes) and h.host_id <> p_but_not
          order by g.slots_free desc, random()
          limit 1);
 end
 $$;
-comment on function sisyphus._idle_host(bigint, timestamptz) is 'A host of a lane whose guardian has a free slot; null: none';
+comment on function sisyphus._idle_host(bigint, timestamptz, bigint) is 'A host of a lane, but for one, whose guardian has a free slot; null: none';
 
 create or replace function sisyphus._wake_lane(p_lane_id bigint, p_now timestamptz)
 returns void

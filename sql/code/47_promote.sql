@@ -224,6 +224,32 @@ $$;
 comment on function sisyphus._promote_exclusive(bigint[], boolean, timestamptz) is
     'For each free target of exclusive jobs makes the oldest waiting run pending; returns those';
 
+-- A retry is for another host, where one is idle; when that has not taken it within a heartbeat, for any.
+create or replace function sisyphus._send_elsewhere(p_run_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_retry record;
+begin
+    for v_retry in
+        select r.run_id, sisyphus._idle_host(r.lane_id, p_now, r.last_host_id) as host_id
+          from sisyphus.run r
+         where r.run_id = any(p_run_ids) and r.attempt > 0 and r.last_host_id is not null
+    loop
+        if v_retry.host_id is not null then
+            update sisyphus.run r set anywhere_at = p_now + s.heartbeat from sisyphus.setting s where r.run_id = v_retry.run_id;
+            perform sisyphus._wake_host(v_retry.host_id);
+        end if;
+    end loop;
+end
+$$;
+comment on function sisyphus._send_elsewhere(bigint[], timestamptz) is
+    'Keeps retries that have become claimable from the host of the attempt before, where another one is idle, and wakes that one';
+
 -- One pass over waiting runs whose time has come; p_job_ids narrows it to jobs that have just become free.
 create or replace function sisyphus._promote(
     p_now timestamptz, p_job_ids bigint[] default null, p_wait boolean default false, p_limit integer default 1000)
@@ -244,12 +270,12 @@ begin
         return 0;
     end if;
     v_ripe := p_now + (sisyphus._setting()).claim_ahead;
-    select count(*) as n,
+    select count(*) as n, bool_or(c.attempt > 0) as has_retries,
            array_agg(distinct c.job_id) filter (where c.exclusive and c.job_id <> 0) as exclusive_ids,
            array_agg(distinct c.job_id) filter (where not c.fits) as unfit_ids,
            array_agg(c.run_id) filter (where not c.exclusive) as free_ids
       into v_candidate
-      from (select r.run_id, r.job_id, r.exclusive,
+      from (select r.run_id, r.job_id, r.exclusive, r.attempt,
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)
@@ -288,6 +314,9 @@ begin
             returning r.run_id)
         select array_agg(f.run_id) into v_free from freed f;
         v_promoted := v_promoted || v_free;
+    end if;
+    if v_promoted is not null and v_candidate.has_retries then
+        perform sisyphus._send_elsewhere(v_promoted, p_now);
     end if;
     if v_promoted is not null then
         insert into sisyphus.lane_floor (lane_id, priority)

@@ -79,6 +79,7 @@ begin
              where r.state = 'pending' and r.lane_id = p_lane_id and r.priority = p_priority and r.ready_no > p_floor
                and r.due_at > p_after and r.due_at <= p_until
                and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
+               and (r.anywhere_at is null or r.anywhere_at <= p_now or r.last_host_id <> p_host_id)
              order by r.ready_no
              limit 3 * p_limit + 20);
         exit when v_seen = '{}';

@@ -242,7 +242,7 @@ begin
         delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null),
     retried as (
         update sisyphus.run r
-           set state = 'waiting', wake_at = p_now + v.again, claim_no = null, guardian_id = null, host_id = null,
+           set state = 'waiting', wake_at = p_now + v.again, claim_no = null, guardian_id = null, host_id = null, last_host_id = r.host_id,
                claimed_at = null, started_at = null, pid = null, paused_at = null, withdrawn = null, reason = null
           from verdict v
          where r.run_id = v.run_id and v.again is not null),

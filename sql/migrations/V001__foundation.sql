@@ -500,11 +500,13 @@ create table sisyphus.run (
     claim_no bigint,
     guardian_id bigint,
     host_id bigint,
+    last_host_id bigint,
     due_at timestamptz not null,
     nominal_at timestamptz not null,
     expires_at timestamptz,
     requested_at timestamptz,
     wake_at timestamptz,
+    anywhere_at timestamptz,
     claimed_at timestamptz,
     started_at timestamptz,
     paused_at timestamptz,
@@ -567,6 +569,8 @@ comment on column sisyphus.run.nominal_at is 'The occurrence it stands for, befo
 comment on column sisyphus.run.expires_at is 'The first attempt may not start at or after this; null: never expires';
 comment on column sisyphus.run.requested_at is 'When it was asked for by hand; null: scheduled';
 comment on column sisyphus.run.wake_at is 'When a waiting run is looked at next';
+comment on column sisyphus.run.last_host_id is 'Of a retry, the host of the attempt before';
+comment on column sisyphus.run.anywhere_at is 'From when a retry is for that host too; null: at once';
 comment on column sisyphus.run.claimed_at is 'When it was claimed';
 comment on column sisyphus.run.started_at is 'When its process started';
 comment on column sisyphus.run.paused_at is 'Since when its processes are stopped';
