@@ -34,6 +34,24 @@ $$;
 comment on function sisyphus._record_left_out(sisyphus.job, timestamptz, timestamptz, timestamptz) is
     'A skipped row for each reason for which calendars leave out occurrences after p_since and up to p_until';
 
+-- The history is looked at from the moment on that it may have been planned.
+create or replace function sisyphus._is_told(p_job sisyphus.job, p_fire timestamptz)
+returns boolean
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (select from sisyphus.run r
+                    where r.job_id = p_job.job_id and r.nominal_at = p_fire and r.origin = 'schedule')
+        or exists (select from sisyphus.attempt a
+                    where a.job = p_job.name and a.nominal_at = p_fire and a.origin = 'schedule'
+                      and a.recorded_at >= p_fire - (sisyphus._setting()).plan_ahead - interval '1 min');
+end
+$$;
+comment on function sisyphus._is_told(sisyphus.job, timestamptz) is 'Whether an occurrence of a job has a run or a row of the history';
+
 -- An occurrence of which a run was planned before a calendar was refreshed or taken has its own row, or will have.
 create or replace function sisyphus._first_unplanned(p_job sisyphus.job, p_fire timestamptz)
 returns timestamptz
@@ -46,12 +64,7 @@ declare
     v_planned_until constant timestamptz := (select s.planned_until from sisyphus.job_state s where s.job_id = p_job.job_id);
     v_fire timestamptz := p_fire;
 begin
-    while v_fire <= v_planned_until
-          and (exists (select from sisyphus.run r
-                        where r.job_id = p_job.job_id and r.nominal_at = v_fire and r.origin = 'schedule')
-               or exists (select from sisyphus.attempt a
-                           where a.job = p_job.name and a.nominal_at = v_fire and a.origin = 'schedule'
-                             and a.recorded_at >= v_fire - (sisyphus._setting()).plan_ahead - interval '1 min')) loop
+    while v_fire <= v_planned_until and sisyphus._is_told(p_job, v_fire) loop
         v_fire := sisyphus._next_fire(p_job.compiled, p_job.timezone, v_fire, p_job.anchor_at);
     end loop;
     return coalesce(v_fire, 'infinity');

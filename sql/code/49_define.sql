@@ -161,11 +161,7 @@ begin
     while v_since < p_state.planned_until loop
         v_fire := sisyphus._next_due_at(p_job, v_since);
         exit when v_fire > least(p_state.planned_until, v_until);
-        if not exists (select from sisyphus.run r
-                        where r.job_id = p_job.job_id and r.nominal_at = v_fire and r.origin = 'schedule')
-           and not exists (select from sisyphus.attempt a
-                            where a.job = p_job.name and a.nominal_at = v_fire and a.origin = 'schedule'
-                              and a.recorded_at >= v_fire - (sisyphus._setting()).plan_ahead - interval '1 min') then
+        if not sisyphus._is_told(p_job, v_fire) then
             perform sisyphus._record_occurrences(p_job, 'skipped', v_reason, v_fire, v_fire, 1, p_now);
         end if;
         v_since := v_fire;
