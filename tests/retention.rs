@@ -296,6 +296,10 @@ async fn a_report_of_forty_days_stops_no_result_and_old_days_go_when_it_ends() {
     assert_eq!(report.query("fetch all from page", &[]).await.unwrap().len(), 1);
     report.batch_execute("commit").await.unwrap();
 
+    let deleted =
+        "select coalesce(sum(n_tup_del), 0)::bigint from pg_stat_user_tables where relname like 'attempt%'";
+    play.exec("select pg_stat_force_next_flush()").await;
+    assert_eq!(play.value::<i64>(deleted, &[]).await, 0, "rows go with their partition alone");
     let told = maintain(&play.db).await;
     assert!(told.len() >= 70 && told.iter().all(|line| line.ends_with("dropped")), "{told:?}");
     // Whole partitions go: days for the short classes, weeks for the others.
