@@ -503,6 +503,33 @@ async fn a_clock_that_jumped_back_loses_nothing_and_floods_nothing() {
     assert_eq!(play.lines(due).await, ["07:00", "08:00", "09:00", "10:00"]);
 }
 
+/// By five hours, for a minute: what the wrong clock missed is told as missed and runs all the same when it is due.
+#[tokio::test]
+async fn a_clock_that_jumped_forward_and_back_loses_nothing_and_floods_nothing() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('hourly', '0 * * * *', 'true', timezone => 'UTC', ttl => '30 min')")
+        .await;
+    let guardian = play.guardian("web1", 5).await;
+    play.tick_at("06:59:50").await;
+    play.tick_at("11:59:00").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "hourly 07:00:00 #0 expired: not started within 30 min: nothing ran here during a downtime",
+            "hourly 08:00:00 #0 expired ×4: nothing ran here during a downtime, and it is no longer fresh"
+        ]
+    );
+    play.set_time("06:59:55").await;
+    for hour in 7..=12 {
+        play.pass_until(&format!("{hour:02}:00:01")).await;
+        let claim = play.claim_one(guardian).await;
+        play.finish(guardian, &claim, 0).await;
+    }
+    let ran = play.lines("select to_char(due_at at time zone 'UTC', 'HH24') from sisyphus.attempt where state = 'succeeded' order by 1").await;
+    assert_eq!(ran, ["07", "08", "09", "10", "11", "12"]);
+    assert_eq!(play.told().await.len(), 8);
+}
+
 #[tokio::test]
 async fn a_tick_left_open_in_a_transaction_is_ended_by_the_server() {
     let play = Play::at("06:59:00").await;

@@ -120,7 +120,9 @@ begin
        and not exists (select from sisyphus.attempt a
                         where a.job = (t.j).name and a.nominal_at = t.fire and a.origin = 'schedule'
                           and a.recorded_at >= t.fire - s.plan_ahead - interval '1 min'
-                          and a.state not in ('cancelled', 'skipped'))
+                          and a.state not in ('cancelled', 'skipped')
+                          -- Expired by a clock that has been set back since: its time is still to come.
+                          and (a.attempt > 0 or a.recorded_at <= p_now))
      order by t.due_at, (t.j).job_id, t.target;
     for v_empty in
         select j, array_agg(f.fire order by f.fire) as fires

@@ -114,13 +114,17 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Of the tick before this one.
+    v_last_tick_at constant timestamptz := (select p.last_tick_at from sisyphus.planner p);
+    v_is_downtime constant boolean := p_now - v_last_tick_at > (sisyphus._setting()).lease_timeout;
     v_ids bigint[];
     v_reasons text[];
 begin
     select array_agg(r.run_id),
            array_agg(format('not started within %s: %s',
                             sisyphus._duration_text(r.expires_at - coalesce(r.requested_at, r.due_at)),
-                            sisyphus._why_unstarted(r, p_now)))
+                            case when v_is_downtime and v_last_tick_at <= r.due_at then 'nothing ran here during a downtime'
+                                 else sisyphus._why_unstarted(r, p_now) end))
       into v_ids, v_reasons
       from (select r.*
               from sisyphus.run r
