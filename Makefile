@@ -9,7 +9,7 @@ PYTEST  := $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-python bench-smoke \
-        test-matrix bench bench-calendar bench-spawn bench-lateness bench-footprint stop-test-server build \
+        test-matrix chaos bench bench-calendar bench-spawn bench-lateness bench-footprint stop-test-server build \
         release need-server
 
 help: ## lists the targets
@@ -50,6 +50,13 @@ python-lint: $(PYTEST)
 
 test-python: need-server build $(PYTEST) ## the Python tests alone
 	SISYPHUS_BIN=$(abspath $(BINARY)) $(PYTEST) -q python
+
+MINUTES ?= 10
+SEED    ?=
+
+chaos: need-server build ## breaks all about a small fleet, then balances the books; MINUTES=10, SEED=… as printed
+	SISYPHUS_CHAOS_MINUTES=$(MINUTES) SISYPHUS_CHAOS_SEED=$(SEED) \
+	    $(CARGO) test --quiet --test integration chaos::run_chaos -- --nocapture
 
 bench: need-server ## claim, finish and history against bare SQL: runs a second, and the ratio
 	@scripts/need pgbench

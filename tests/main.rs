@@ -12,6 +12,7 @@ mod calendar_refresh;
 mod catalogue;
 mod catalogue_plans;
 mod catalogue_snapshot;
+mod chaos;
 mod claim;
 mod cli;
 mod cli_doctor;

@@ -18,11 +18,11 @@ use tokio_postgres::types::ToSql;
 use crate::support::{self, Finished, Spawned, TestClient, wait_until};
 
 /// Generous: the machine may be busy with other tests. Nothing waits this long when it works.
-pub(super) const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 
 /// Its keeper and its jobs end with it.
-pub(super) struct Host {
-    pub(super) name: &'static str,
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
     url: String,
     state_dir: PathBuf,
     dir: TempDir,
@@ -30,7 +30,7 @@ pub(super) struct Host {
 
 impl Host {
     /// A host that connects as the superuser. Nothing is started yet.
-    pub(super) fn new(name: &'static str, url: &str) -> Self {
+    pub(crate) fn new(name: &'static str, url: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("sis").tempdir_in("/tmp").unwrap();
         // Jobs may run as another user and touch files here.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -38,21 +38,21 @@ impl Host {
     }
 
     /// A path for a job to touch or to wait for.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub(super) fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.state_dir.clone()
     }
 
     /// The command line of its guardian.
-    pub(super) fn command(&self, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
         self.command_of(Path::new(env!("CARGO_BIN_EXE_sisyphus")), args)
     }
 
     /// As [`Self::command`], of another build of the binary.
-    pub(super) fn command_of(&self, program: &Path, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command_of(&self, program: &Path, args: &[&str]) -> std::process::Command {
         let state_dir = self.state_dir();
         let mut all = vec!["--database-url", &self.url, "guardian", "--host", self.name, "--state-dir"];
         all.push(state_dir.to_str().unwrap());
@@ -61,7 +61,7 @@ impl Host {
     }
 
     /// Another build of the binary, that does the same.
-    pub(super) fn other_build(&self) -> PathBuf {
+    pub(crate) fn other_build(&self) -> PathBuf {
         let path = self.file("sisyphus");
         fs::copy(env!("CARGO_BIN_EXE_sisyphus"), &path).unwrap();
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
@@ -69,22 +69,22 @@ impl Host {
     }
 
     /// Its state directory lies there from now on.
-    pub(super) fn keep_state_in(&mut self, dir: &std::path::Path) {
+    pub(crate) fn keep_state_in(&mut self, dir: &std::path::Path) {
         self.state_dir = dir.join("state");
     }
 
     /// Starts its guardian.
-    pub(super) fn spawn(&self, args: &[&str]) -> Spawned {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Spawned {
         support::spawn(self.command(args))
     }
 
     /// Starts its guardian and waits until the database knows it.
-    pub(super) async fn start(&self, client: &TestClient, args: &[&str]) -> Spawned {
+    pub(crate) async fn start(&self, client: &TestClient, args: &[&str]) -> Spawned {
         self.start_as(client, self.command(args)).await
     }
 
     /// Starts a guardian of it with this command line, and waits until the database knows it.
-    pub(super) async fn start_as(&self, client: &TestClient, command: std::process::Command) -> Spawned {
+    pub(crate) async fn start_as(&self, client: &TestClient, command: std::process::Command) -> Spawned {
         let before = self.guardian_id(client).await;
         let guardian = support::spawn(command);
         wait_until("the guardian is registered", SOON, async || {
@@ -96,14 +96,14 @@ impl Host {
     }
 
     /// Its living guardian in the database.
-    pub(super) async fn guardian_id(&self, client: &TestClient) -> Option<i64> {
+    pub(crate) async fn guardian_id(&self, client: &TestClient) -> Option<i64> {
         let sql = "select max(g.guardian_id) from sisyphus.guardian g join sisyphus.host h using (host_id)
                     where h.name = $1 and g.ended_at is null";
         client.query_one(sql, &[&self.name]).await.unwrap().get(0)
     }
 
     /// Processes whose command line names this host's state directory, or a keeper's place in it, and this word.
-    pub(super) fn processes(&self, word: &str) -> Vec<Pid> {
+    pub(crate) fn processes(&self, word: &str) -> Vec<Pid> {
         let state_dir = self.state_dir().display().to_string();
         let further = format!("{state_dir}/keeper.");
         let of_proc = |entry: std::io::Result<fs::DirEntry>| -> Option<Pid> {
@@ -119,7 +119,7 @@ impl Host {
     }
 
     /// Its keeper and the keeper's writer.
-    pub(super) fn keepers(&self) -> Vec<Pid> {
+    pub(crate) fn keepers(&self) -> Vec<Pid> {
         self.processes("keeper")
     }
 }
@@ -138,7 +138,7 @@ impl Drop for Host {
 }
 
 /// Sends SIGTERM and waits for a good end.
-pub(super) fn stop(guardian: Spawned) -> Finished {
+pub(crate) fn stop(guardian: Spawned) -> Finished {
     guardian.signal(Signal::SIGTERM);
     let ended = guardian.wait();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -146,7 +146,7 @@ pub(super) fn stop(guardian: Spawned) -> Finished {
 }
 
 /// The first column of the first row, once the query gives one.
-pub(super) async fn eventually<T>(
+pub(crate) async fn eventually<T>(
     client: &TestClient,
     what: &str,
     sql: &str,
@@ -164,26 +164,26 @@ where
 }
 
 /// Waits until a condition of one boolean holds.
-pub(super) async fn until(client: &TestClient, what: &str, condition: &str) {
+pub(crate) async fn until(client: &TestClient, what: &str, condition: &str) {
     let sql = format!("select 1 where {condition}");
     let _: i32 = eventually(client, what, &sql, &[]).await;
 }
 
 /// Schedules a job on demand and runs it; the run's number.
-pub(super) async fn run(client: &TestClient, name: &str, command: &str) -> i64 {
+pub(crate) async fn run(client: &TestClient, name: &str, command: &str) -> i64 {
     client.query("select sisyphus.schedule($1, null, $2)", &[&name, &command]).await.unwrap();
     client.query_one("select sisyphus.run_now($1)", &[&name]).await.unwrap().get(0)
 }
 
 /// The schedule, as an expression of SQL, that is due once in so many seconds, on the second.
-pub(super) fn at(seconds: u32) -> String {
+pub(crate) fn at(seconds: u32) -> String {
     format!(
         r#"to_char((clock_timestamp() + '{seconds} s') at time zone 'UTC', '"at "YYYY-MM-DD"T"HH24:MI:SS"Z"')"#
     )
 }
 
 /// The state in which an attempt has ended, once it has.
-pub(super) async fn end_of(client: &TestClient, run_id: i64) -> String {
+pub(crate) async fn end_of(client: &TestClient, run_id: i64) -> String {
     let sql = "select state from sisyphus.history where run_id = $1 and is_final";
     eventually(client, "the run has ended", sql, &[&run_id]).await
 }

@@ -5,7 +5,7 @@ mod edges;
 mod faults;
 mod footprint;
 mod health_faults;
-mod host;
+pub(crate) mod host;
 mod life;
 mod monitor;
 mod network_faults;

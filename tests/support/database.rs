@@ -39,8 +39,13 @@ pub(crate) async fn empty_db() -> TestDb {
 
 /// Opens a session.
 pub(crate) async fn connect(url: &str) -> TestClient {
-    let config: Config = url.parse().expect("connection string");
-    let (client, mut connection) = config.connect(NoTls).await.unwrap_or_else(|err| panic!("{url}: {err:?}"));
+    reach(url).await.unwrap_or_else(|err| panic!("{url}: {err:?}"))
+}
+
+/// Opens a session with a server that may be away.
+pub(crate) async fn reach(url: &str) -> Result<TestClient, tokio_postgres::Error> {
+    let config: Config = url.parse()?;
+    let (client, mut connection) = config.connect(NoTls).await?;
     let (sender, messages) = mpsc::unbounded_channel();
     let connection = Handle::current().spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -48,7 +53,7 @@ pub(crate) async fn connect(url: &str) -> TestClient {
             sender.send(message).ok();
         }
     });
-    TestClient { client, connection, messages }
+    Ok(TestClient { client, connection, messages })
 }
 
 impl TestDb {

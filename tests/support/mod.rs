@@ -26,8 +26,8 @@ pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, told, wait_
 pub(crate) use binary::{Finished, Spawned, command, command_of, finish, policy, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
-pub(crate) use database::{TestClient, TestDb, connect, db, empty_db};
-pub(crate) use disk::SmallDisk;
+pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, reach};
+pub(crate) use disk::{Filler, SmallDisk};
 pub(crate) use play::{Claim, Play, Request};
 pub(crate) use proxy::{Proxy, Server};
 pub(crate) use server::{OwnServer, folder, free_port, program};

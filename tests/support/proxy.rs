@@ -108,6 +108,11 @@ impl Proxy {
         self.wire.strand.send_modify(|count| *count += 1);
     }
 
+    /// Leads new connections to another server.
+    pub(crate) fn lead_to(&self, server: Server) {
+        *self.wire.server.lock().unwrap() = server;
+    }
+
     /// Holds each piece back for so long, in both directions.
     pub(crate) fn delay(&self, delay: Duration) {
         *self.wire.delay.lock().unwrap() = delay;

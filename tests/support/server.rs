@@ -73,7 +73,7 @@ impl OwnServer {
         fs::create_dir_all(place).unwrap();
         cluster.account().own(place).unwrap();
         let mut copy = cluster.account().command(&cluster.binaries().program("pg_basebackup"), place);
-        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast"])
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast", "-N"])
             .args(args);
         let done = copy.args(["-X", "stream", "-D"]).arg(place.join("postgres")).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,0 +1,102 @@
+//! Each run has exactly one end, and the end has a cause.
+
+use super::super::{
+    checker::{Report, Sorted, died_with_its_keeper, was_given_up},
+    records::{Kind, Row, SECOND},
+};
+
+/// One final row a run, the last attempt's, with no attempt left out; nothing is still alive.
+pub(in super::super) fn one_end_each(sorted: &Sorted<'_>, report: &mut Report) {
+    for (run_id, rows) in &sorted.by_run {
+        let finals = rows.iter().filter(|row| row.is_final).count();
+        let last_is_final = rows.last().is_some_and(|row| row.is_final);
+        report.check("one end each", finals == 1 && last_is_final, || {
+            format!("run {run_id} has {finals} final rows: {}", told(rows))
+        });
+        let first = rows.first().map_or(0, |row| row.attempt);
+        let numbered = rows.iter().zip(first..).all(|(row, number)| row.attempt == number);
+        report.check("attempts are numbered", numbered && first <= 1, || {
+            format!("run {run_id}: {}", told(rows))
+        });
+    }
+    for run_id in &sorted.books.live {
+        report.check("one end each", false, || format!("run {run_id} has not ended"));
+    }
+}
+
+/// The state of each row fits what it says, and what was broken at the time.
+pub(in super::super) fn explained(sorted: &Sorted<'_>, report: &mut Report) {
+    for row in &sorted.books.rows {
+        let fits = !row.reason.is_empty() && fits(sorted, row);
+        report.check("explained", fits, || told(&[row]));
+    }
+}
+
+fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
+    let Some(job) = sorted.jobs.get(row.job.as_str()) else { return false };
+    let unstarted = row.attempt == 0 && row.exit_code.is_none() && row.signal.is_none();
+    match row.state.as_str() {
+        "succeeded" => row.attempt > 0 && row.exit_code == Some(0),
+        "failed" if row.exit_code.is_some() => row.exit_code != Some(0),
+        // It could not be started; nobody sends signals to processes.
+        "failed" => row.signal.is_none() && broken(sorted, row, |kind| kind == Kind::DiskFull),
+        "timed_out" => job.max_runtime.is_some(),
+        // Claimed, asked to end, and given back unstarted.
+        "cancelled" => unstarted && job.overlap == "replace" && row.reason.contains("replaced by run"),
+        "terminated" => job.overlap == "replace" && row.reason.contains("replaced by run"),
+        "skipped" => {
+            unstarted
+                && (job.exclusive() && row.reason.starts_with("overlap")
+                    || row.reason.starts_with("passed over after a downtime"))
+        }
+        "expired" => unstarted && (job.ttl.is_some() || job.period.is_some()),
+        "lost" => {
+            was_given_up(row) && broken(sorted, row, |_| true)
+                || died_with_its_keeper(row) && broken(sorted, row, Kind::ends_the_keeper)
+                || job.fenced && broken(sorted, row, |_| true)
+        }
+        _ => false,
+    }
+}
+
+/// Whether something was broken between the claim and the row; a lease runs out some time after.
+fn broken(sorted: &Sorted<'_>, row: &Row, kind: impl Fn(Kind) -> bool) -> bool {
+    let from = row.claimed.unwrap_or(row.recorded) - sorted.books.lease - SECOND;
+    sorted.was_broken(row.host.as_deref(), from, row.recorded, kind)
+}
+
+/// Another attempt follows only what may be retried, and no more often than the job allows.
+pub(in super::super) fn retried_as_asked(sorted: &Sorted<'_>, report: &mut Report) {
+    for rows in sorted.by_run.values() {
+        let Some(job) = rows.first().and_then(|row| sorted.jobs.get(row.job.as_str())) else { continue };
+        for row in rows.iter().filter(|row| !row.is_final) {
+            let may = row.attempt <= job.retries
+                && match row.state.as_str() {
+                    "failed" | "timed_out" => true,
+                    "lost" => job.retry_on_lost,
+                    _ => false,
+                };
+            report.check("retried as asked", may, || told(&[row]));
+        }
+    }
+}
+
+pub(super) fn told(rows: &[&Row]) -> String {
+    let one = |row: &&Row| {
+        format!(
+            "run {} of {} on {}, attempt {} under claim {:?}: {} {:?} {:?} ({}), final {}, late {:?}",
+            row.run_id,
+            row.job,
+            row.host.as_deref().unwrap_or("-"),
+            row.attempt,
+            row.claim_no,
+            row.state,
+            row.exit_code,
+            row.signal,
+            row.reason,
+            row.is_final,
+            row.late_exit_code
+        )
+    };
+    rows.iter().map(one).collect::<Vec<_>>().join("; ")
+}

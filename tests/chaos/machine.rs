@@ -1,0 +1,106 @@
+//! A host of the fleet: its guardian, its keeper, its wires to both servers, and the disk of its state directory.
+
+use std::{thread::sleep, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::records::now;
+use crate::{
+    guardian::host::Host,
+    support::{Filler, Proxy, Server, SmallDisk, Spawned},
+};
+
+/// How many runs it takes at once.
+pub(super) const SLOTS: &str = "8";
+/// Megabytes for the state directory: what a keeper needs to keep is a fraction of it.
+const DISK: u32 = 64;
+
+pub(super) struct Machine {
+    pub(super) host: Host,
+    pub(super) wires: [Proxy; 2],
+    pub(super) guardian: Option<Spawned>,
+    pub(super) paused: bool,
+    pub(super) filler: Option<Filler>,
+    /// None where nothing may be mounted.
+    pub(super) disk: Option<SmallDisk>,
+}
+
+impl Machine {
+    /// Nothing is started yet.
+    pub(super) async fn new(name: &'static str, ports: [u16; 2]) -> Self {
+        let wires = [Proxy::to(Server::Port(ports[0])).await, Proxy::to(Server::Port(ports[1])).await];
+        let [one, two] = [wires[0].port(), wires[1].port()];
+        let url = format!("postgresql://postgres@127.0.0.1:{one},127.0.0.1:{two}/jobs");
+        let mut host = Host::new(name, &url);
+        let disk = SmallDisk::mount(DISK);
+        if let Some(disk) = &disk {
+            host.keep_state_in(disk.path());
+        }
+        Self { host, wires, guardian: None, paused: false, filler: None, disk }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.host.name
+    }
+
+    pub(super) fn start(&mut self) {
+        if self.guardian.is_none() {
+            self.guardian = Some(self.host.spawn(&["--slots", SLOTS]));
+        }
+    }
+
+    /// Sends the guardian a signal that ends it; what it said.
+    pub(super) fn end(&mut self, signal: Signal) -> Option<crate::support::Finished> {
+        self.resume();
+        let guardian = self.guardian.take()?;
+        guardian.signal(signal);
+        Some(guardian.wait())
+    }
+
+    pub(super) fn pause(&mut self) {
+        if let Some(guardian) = &self.guardian {
+            guardian.signal(Signal::SIGSTOP);
+            self.paused = true;
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        if let (Some(guardian), true) = (&self.guardian, self.paused) {
+            guardian.signal(Signal::SIGCONT);
+        }
+        self.paused = false;
+    }
+
+    /// Kills the keeper and its writer, and returns when they are gone: from when until when.
+    pub(super) fn kill_keeper(&self) -> (i64, i64) {
+        let keepers = self.host.keepers();
+        let from = now();
+        for keeper in &keepers {
+            kill(*keeper, Signal::SIGKILL).ok();
+        }
+        let begun = std::time::Instant::now();
+        let alive = |pid: &Pid| self.host.keepers().contains(pid);
+        while keepers.iter().any(alive) && begun.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(5));
+        }
+        (from, now())
+    }
+
+    pub(super) fn wires(&self, each: impl Fn(&Proxy)) {
+        self.wires.iter().for_each(each);
+    }
+
+    /// Everything works again.
+    pub(super) fn heal(&mut self) {
+        self.filler = None;
+        self.wires(|wire| {
+            wire.mend();
+            wire.delay(Duration::ZERO);
+        });
+        self.resume();
+        self.start();
+    }
+}
