@@ -231,6 +231,50 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
     client.close().await;
 }
 
+/// The new server knows the claim and neither the start nor the guardian that has come since; many results are
+/// offered before the one that says that it ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claimed_run_that_ended_among_lost_commits_is_not_started_again() {
+    let mut primary = OwnServer::start("", None);
+    let client = support::connect(&primary.url("postgres")).await;
+    client.batch_execute("create database jobs").await.unwrap();
+    client.close().await;
+    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
+    let standby = primary.standby();
+    let client = support::connect(&primary.url("jobs")).await;
+    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
+    let host = Host::new("web1", &url);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let big =
+        "select sisyphus.schedule('big', null, 'head -c 60000 /dev/zero | tr ''\\0'' x', overlap => 'allow')";
+    client.query(big, &[]).await.unwrap();
+    client.query("select sisyphus.run_many('big', array_fill('1'::jsonb, array[20]))", &[]).await.unwrap();
+    until(&client, "all have ended", "20 = (select count(*) from sisyphus.history where is_final)").await;
+
+    let witness = host.file("witness");
+    let sql = &format!("select sisyphus.schedule('soon', {}, $1)", super::host::at(8));
+    client.query(sql, &[&format!("echo ran >> {}", witness.display())]).await.unwrap();
+    let there = support::connect(&standby.url("jobs")).await;
+    until(&there, "it is claimed ahead", "exists (select from sisyphus.run where state = 'claimed')").await;
+    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
+    there.batch_execute("select pg_reload_conf()").await.unwrap();
+    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    until(&client, "it has ended", "exists (select from sisyphus.history where job = 'soon')").await;
+    stop(guardian);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    drop(client);
+    primary.crash();
+    there.close().await;
+    standby.promote();
+
+    let client = support::connect(&standby.url("jobs")).await;
+    until(&client, "it has ended", "exists (select from sisyphus.history where job = 'soon' and is_final)")
+        .await;
+    assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n");
+    stop(guardian);
+    client.close().await;
+}
+
 /// Neither the database nor the keeper knows how it ended: it must not run for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_result_is_nowhere_any_more_is_lost_after_a_failover() {
