@@ -30,7 +30,8 @@ pub(in super::super) fn known(sorted: &Sorted<'_>, report: &mut Report) {
                 && (row.job.as_str(), row.host.as_deref()) == (&process.job, Some(&process.host))
         });
         report.check("no start without its row", same, || {
-            format!("{process:?} has {}", row.map_or("none".to_owned(), |row| told(&[row])))
+            let rows = sorted.by_run.get(&process.run_id).map_or(&[][..], Vec::as_slice);
+            format!("{process:?}; of its run there are: {}", told(rows))
         });
     }
     for ((run_id, claim_no), times) in times {
