@@ -85,6 +85,23 @@ async fn a_claim_reads_few_runs_however_many_are_pending() {
     assert!(read < 300, "{read} rows of run were read for a claim of 8");
 }
 
+#[tokio::test]
+async fn runs_are_made_claimable_without_reading_all_that_wait() {
+    let play = support::Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('free', null, 'true', overlap => 'allow')").await;
+    let guardian = play.guardian("web1", 8).await;
+    play.tick().await;
+    play.exec("select sisyphus.run_many('free', array_fill(null::jsonb, array[20000]))").await;
+    let claim = format!(
+        "begin; select from sisyphus.claim_job({guardian}, max_runs => 8, slots_free => 8, holding => '{{}}')"
+    );
+    play.exec(&claim).await;
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.run'::regclass";
+    let read: i64 = play.value(read, &[]).await;
+    play.exec("rollback").await;
+    assert!(read < 10_000, "{read} rows of run were read to make a thousand claimable");
+}
+
 /// A report that holds its snapshot keeps every dead version and index entry in place.
 #[tokio::test]
 async fn a_claim_reads_nothing_of_what_has_ended_under_an_old_snapshot() {

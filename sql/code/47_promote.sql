@@ -135,6 +135,7 @@ $$;
 comment on function sisyphus._recall_early(bigint[], timestamptz) is
     'Takes back runs claimed ahead of time when a due run of the same target waits';
 
+-- Where rows are looked up by number the state stands in a CASE, out of the planner's sight: see _promote().
 -- p_wait: a finish waits for a promoter of its job that began before it, or what waited for it would sit out a
 -- heartbeat. A tick never waits here: it holds such locks already.
 create or replace function sisyphus._promote_exclusive(p_job_ids bigint[], p_wait boolean, p_now timestamptz)
@@ -189,7 +190,7 @@ begin
         select r.run_id
           from head h
           join sisyphus.run r on r.run_id = h.run_id
-         where r.state = 'waiting'
+         where case r.state when 'waiting' then true end
            for no key update of r skip locked),
     promoted as (
         update sisyphus.run r
@@ -210,7 +211,7 @@ begin
         select r.run_id, a.nth, a.due_at, a.in_order
           from again a
           join sisyphus.run r on r.run_id = a.run_id
-         where r.state = 'waiting' and (a.nth = 1 or not a.in_order or a.wake_at <> 'infinity')
+         where case r.state when 'waiting' then a.nth = 1 or not a.in_order or a.wake_at <> 'infinity' end
            for no key update of r skip locked)
     update sisyphus.run r
        set wake_at = case when l.in_order and l.nth > 1 then 'infinity'
@@ -301,11 +302,13 @@ begin
     end if;
     if v_candidate.free_ids is not null then
         with locked as materialized (
-            select r.run_id from sisyphus.run r
-             where r.run_id = any(v_candidate.free_ids) and r.state = 'waiting' and not r.exclusive
-               and r.withdrawn is null and r.wake_at <= p_now
+            -- Each by its number: with "state = 'waiting'" as a condition all that waits is read, and compared each with each.
+            select r.run_id
+              from unnest(v_candidate.free_ids) c (run_id)
+              join sisyphus.run r on r.run_id = c.run_id
+             where case r.state when 'waiting' then not r.exclusive and r.withdrawn is null and r.wake_at <= p_now end
              order by r.due_at, r.run_id
-               for no key update skip locked),
+               for no key update of r skip locked),
         freed as (
             update sisyphus.run r
                set state = 'pending', wake_at = null, ready_no = nextval('sisyphus.ready_no_seq')
