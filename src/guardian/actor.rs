@@ -101,6 +101,9 @@ pub(super) struct Guardian {
     pub(super) let_go: Vec<i64>,
     /// The server is another one: what it believes this host to run is settled once results were offered again.
     pub(super) settle_after_offer: bool,
+    /// Until the results of the last minutes have been offered to another server. What a registration does not hand
+    /// over counts as never started, and the keeper's list is without what an earlier server acknowledged.
+    pub(super) offering: bool,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
     /// The session of the link, while it has one.
@@ -165,6 +168,7 @@ impl Guardian {
             lists: 0,
             let_go: Vec::new(),
             settle_after_offer: false,
+            offering: false,
             foreign: 0,
             session: None,
             database: None,

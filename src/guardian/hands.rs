@@ -58,7 +58,7 @@ pub(super) struct Hands {
     inputs: mpsc::UnboundedSender<Input>,
     requests: mpsc::UnboundedReceiver<Request>,
     backoff: Backoff,
-    /// What was acknowledged is to be offered again, and was not asked for yet.
+    /// What was acknowledged is to be offered again, and was not yet, to the end.
     offer_due: bool,
     /// The program of a keeper that was asked to leave: it is what its unit starts.
     asked: Option<String>,
@@ -97,7 +97,9 @@ impl Hands {
     /// Serves until the keeper that starts the runs has left for a newer one.
     async fn serve(&mut self, mut crew: Crew) -> Result<()> {
         crew.send(&Request::List {}).await?;
-        self.offer_again(&mut crew).await?;
+        if self.offer_due {
+            crew.offer_again(&self.site).await?;
+        }
         let may_be_newer = self.site.keeper_dir.is_some()
             && crew.program() != program()
             && self.asked.as_deref() != Some(crew.program());
@@ -113,9 +115,9 @@ impl Hands {
                     Heard::Replaced => return Ok(()),
                 },
                 Some(request) = self.requests.recv() => {
-                    self.offer_due |= matches!(request, Request::Offer {});
-                    if self.offer_due {
-                        self.offer_again(&mut crew).await?;
+                    if matches!(request, Request::Offer {}) {
+                        self.offer_due = true;
+                        crew.offer_again(&self.site).await?;
                     } else {
                         crew.send(&request).await?;
                     }
@@ -128,16 +130,9 @@ impl Hands {
         }
     }
 
-    async fn offer_again(&mut self, crew: &mut Crew) -> Result<()> {
-        if self.offer_due {
-            crew.offer_again(&self.site).await?;
-            self.offer_due = false;
-        }
-        Ok(())
-    }
-
-    fn pass_on(&self, events: Vec<Event>) {
+    fn pass_on(&mut self, events: Vec<Event>) {
         for event in events {
+            self.offer_due &= !matches!(event, Event::Offered {});
             self.tell(HandsEvent::Said(event));
         }
     }

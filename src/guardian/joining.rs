@@ -56,6 +56,7 @@ impl Guardian {
         if other_server {
             // Its clock is another one, and what the old one committed last may be lost.
             self.clock.reset();
+            self.offering = true;
             self.handles.hands.send(Request::Offer {});
         }
         self.handles.reporter.send(ReporterCommand::Retry);
@@ -141,6 +142,7 @@ impl Guardian {
     /// After a failover that lost commits this host may be said to run what it does not, and whose result
     /// nobody has any more: a registration settles that, now that the results that are there have been offered.
     fn offered_again(&mut self) {
+        self.offering = false;
         if std::mem::take(&mut self.settle_after_offer) && matches!(self.membership, Membership::Member(_)) {
             self.list_anew();
         }
@@ -246,7 +248,7 @@ impl Guardian {
 
     pub(super) fn register_if_due(&mut self, now: Boot) {
         let (Keeper::Listed(keeper), Membership::None) = (self.keeper, &self.membership) else { return };
-        if self.session.is_none() || now < self.register_at || self.leaving.is_some() {
+        if self.session.is_none() || now < self.register_at || self.offering || self.leaving.is_some() {
             return;
         }
         let registration = Registration {
@@ -267,7 +269,7 @@ impl Guardian {
     }
 
     pub(super) fn next_registration(&self) -> Option<Boot> {
-        let may = self.session.is_some() && matches!(self.membership, Membership::None);
+        let may = self.session.is_some() && !self.offering && matches!(self.membership, Membership::None);
         (may && matches!(self.keeper, Keeper::Listed(_))).then_some(self.register_at)
     }
 

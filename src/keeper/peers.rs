@@ -140,16 +140,15 @@ impl Peers {
         self.table.keys().rev().copied().collect()
     }
 
-    /// Whether a request was read and not taken yet.
-    pub(super) fn have_requests(&mut self) -> bool {
-        self.table.values_mut().any(|peer| peer.line_end().is_some())
+    /// Whether there is something to do that no event will tell of: a request that was read and not taken yet, or
+    /// results to offer to a connection that has just taken all that it was sent.
+    pub(super) fn have_work(&mut self) -> bool {
+        self.table.values_mut().any(|peer| peer.line_end().is_some() || !peer.blocked && peer.has_offers())
     }
 
     /// Whether a connection has something to take yet.
     pub(super) fn have_unsent(&self) -> bool {
-        let has =
-            |peer: &Peer| !peer.outgoing.is_empty() || !peer.offers.is_empty() || peer.retained.is_some();
-        self.table.values().any(has)
+        self.table.values().any(|peer| !peer.outgoing.is_empty() || peer.has_offers())
     }
 
     fn accept_all(&mut self, poll: &mut Poll) -> io::Result<()> {
@@ -239,6 +238,10 @@ impl Peer {
             Some(line) if self.offers.is_empty() && self.outgoing.len() < WINDOW => self.send(line),
             _ => self.offers.push_back(key),
         }
+    }
+
+    fn has_offers(&self) -> bool {
+        !self.offers.is_empty() || self.retained.is_some()
     }
 
     /// Offers these again, when there is room.

@@ -138,7 +138,7 @@ impl Shell {
             |errno: Errno| Error::new(ErrorKind::Failed, "keeper: cannot wait for events").source(errno);
         footprint::give_back();
         loop {
-            let patient = !self.peers.have_requests();
+            let patient = !self.peers.have_work();
             self.arm().map_err(fault)?;
             for token in self.poll.wait(patient).map_err(fault)? {
                 if let Some(watched) = self.poll.watched(token) {
