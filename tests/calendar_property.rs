@@ -149,11 +149,10 @@ fn fires_in_the_hour_of_a_clock_change_are_those_that_every_minute_was_asked_for
         let change = DateTime::parse_from_rfc3339(change).unwrap().timestamp();
         let since = change - change % 60 + quarters * HOUR / 4;
         let clocks = Clocks::ask(client, zone, since - 4 * HOUR, since + 60 * HOUR).await;
-        for (one, other) in
-            [(change - 1, change), (change, change + HOUR), (change - HOUR, change + 2 * HOUR)]
-        {
-            let hours = [one, other].map(|at| clocks.wall(at).rem_euclid(24 * HOUR) / HOUR);
-            let cron = cron.daily_at(hours.map(|hour| hour as u32), quarters % 2 == 0);
+        // The hour after the last one before a change is the skipped one, if there is one.
+        let [before, after] = [change - 1, change].map(|at| clocks.wall(at).rem_euclid(24 * HOUR) / HOUR);
+        for hours in [[before, before + 1], [before + 1, after], [after, after + 1], [before, after + 2]] {
+            let cron = cron.daily_at(hours.map(|hour| (hour % 24) as u32), quarters % 2 == 0);
             check_window(client, &clocks, &cron, zone, since).await?;
         }
         Ok(())
