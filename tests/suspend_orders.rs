@@ -167,6 +167,32 @@ async fn around_an_occurrence_of_a_schedule_that_changes() {
     every_order(Before::Planned, "schedule => '{cron}'").await;
 }
 
+/// A claim may come between the resume and the tick that applies it: what that tick will skip is not there for it.
+#[tokio::test]
+async fn a_claim_takes_nothing_that_was_due_in_a_suspension_though_nobody_has_ticked_since_the_resume() {
+    for overlap in ["skip", "allow"] {
+        let play = Play::at("07:00:00").await;
+        let guardian = play.guardian("web1", 10).await;
+        play.exec(&format!(
+            "select sisyphus.schedule('job', '1 7 * * *', 'true', timezone => 'UTC', ttl => '5 min', overlap => '{overlap}')"
+        ))
+        .await;
+        play.tick_at("07:00:50").await;
+        play.exec("select sisyphus.suspend('job', reason => 'cleaning')").await;
+        play.set_time("07:01:05").await;
+        play.exec("select sisyphus.resume('job')").await;
+        for _ in 0..3 {
+            assert!(play.claim(guardian, 10).await.is_empty(), "{overlap}");
+        }
+        play.tick_at("07:01:06").await;
+        assert_eq!(
+            play.told().await,
+            ["job 07:01:00 #0 skipped: the job was suspended: cleaning"],
+            "{overlap}"
+        );
+    }
+}
+
 /// A job of each five minutes that catches up on an hour, at 07:01; nobody ticks from then on.
 async fn a_job_that_nobody_plans() -> Play {
     let play = Play::at("07:00:00").await;

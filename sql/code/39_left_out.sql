@@ -1,5 +1,5 @@
--- What calendars leave out is recorded like what runs: when the first of it would be planned. One row stands for what one reason leaves
--- out of one job on one day, so a job that fires each second does not flood the history.
+-- What calendars leave out is recorded like what runs: when the first of it would be planned. One row stands for what
+-- one reason leaves out of one job on one day, so a job that fires each second does not flood the history.
 
 create or replace function sisyphus._record_left_out(
     p_job sisyphus.job, p_since timestamptz, p_until timestamptz, p_now timestamptz)

@@ -280,7 +280,11 @@ begin
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)
-                       and r.withdrawn is null) as fits
+                       and r.withdrawn is null
+                       -- Due in a suspension that has ended: the next tick skips it.
+                       and not exists (select from sisyphus.request q
+                                        where q.guardian_id is null and q.action = 'define' and q.job_id = r.job_id
+                                          and q.suspended_until >= r.due_at)) as fits
               from sisyphus.run r
               left join sisyphus.job j on j.job_id = r.job_id
              where r.state = 'waiting'

@@ -56,10 +56,11 @@ comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamp
 -- statement's snapshot is locked all the same before the row is checked again (EvalPlanQual), stays locked until
 -- commit, and that guardian's finish is answered busy. The second snapshot is a moment old, not as old as the scan.
 -- More are looked up than wanted, because others may hold the first ones.
--- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition.
+-- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition. So does one of
+-- p_resumed: what was due in the suspension the next tick skips.
 create or replace function sisyphus._claim_lane(
     p_lane_id bigint, p_priority smallint, p_floor bigint, p_after timestamptz, p_until timestamptz, p_limit integer,
-    p_guardian_id bigint, p_host_id bigint, p_now timestamptz)
+    p_guardian_id bigint, p_host_id bigint, p_resumed bigint[], p_now timestamptz)
 returns table (run_id bigint, claim_no bigint, attempt integer, job text, starts_in double precision, spec jsonb,
                due_at timestamptz, expires_at timestamptz, payload jsonb)
 language plpgsql
@@ -96,7 +97,8 @@ begin
             select c.run_id, j.name as job, j.spec, j.payload,
                    c.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)) as fits
+                       and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)
+                       and c.job_id <> all(p_resumed)) as fits
               from candidate c
               left join sisyphus.job j on j.job_id = c.job_id),
         claimed as (
@@ -120,7 +122,7 @@ begin
     end loop;
 end
 $$;
-comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, timestamptz) is
+comment on function sisyphus._claim_lane(bigint, smallint, bigint, timestamptz, timestamptz, integer, bigint, bigint, bigint[], timestamptz) is
     'Claims pending runs of one lane and priority that are due in a window, oldest first; returns them as claim_job() does';
 
 -- A claim that leaves due work behind passes the hint on. One probe of run_claim_idx a lane and priority: as a join
@@ -193,6 +195,7 @@ declare
     v_batch integer;
     v_seen_no bigint;
     v_seen_tick_at timestamptz;
+    v_resumed bigint[] := array[]::bigint[];
     v_floor record;
 begin
     if max_runs is null or max_runs < 0 or slots_free is null or slots_free < 0 then
@@ -200,11 +203,12 @@ begin
             using errcode = '22023', hint = 'Give how many runs to take and how many slots are free.';
     end if;
     v_seen_tick_at := to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000);
+    -- Asked here and in start and finish, not by the call: that costs more than the question.
     if not sisyphus._is_home(v_seen_tick_at) then
         perform sisyphus._check_installation(v_seen_tick_at, v_now);
     end if;
     select s.* into v_setting from sisyphus.setting s;
-    -- locks: guardian before job_state, as a tick that reaps does; written at the end, once.
+    -- As _check_guardian(), and locked. locks: guardian before job_state, as a tick that reaps does; written at the end, once.
     select h.* into v_host
       from sisyphus.guardian g
       join sisyphus.host h on h.host_id = g.host_id
@@ -218,6 +222,8 @@ begin
     end if;
     if exists (select from sisyphus.request q where q.guardian_id is null) then
         perform sisyphus._apply_run_requests(v_now);
+        v_resumed := array(select q.job_id from sisyphus.request q
+                            where q.guardian_id is null and q.action = 'define' and q.suspended_until is not null);
         -- One of them may have drained this host.
         select h.* into v_host from sisyphus.host h where h.host_id = v_host.host_id;
     end if;
@@ -271,7 +277,7 @@ begin
                       v_floor.lane_id, v_floor.priority, v_floor.floor,
                       case when v_floor.is_due then '-infinity' else v_now end,
                       case when v_floor.is_due then v_now else v_until end,
-                      v_wanted, v_me, v_host.host_id, v_now) c;
+                      v_wanted, v_me, v_host.host_id, v_resumed, v_now) c;
             get diagnostics v_batch = row_count;
             v_taken := v_taken + v_batch;
             if v_floor.is_due then
