@@ -99,10 +99,9 @@ pub(super) struct Guardian {
     pub(super) lists: u64,
     /// Claims acknowledged since a list was asked for, which may stand in it all the same.
     pub(super) let_go: Vec<i64>,
-    /// The server is another one: what it believes this host to run is settled once results were offered again.
-    pub(super) settle_after_offer: bool,
     /// Until the results of the last minutes have been offered to another server. What a registration does not hand
-    /// over counts as never started, and the keeper's list is without what an earlier server acknowledged.
+    /// over counts as never started, and the keeper's list is without what an earlier server acknowledged. A member
+    /// registers anew afterwards: after a failover that lost commits its host may be said to run what it does not.
     pub(super) offering: bool,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
@@ -167,7 +166,6 @@ impl Guardian {
             older_keepers: Vec::new(),
             lists: 0,
             let_go: Vec::new(),
-            settle_after_offer: false,
             offering: false,
             foreign: 0,
             session: None,

@@ -62,7 +62,6 @@ impl Guardian {
         self.handles.reporter.send(ReporterCommand::Retry);
         match &mut self.membership {
             Membership::Member(member) => {
-                self.settle_after_offer |= other_server;
                 member.pace.failed(Boot::now(), Duration::ZERO);
                 self.handles.ticker.send(TickerCommand::Within(Duration::ZERO));
             }
@@ -142,8 +141,7 @@ impl Guardian {
     /// After a failover that lost commits this host may be said to run what it does not, and whose result
     /// nobody has any more: a registration settles that, now that the results that are there have been offered.
     fn offered_again(&mut self) {
-        self.offering = false;
-        if std::mem::take(&mut self.settle_after_offer) && matches!(self.membership, Membership::Member(_)) {
+        if std::mem::take(&mut self.offering) && matches!(self.membership, Membership::Member(_)) {
             self.list_anew();
         }
     }

@@ -29,7 +29,7 @@ use crate::observe::event;
 /// A segment is closed at this size.
 const SEGMENT_LIMIT: u64 = 16 << 20;
 /// How long acknowledged results stay, to be offered again after a failover.
-const RETENTION_US: i64 = 600_000_000;
+pub(super) const RETENTION_US: i64 = 600_000_000;
 /// Between two tries to write to a disk that refuses.
 const RETRY_US: i64 = 1_000_000;
 /// Bytes told to the writer ahead of its answers, at most; what waits behind them can still be dropped.

@@ -5,13 +5,11 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 use super::StateDirectory;
 use crate::{
     error::{Error, ErrorKind, Result},
-    keeper::clock,
+    keeper::{clock, store::RETENTION_US},
 };
 
 /// The name of a further place, before its number.
 const PREFIX: &str = "keeper.";
-/// As long as acknowledged results may be asked for again.
-const RETENTION_US: i64 = 600_000_000;
 
 impl StateDirectory {
     /// The places for keepers that there are: the directory itself, then further ones in it, oldest first.
