@@ -55,6 +55,15 @@ impl Bench {
         Bench { runtime, client, _db: db }
     }
 
+    /// Asserts that a query of zone and change finds nothing around any of [`CHANGES`].
+    fn none_at_any_change(&self, query: &str) {
+        for (zone, change) in CHANGES {
+            let found = self.runtime.block_on(self.client.query(query, &[&zone, &change])).unwrap();
+            let wrong: Vec<String> = found.iter().map(|row| row.get(0)).collect();
+            assert!(wrong.is_empty(), "{zone} {change}:\n{}", wrong.join("\n"));
+        }
+    }
+
     /// Runs a property over random values.
     fn check<S: Strategy>(
         &self,
@@ -265,55 +274,35 @@ fn every_special_day_is_right_in_every_kind_of_month() {
 #[test]
 fn a_fire_near_a_clock_change_is_the_same_from_half_a_year_before() {
     let bench = Bench::new();
-    for (zone, change) in CHANGES {
-        let wrong: Vec<String> = bench
-            .runtime
-            .block_on(bench.client.query(
-                "select format('%s: %s, not %s', s, far, near)
-                   from generate_series(-1, 1) d(day), generate_series(0, 23) hour, unnest('{*/10,10}'::text[]) minute,
-                        lateral (select $2::text::timestamptz as change) c,
-                        lateral (select to_char((c.change at time zone $1) + make_interval(days => day), 'FMDD FMMM') as date) l,
-                        lateral (select format('%s %s %s *', minute, hour, l.date) as s) e,
-                        lateral (select sisyphus.next_fire(s, $1, c.change - interval '60 h') as near,
-                                        sisyphus.next_fire(s, $1, c.change - interval '180 days') as far) f
-                  where near < c.change + interval '60 h' and far is distinct from near",
-                &[&zone, &change],
-            ))
-            .unwrap()
-            .iter()
-            .map(|row| row.get(0))
-            .collect();
-        assert!(wrong.is_empty(), "{zone} {change}:\n{}", wrong.join("\n"));
-    }
+    bench.none_at_any_change(
+        "select format('%s: %s, not %s', s, far, near)
+           from generate_series(-1, 1) d(day), generate_series(0, 23) hour, unnest('{*/10,10}'::text[]) minute,
+                lateral (select $2::text::timestamptz as change) c,
+                lateral (select to_char((c.change at time zone $1) + make_interval(days => day), 'FMDD FMMM') as date) l,
+                lateral (select format('%s %s %s *', minute, hour, l.date) as s) e,
+                lateral (select sisyphus.next_fire(s, $1, c.change - interval '60 h') as near,
+                                sisyphus.next_fire(s, $1, c.change - interval '180 days') as far) f
+          where near < c.change + interval '60 h' and far is distinct from near",
+    );
 }
 
 // Once a year, so that the next match after the one at the change is far away.
 #[test]
 fn no_fire_near_a_clock_change_is_passed_over_from_anywhere_near_it() {
     let bench = Bench::new();
-    for (zone, change) in CHANGES {
-        let wrong: Vec<String> = bench
-            .runtime
-            .block_on(bench.client.query(
-                "with schedule as (
-                    select distinct format('%s %s *', minute, to_char((c.change + by * interval '30 min') at time zone $1, 'FMHH24 FMDD FMMM')) as s, c.change
-                      from (select $2::text::timestamptz) c(change), unnest('{*/10,10}'::text[]) minute,
-                           generate_series(-8, 8) by),
-                 answer as (
-                    select s, t, sisyphus.next_fire(s, $1, t) as fire
-                      from schedule, generate_series(change - interval '4 h', change + interval '4 h', interval '10 min') t)
-                 select distinct on (a.s) format('%s after %s: %s, not %s', a.s, a.t, a.fire, b.fire)
-                   from answer a
-                   join answer b on b.s = a.s and b.fire > a.t and b.fire < a.fire
-                  order by a.s, a.t, b.fire",
-                &[&zone, &change],
-            ))
-            .unwrap()
-            .iter()
-            .map(|row| row.get(0))
-            .collect();
-        assert!(wrong.is_empty(), "{zone} {change}:\n{}", wrong.join("\n"));
-    }
+    bench.none_at_any_change(
+        "with schedule as (
+            select distinct format('%s %s *', minute, to_char((c.change + by * interval '30 min') at time zone $1, 'FMHH24 FMDD FMMM')) as s, c.change
+              from (select $2::text::timestamptz) c(change), unnest('{*/10,10}'::text[]) minute,
+                   generate_series(-8, 8) by),
+         answer as (
+            select s, t, sisyphus.next_fire(s, $1, t) as fire
+              from schedule, generate_series(change - interval '4 h', change + interval '4 h', interval '10 min') t)
+         select distinct on (a.s) format('%s after %s: %s, not %s', a.s, a.t, a.fire, b.fire)
+           from answer a
+           join answer b on b.s = a.s and b.fire > a.t and b.fire < a.fire
+          order by a.s, a.t, b.fire",
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A host of the fleet: its guardian, its keeper, its wires to both servers, and the disk of its state directory.
 
-use std::{thread::sleep, time::Duration};
+use std::time::Duration;
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,7 +10,7 @@ use nix::{
 use super::records::now;
 use crate::{
     guardian::host::Host,
-    support::{Filler, Proxy, Server, SmallDisk, Spawned},
+    support::{Filler, Proxy, Server, SmallDisk, Spawned, comes_true},
 };
 
 /// How many runs it takes at once.
@@ -81,11 +81,8 @@ impl Machine {
         for keeper in &keepers {
             kill(*keeper, Signal::SIGKILL).ok();
         }
-        let begun = std::time::Instant::now();
         let alive = |pid: &Pid| self.host.keepers().contains(pid);
-        while keepers.iter().any(alive) && begun.elapsed() < Duration::from_secs(10) {
-            sleep(Duration::from_millis(5));
-        }
+        comes_true(Duration::from_secs(10), || !keepers.iter().any(alive));
         (from, now())
     }
 

@@ -15,7 +15,7 @@ use nix::{
 use tempfile::TempDir;
 use tokio_postgres::types::ToSql;
 
-use crate::support::{self, Finished, Spawned, TestClient, wait_until};
+use crate::support::{self, Finished, Spawned, TestClient, comes_true, wait_until};
 
 /// Generous: the machine may be busy with other tests. Nothing waits this long when it works.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
@@ -130,10 +130,7 @@ impl Drop for Host {
             kill(keeper, Signal::SIGTERM).ok();
         }
         // The directory must not vanish under a keeper that is writing.
-        let begun = std::time::Instant::now();
-        while !self.keepers().is_empty() && begun.elapsed() < Duration::from_secs(15) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        comes_true(Duration::from_secs(15), || self.keepers().is_empty());
     }
 }
 

@@ -12,6 +12,38 @@ use nix::sys::signal::{Signal, kill};
 use super::host::{Host, SOON, end_of, run, stop, until};
 use crate::support::{self, OwnServer, Proxy, TestClient, wait_until};
 
+/// A host before a server and its standby, which is asynchronous.
+struct Pair {
+    primary: OwnServer,
+    standby: OwnServer,
+    /// Of the primary.
+    client: TestClient,
+    host: Host,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = OwnServer::start("", None);
+        let client = support::connect(&primary.url("postgres")).await;
+        client.batch_execute("create database jobs").await.unwrap();
+        client.close().await;
+        support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
+        let standby = primary.standby();
+        let client = support::connect(&primary.url("jobs")).await;
+        let url =
+            format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
+        let host = Host::new("web1", &url);
+        Self { primary, standby, client, host }
+    }
+}
+
+/// From here on the standby does not get what is committed.
+async fn follow_no_more(standby: &TestClient) {
+    standby.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
+    standby.batch_execute("select pg_reload_conf()").await.unwrap();
+    until(standby, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+}
+
 /// Makes leases and rhythms short, so that the tests are.
 async fn hurry(client: &TestClient) {
     for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s")] {
@@ -126,13 +158,7 @@ async fn over_a_slow_network_nothing_starts_early() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_standby_is_found_and_nothing_is_lost() {
     // With a synchronous standby the promise is whole.
-    let mut primary = OwnServer::start("", None);
-    let client = support::connect(&primary.url("postgres")).await;
-    client.batch_execute("create database jobs").await.unwrap();
-    client.close().await;
-    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
-    let standby = primary.standby();
-    let client = support::connect(&primary.url("jobs")).await;
+    let Pair { mut primary, standby, client, host } = Pair::start().await;
     client.batch_execute("alter system set synchronous_standby_names = '*'").await.unwrap();
     client.batch_execute("select pg_reload_conf()").await.unwrap();
     until(
@@ -141,8 +167,6 @@ async fn a_promoted_standby_is_found_and_nothing_is_lost() {
         "exists (select from pg_stat_replication where sync_state = 'sync')",
     )
     .await;
-    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
-    let host = Host::new("web1", &url);
     let guardian = host.start(&client, &["--slots", "8"]).await;
     let (witness, go) = (host.file("witness"), host.file("go"));
     let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
@@ -173,15 +197,7 @@ async fn a_promoted_standby_is_found_and_nothing_is_lost() {
 /// The results were committed and acknowledged where nobody will see them any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
-    let mut primary = OwnServer::start("", None);
-    let client = support::connect(&primary.url("postgres")).await;
-    client.batch_execute("create database jobs").await.unwrap();
-    client.close().await;
-    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
-    let standby = primary.standby();
-    let client = support::connect(&primary.url("jobs")).await;
-    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
-    let host = Host::new("web1", &url);
+    let Pair { mut primary, standby, client, host } = Pair::start().await;
     let older = host.other_build();
     let guardian = host.start_as(&client, host.command_of(&older, &["--slots", "8"])).await;
     let go = host.file("go");
@@ -204,9 +220,7 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
     let there = support::connect(&standby.url("jobs")).await;
     until(&there, "the standby knows", "3 = (select count(*) from sisyphus.run where state = 'running')")
         .await;
-    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
-    there.batch_execute("select pg_reload_conf()").await.unwrap();
-    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    follow_no_more(&there).await;
     fs::write(&go, "").unwrap();
     until(&client, "all have ended", "3 = (select count(*) from sisyphus.history where is_final)").await;
     wait_until("the older keeper has left", SOON, async || {
@@ -237,15 +251,7 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
 /// behind many others that are offered again, and a live keeper that does not list it seems never to have had it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claimed_run_that_ended_among_lost_commits_has_its_result() {
-    let mut primary = OwnServer::start("", None);
-    let client = support::connect(&primary.url("postgres")).await;
-    client.batch_execute("create database jobs").await.unwrap();
-    client.close().await;
-    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
-    let standby = primary.standby();
-    let client = support::connect(&primary.url("jobs")).await;
-    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
-    let host = Host::new("web1", &url);
+    let Pair { mut primary, standby, client, host } = Pair::start().await;
     let guardian = host.start(&client, &["--slots", "8"]).await;
     let big =
         "select sisyphus.schedule('big', null, 'head -c 60000 /dev/zero | tr \\\\0 x', overlap => 'allow')";
@@ -263,9 +269,7 @@ async fn a_claimed_run_that_ended_among_lost_commits_has_its_result() {
     client.query(sql, &[&format!("echo ran >> {}", witness.display())]).await.unwrap();
     let there = support::connect(&standby.url("jobs")).await;
     until(&there, "it is claimed ahead", "exists (select from sisyphus.run where state = 'claimed')").await;
-    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
-    there.batch_execute("select pg_reload_conf()").await.unwrap();
-    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    follow_no_more(&there).await;
     until(&client, "it has ended", "exists (select from sisyphus.history where job = 'soon')").await;
     stop(guardian);
     let guardian = host.start(&client, &["--slots", "8"]).await;
@@ -296,15 +300,7 @@ async fn a_claimed_run_that_ended_among_lost_commits_has_its_result() {
 /// Neither the database nor the keeper knows how it ended: it must not run for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_result_is_nowhere_any_more_is_lost_after_a_failover() {
-    let mut primary = OwnServer::start("", None);
-    let client = support::connect(&primary.url("postgres")).await;
-    client.batch_execute("create database jobs").await.unwrap();
-    client.close().await;
-    support::run(&["--database-url", &primary.url("jobs"), "migrate"]).success();
-    let standby = primary.standby();
-    let client = support::connect(&primary.url("jobs")).await;
-    let url = format!("postgresql://postgres@127.0.0.1:{},127.0.0.1:{}/jobs", standby.port(), primary.port());
-    let host = Host::new("web1", &url);
+    let Pair { mut primary, standby, client, host } = Pair::start().await;
     let guardian = host.start(&client, &["--slots", "8"]).await;
     let (go, last) = (host.file("go"), host.file("last"));
     let short = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
@@ -313,9 +309,7 @@ async fn a_run_whose_result_is_nowhere_any_more_is_lost_after_a_failover() {
     let there = support::connect(&standby.url("jobs")).await;
     until(&there, "the standby knows", "2 = (select count(*) from sisyphus.run where state = 'running')")
         .await;
-    there.batch_execute("alter system set primary_conninfo = ''").await.unwrap();
-    there.batch_execute("select pg_reload_conf()").await.unwrap();
-    until(&there, "it follows no more", "not exists (select from pg_stat_wal_receiver)").await;
+    follow_no_more(&there).await;
     fs::write(&go, "").unwrap();
     assert_eq!(end_of(&client, short).await, "succeeded");
     drop(client);

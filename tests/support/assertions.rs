@@ -67,6 +67,18 @@ pub(crate) async fn wait_until<T>(
     }
 }
 
+/// Whether `probe` says yes within this time; for places that cannot be async, such as a drop.
+pub(crate) fn comes_true(within: Duration, mut probe: impl FnMut() -> bool) -> bool {
+    let started = Instant::now();
+    while !probe() {
+        if started.elapsed() > within {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
 /// Asks `probe` until it has given the same answer many times in a row: what it counts has come to rest.
 pub(crate) async fn wait_until_still<T: PartialEq + std::fmt::Debug>(
     what: &str,

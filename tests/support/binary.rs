@@ -6,13 +6,15 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::LazyLock,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+use super::comes_true;
 
 /// No command of a test runs longer, unless the test says so.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -130,17 +132,15 @@ impl Spawned {
 
     /// Waits for its end, at most so long.
     pub(crate) fn wait_for(mut self, longest: Duration) -> Finished {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("own child") {
-                break status;
-            }
-            if started.elapsed() > longest {
-                self.child.kill().ok();
-                let said = [self.stdout.take(), self.stderr.take()].map(text_of).concat();
-                panic!("still running after {longest:?}:\n{said}");
-            }
-            thread::sleep(Duration::from_millis(5));
+        let mut status = None;
+        comes_true(longest, || {
+            status = self.child.try_wait().expect("own child");
+            status.is_some()
+        });
+        let Some(status) = status else {
+            self.child.kill().ok();
+            let said = [self.stdout.take(), self.stderr.take()].map(text_of).concat();
+            panic!("still running after {longest:?}:\n{said}");
         };
         Finished { status, stdout: text_of(self.stdout.take()), stderr: text_of(self.stderr.take()) }
     }

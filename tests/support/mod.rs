@@ -22,7 +22,9 @@ mod proxy;
 mod server;
 mod template;
 
-pub(crate) use assertions::{assert_error, assert_sqlstate, error_of, told, wait_until, wait_until_still};
+pub(crate) use assertions::{
+    assert_error, assert_sqlstate, comes_true, error_of, told, wait_until, wait_until_still,
+};
 pub(crate) use binary::{Finished, Spawned, command, command_of, finish, policy, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
