@@ -179,9 +179,9 @@ async fn each_reason_is_a_sentence_of_one_line() {
     assert_eq!((busy.run_id, play.start(guardian, &busy).await.as_str()), (other, "accepted"));
     play.pass_until("08:00:01").await;
     told.push(explain(&play, "report", "08:00:00").await); // every slot is busy
-    play.exec("select sisyphus.suspend('report', reason => 'stocktaking')").await;
+    play.exec("begin; select sisyphus.suspend('report', reason => 'stocktaking')").await;
     told.push(explain(&play, "report", "08:00:00").await); // suspended
-    play.exec("select sisyphus.resume('report')").await;
+    play.exec("rollback").await;
     play.finish(guardian, &busy, 0).await;
     let run = play.claim_one(guardian).await;
     play.start(guardian, &run).await;

@@ -15,7 +15,7 @@ use super::{
     servers::Servers,
     witness::{self, Witness},
 };
-use crate::support::{self, folder, wait_until};
+use crate::support::{self, folder, wait_until, wait_until_still};
 
 const HOSTS: [&str; 4] = ["web1", "web2", "web3", "web4"];
 /// For what runs to end and what waits to be delivered.
@@ -95,13 +95,19 @@ async fn books(driver: &Driver, span: (i64, i64), processes: Vec<Process>) -> Bo
     }
 }
 
-/// Waits until no run is live, no occurrence is to come, and no process of a job is left.
+/// Waits until no run is live, no occurrence is to come, no process of a job is left, and every host has been heard of
+/// again: what it ends up delivering is in the history.
 async fn settle(driver: &Driver, home: &std::path::Path) {
     let program = home.join("job.sh").to_str().unwrap().to_owned();
     let sql = "select coalesce((select string_agg(format('%s of %s %s %s', r.run_id, j.name, r.state, r.reason), '; ')
                                   from sisyphus.run r left join sisyphus.job j using (job_id)), '')
                       || coalesce((select string_agg(format('job %s is due %s', job_id, next_due_at), '; ')
-                                     from sisyphus.job_state where next_due_at < 'infinity'), '')";
+                                     from sisyphus.job_state where next_due_at < 'infinity'), '')
+                      || coalesce((select string_agg(format('host %s is away', h.name), '; ')
+                                     from sisyphus.host h
+                                    where not exists (select from sisyphus.guardian g
+                                                       where g.host_id = h.host_id and g.ended_at is null
+                                                         and g.lease_until > clock_timestamp())), '')";
     wait_until("the world settles", SETTLED, async || {
         let Some(client) = driver.servers.reach().await else { return Err("nobody answers".to_owned()) };
         let left = match client.query_one(sql, &[]).await {
@@ -110,6 +116,14 @@ async fn settle(driver: &Driver, home: &std::path::Path) {
         };
         let alive = processes_of(&program);
         if left.is_empty() && alive == 0 { Ok(()) } else { Err(format!("{alive} processes, {left}")) }
+    })
+    .await;
+    // They deliver what they have as soon as they have registered.
+    let client = support::connect(&driver.servers.url()).await;
+    let told =
+        "select format('%s %s', count(*), count(*) filter (where state = 'lost')) from sisyphus.attempt";
+    wait_until_still("nothing more is delivered", SETTLED, async || -> String {
+        client.query_one(told, &[]).await.unwrap().get(0)
     })
     .await;
 }

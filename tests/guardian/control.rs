@@ -177,7 +177,7 @@ async fn a_running_job_is_paused_from_afar_and_goes_on() {
         "exists (select from sisyphus.running where state = 'running' and paused_at is not null)",
     )
     .await;
-    let seen = support::wait_until_still("it rests", super::host::SOON, lines).await;
+    let seen = support::wait_until_still("it rests", super::host::SOON, async || lines()).await;
     let said: String = client.query_one("select sisyphus.explain_run($1)", &[&run_id]).await.unwrap().get(0);
     assert!(said.contains("paused"), "{said}");
     ask("unpause").await;

@@ -111,7 +111,7 @@ impl Installation {
         let all = "select format('%s %s', (select count(*) from sisyphus.attempt),
                                  (select array_agg((run_id, state, claim_no) order by run_id) from sisyphus.run))";
         let before: String = client.query_one(all, &[]).await.unwrap().get(0);
-        let started = wait_until_still("what was under way has ended", SOON, || self.started()).await;
+        let started = wait_until_still("what was under way has ended", SOON, async || self.started()).await;
         for _ in 0..3 {
             // More than a period of the job, and every guardian's calls meanwhile.
             let at: String = client.query_one("select now()::text", &[]).await.unwrap().get(0);

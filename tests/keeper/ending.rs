@@ -186,7 +186,8 @@ async fn a_pause_holds_all_of_a_run(mut guardian: Guardian, host: &Host) {
     guardian.intervene(key, Action::Pause, "for lunch").await;
     // The keeper works one request after the other, and a stop takes effect before the list is read here.
     guardian.list().await;
-    let seen = wait_until_still("nothing grows any more", SOON, || [lines_of(&own), lines_of(&other)]).await;
+    let seen =
+        wait_until_still("nothing grows any more", SOON, async || [lines_of(&own), lines_of(&other)]).await;
     assert!(guardian.results.is_empty());
     guardian.intervene(key, Action::Unpause, "").await;
     grows(&own).await;

@@ -83,12 +83,12 @@ pub(crate) fn comes_true(within: Duration, mut probe: impl FnMut() -> bool) -> b
 pub(crate) async fn wait_until_still<T: PartialEq + std::fmt::Debug>(
     what: &str,
     within: Duration,
-    probe: impl Fn() -> T,
+    probe: impl AsyncFn() -> T,
 ) -> T {
-    const TIMES: u32 = 10;
-    let (mut last, mut times) = (probe(), 0);
+    const TIMES: u32 = 25;
+    let (mut last, mut times) = (probe().await, 0);
     wait_until(what, within, async || {
-        let now = probe();
+        let now = probe().await;
         times = if now == last { times + 1 } else { 0 };
         last = now;
         if times >= TIMES { Ok(()) } else { Err(format!("{last:?}")) }
