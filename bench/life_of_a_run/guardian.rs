@@ -91,7 +91,7 @@ async fn register(client: &Client, number: usize) -> i64 {
 }
 
 /// Claims and finishes until nothing is left. As a guardian: statements are prepared once, each claim says
-/// what is held (nothing here), results go in one call a batch.
+/// what was claimed last, results go in one call a batch.
 async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
     let claim = client.prepare(CLAIM).await.unwrap();
     let finish = client.prepare(FINISH).await.unwrap();
@@ -99,9 +99,9 @@ async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
     let output = "x".repeat(99) + "\n";
     let now: chrono::DateTime<chrono::FixedOffset> =
         client.query_one("select clock_timestamp()", &[]).await.unwrap().get(0);
-    let mut done = 0;
+    let (mut done, mut last) = (0, Vec::<i64>::new());
     loop {
-        let rows = client.query(&claim, &[&guardian, &max_runs, &Vec::<i64>::new()]).await.unwrap();
+        let rows = client.query(&claim, &[&guardian, &max_runs, &last]).await.unwrap();
         let claimed: Vec<_> = rows.iter().filter(|row| row.get::<_, &str>("kind") == "run").collect();
         if claimed.is_empty() {
             return done;
@@ -109,6 +109,7 @@ async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
         let mut held: Vec<(i64, i64)> =
             claimed.iter().map(|row| (row.get("run_id"), row.get("claim_no"))).collect();
         done += held.len();
+        last = held.iter().map(|(_, claim_no)| *claim_no).max().into_iter().collect();
         // The claim of another guardian may hold the lock of a run for a moment: busy, send again.
         while !held.is_empty() {
             let (run_ids, claim_nos): (Vec<i64>, Vec<i64>) = held.iter().copied().unzip();

@@ -88,9 +88,6 @@ declare
     v_state text;
     v_is_final boolean;
 begin
-    if exists (select from sisyphus.run r where r.run_id = p_run_id and r.claim_no = p_claim_no) then
-        return 'busy';
-    end if;
     select a.* into v_attempt from sisyphus.attempt a where a.run_id = p_run_id and a.claim_no = p_claim_no;
     if not found then
         return 'refused';
@@ -137,7 +134,7 @@ begin
 end
 $$;
 comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, timestamptz) is
-    'Answers for a result whose claim is not live: busy, already, superseded, refused, or accepted when it corrects a lost attempt';
+    'Answers for a result whose claim is not live: already, superseded, refused, or accepted when it corrects a lost attempt';
 
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
 -- late this is told; then the next one may go.
@@ -332,6 +329,7 @@ begin
     return query
         select i.run_id, i.claim_no,
                case when i.run_id = any(v_done) then 'accepted'
+                    when exists (select from sisyphus.run r where r.run_id = i.run_id and r.claim_no = i.claim_no) then 'busy'
                     else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why,
                                                least(i.ended, v_now), i.stdout, i.stderr, i.result, v_now) end
           from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.finished_at,
