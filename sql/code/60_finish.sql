@@ -134,7 +134,7 @@ begin
 end
 $$;
 comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, timestamptz) is
-    'Answers for a result whose claim is not live: already, superseded, refused, or accepted when it corrects a lost attempt';
+    'Answers for a result whose claim is not live: already, superseded, refused, busy while its retry is held, or accepted when it corrects a lost attempt';
 
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
 -- late this is told; then the next one may go.
