@@ -78,6 +78,13 @@ impl<'a> Sorted<'a> {
         self.was_broken(None, at - 2 * SECOND, at, lost)
     }
 
+    /// How long the machine kept its programs waiting about that time. Two waits are in a start: for the guardian, for the
+    /// keeper.
+    pub(super) fn stalled(&self, from: i64, until: i64) -> i64 {
+        let about = |stall: &&(i64, i64)| stall.0 >= from - SECOND && stall.0 - stall.1 <= until + SECOND;
+        2 * self.books.stalls.iter().filter(about).map(|stall| stall.1).sum::<i64>()
+    }
+
     /// Whether something of these kinds was broken at a host between two moments.
     pub(super) fn was_broken(
         &self,
@@ -112,6 +119,8 @@ pub(super) fn check(books: &Books) -> Report {
     checks::ends::retried_as_asked(&sorted, &mut report);
     checks::occurrences::each_accounted_for(&sorted, &mut report);
     checks::occurrences::what_was_asked_for(&sorted, &mut report);
+    checks::changes::withdrawn_stays_withdrawn(&sorted, &mut report);
+    checks::changes::told_as_it_stood(&sorted, &mut report);
     checks::processes::known(&sorted, &mut report);
     checks::processes::on_time(&sorted, &mut report);
     checks::processes::alone(&sorted, &mut report);

@@ -9,7 +9,7 @@ const SILENT: &str = "host \"web1\" was not heard of for 5 s";
 const KEEPER: &str = "the keeper of host \"web1\" no longer has it";
 
 /// An hour of nothing but three occurrences on two hosts, two runs by hand, and a host that was cut off.
-fn honest() -> Books {
+pub(super) fn honest() -> Books {
     let skip = Job { name: "skip", period: Some(10), ttl: Some(4), overlap: "skip", ..Job::PLAIN };
     let all = Job { name: "all", period: Some(30), all: true, overlap: "queue", retries: 1, ..Job::PLAIN };
     let asked = Job { name: "asked", retries: 1, retry_on_lost: true, ..Job::PLAIN };
@@ -70,7 +70,7 @@ fn honest() -> Books {
     books
 }
 
-fn row(run_id: i64, job: &str, due: i64) -> Row {
+pub(super) fn row(run_id: i64, job: &str, due: i64) -> Row {
     Row {
         run_id,
         attempt: 1,
@@ -95,7 +95,7 @@ fn row(run_id: i64, job: &str, due: i64) -> Row {
 }
 
 /// A run that began when it was due and succeeded two seconds later.
-fn run(books: &mut Books, run_id: i64, job: &str, due: i64, host: &str) {
+pub(super) fn run(books: &mut Books, run_id: i64, job: &str, due: i64, host: &str) {
     books.rows.push(Row { host: Some(host.to_owned()), ..row(run_id, job, due) });
     books.processes.push(Process {
         job: job.to_owned(),
@@ -104,6 +104,7 @@ fn run(books: &mut Books, run_id: i64, job: &str, due: i64, host: &str) {
         claim_no: run_id * 10,
         host: host.to_owned(),
         token: Some(run_id),
+        definition: 0,
         due: due * SECOND,
         pid: 1000,
         began: (due * SECOND + 1000, due * SECOND + 2000),
@@ -119,7 +120,7 @@ fn checked(doctor: impl FnOnce(&mut Books)) -> Report {
 }
 
 /// The row of a run, and its process.
-fn of(books: &mut Books, run_id: i64) -> (&mut Row, &mut Process) {
+pub(super) fn of(books: &mut Books, run_id: i64) -> (&mut Row, &mut Process) {
     let row = books.rows.iter_mut().find(|row| row.run_id == run_id).unwrap();
     let process = books.processes.iter_mut().find(|process| process.run_id == run_id).unwrap();
     (row, process)

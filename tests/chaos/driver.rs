@@ -1,6 +1,7 @@
 //! Breaks one thing after the other, several at a time, and mends them; all by a seed.
 
 use std::{
+    collections::HashMap,
     mem,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use super::{
     machine::Machine,
     records::{Call, Fault, Kind, now},
     servers::Servers,
+    standing::Change,
 };
 use crate::support::{Finished, Server};
 
@@ -40,12 +42,15 @@ const REPLIES: [&str; 5] = ["claim_job", "finish_job", "start_job", "tick", "reg
 pub(super) struct Driver {
     random: fastrand::Rng,
     /// Of the current step alone: what one of them needs does not change the next one.
-    dice: fastrand::Rng,
+    pub(super) dice: fastrand::Rng,
     deck: Vec<Kind>,
     pub(super) machines: Vec<Machine>,
     pub(super) servers: Servers,
     pub(super) faults: Vec<Fault>,
     pub(super) calls: Vec<Call>,
+    pub(super) changes: Vec<Change>,
+    /// How each job is scheduled.
+    pub(super) definitions: HashMap<&'static str, String>,
     /// What ends later: when, at which host, and which of the faults it is.
     open: Vec<(Instant, usize, usize)>,
     next_token: i64,
@@ -64,6 +69,8 @@ impl Driver {
             servers,
             faults: Vec::new(),
             calls: Vec::new(),
+            changes: Vec::new(),
+            definitions: HashMap::new(),
             open: Vec::new(),
             next_token: 0,
             settled: false,
@@ -80,6 +87,7 @@ impl Driver {
             if self.dice.bool() {
                 self.ask().await;
             }
+            self.change().await;
             let kind = self.next_kind();
             let host = self.dice.usize(..self.machines.len());
             let length = Duration::from_millis(self.dice.u64(100..9_000));

@@ -3,12 +3,12 @@
 use tokio_postgres::{Client, Row as SqlRow};
 
 use super::{
-    records::{Job, Row},
+    records::{Job, Row, SECOND},
     witness::Witness,
 };
 
 /// One of each kind.
-pub(super) const JOBS: [Job; 12] = [
+pub(super) const JOBS: [Job; 15] = [
     Job { name: "second", period: Some(1), overlap: "skip", ttl: Some(3), work: [2, 6, 0, 0], ..Job::PLAIN },
     Job { name: "queue", period: Some(2), overlap: "queue", retries: 2, work: [3, 15, 20, 0], ..Job::PLAIN },
     Job { name: "replace", period: Some(3), overlap: "replace", work: [10, 45, 10, 0], ..Job::PLAIN },
@@ -70,54 +70,74 @@ pub(super) const JOBS: [Job; 12] = [
     },
     Job { name: "many", retries: 1, work: [1, 5, 10, 500], ..Job::PLAIN },
     Job { name: "by_hand", overlap: "queue", work: [2, 6, 0, 0], ..Job::PLAIN },
+    Job {
+        name: "changing",
+        period: Some(2),
+        changing: true,
+        ttl: Some(6),
+        missed: "all",
+        retries: 1,
+        retry_on_lost: true,
+        work: [1, 25, 20, 0],
+        ..Job::PLAIN
+    },
+    Job {
+        name: "changing_alone",
+        period: Some(2),
+        changing: true,
+        overlap: "queue",
+        work: [1, 15, 0, 0],
+        ..Job::PLAIN
+    },
+    Job {
+        name: "changing_everywhere",
+        period: Some(2),
+        changing: true,
+        all: true,
+        overlap: "skip",
+        ttl: Some(4),
+        work: [1, 10, 0, 0],
+        ..Job::PLAIN
+    },
 ];
 
 /// How long a host may be silent, in seconds.
 pub(super) const LEASE: i64 = 5;
+/// How far ahead of its time a run is claimed and planned, in seconds.
+pub(super) const AHEAD: [i64; 2] = [1, 3];
 
 /// Short rhythms and a short lease, so that much happens.
 pub(super) async fn hurry(client: &Client) {
     let lease = format!("{LEASE} s");
+    let [claim, plan] = AHEAD.map(|seconds| format!("{seconds} s"));
     let settings =
-        [("heartbeat", "500 ms"), ("claim_ahead", "1 s"), ("lease_timeout", &lease), ("plan_ahead", "3 s")];
+        [("heartbeat", "500 ms"), ("claim_ahead", &claim), ("lease_timeout", &lease), ("plan_ahead", &plan)];
     for (name, value) in settings {
         client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
     }
 }
 
-/// Schedules a job from one moment on, before another.
-pub(super) async fn schedule(client: &Client, job: &Job, witness: &Witness, span: (i64, i64)) {
+/// The call that schedules a job from one moment on, before another: $1 is its name, $3 when, $4 its environment.
+pub(super) fn definition(job: &Job, witness: &Witness, span: (i64, i64)) -> String {
     let seconds = |number: Option<i64>| number.map_or("null".to_owned(), |n| format!("interval '{n} s'"));
-    let sql = format!(
-        "select sisyphus.schedule($1, $2, argv => $3, timezone => 'UTC', run_on => $4, overlap => $5, ttl => {},
-                missed => $6, max_runtime => {}, grace => '1 s', retries => $7, retry_delay => $10 * interval '1 s',
-                retry_on_lost => $8, fenced => $9, starts_at => to_timestamp({}), ends_at => to_timestamp({}))",
+    let argv: Vec<String> = witness.argv(job).iter().map(|word| format!("'{word}'")).collect();
+    format!(
+        "sisyphus.schedule($1, $3, env => $4, argv => array[{}], timezone => 'UTC', run_on => '{}', overlap => '{}',
+                ttl => {}, missed => '{}', max_runtime => {}, grace => '1 s', retries => {}, retry_delay => '{} s',
+                retry_on_lost => {}, fenced => {}, starts_at => to_timestamp({}), ends_at => to_timestamp({}))",
+        argv.join(", "),
+        if job.all { "all" } else { "any" },
+        job.overlap,
         seconds(job.ttl),
+        job.missed,
         seconds(job.max_runtime),
-        span.0 / super::records::SECOND,
-        span.1 / super::records::SECOND
-    );
-    let schedule = job.period.map(|period| format!("*/{period} * * * * *"));
-    let run_on = if job.all { "all" } else { "any" };
-    let (argv, job) = (witness.argv(job), *job);
-    client
-        .query(
-            &sql,
-            &[
-                &job.name,
-                &schedule,
-                &argv,
-                &run_on,
-                &job.overlap,
-                &job.missed,
-                &job.retries,
-                &job.retry_on_lost,
-                &job.fenced,
-                &f64::from(job.retry_delay),
-            ],
-        )
-        .await
-        .unwrap_or_else(|err| panic!("{job:?}: {err:?}"));
+        job.retries,
+        job.retry_delay,
+        job.retry_on_lost,
+        job.fenced,
+        span.0 / SECOND,
+        span.1 / SECOND
+    )
 }
 
 /// The whole history.

@@ -14,7 +14,7 @@ read -r stat </proc/$$/stat
 stat=(${stat##*) })
 payload=${SISYPHUS_PAYLOAD//[!0-9]/}
 say start "$me" "$SISYPHUS_JOB" "$SISYPHUS_ATTEMPT" "$SISYPHUS_HOST" "$SISYPHUS_DUE_AT" \
-    "$before" "$after" "$uptime" "${stat[19]}" "${payload:--}"
+    "$before" "$after" "$uptime" "${stat[19]}" "${payload:--}" "${CHAOS_DEFINITION:-0}"
 
 # Nobody writes to this pipe: a pause without a process.
 exec 9<>"$folder/never"

@@ -1,5 +1,7 @@
 //! What the checker reads: jobs, rows of the history, processes, faults and calls. Times are microseconds since 1970.
 
+use super::standing::Change;
+
 /// One second.
 pub(super) const SECOND: i64 = 1_000_000;
 
@@ -22,6 +24,8 @@ pub(super) struct Job {
     pub(super) retry_delay: i32,
     pub(super) retry_on_lost: bool,
     pub(super) fenced: bool,
+    /// Whether its definition is changed all the while; then `period` is of the first one.
+    pub(super) changing: bool,
     /// What it does: tenths of a second from and to, how many in a hundred fail, bytes of output.
     pub(super) work: [u32; 4],
 }
@@ -40,6 +44,7 @@ impl Job {
         retry_delay: 1,
         retry_on_lost: false,
         fenced: false,
+        changing: false,
         work: [0, 0, 0, 0],
     };
 
@@ -86,6 +91,8 @@ pub(super) struct Process {
     pub(super) host: String,
     /// The number in its payload.
     pub(super) token: Option<i64>,
+    /// The number of the change that made the definition it runs by; 0 is the first.
+    pub(super) definition: i64,
     pub(super) due: i64,
     pub(super) pid: i32,
     /// It was forked between these two moments, by the clock of the machine.
@@ -152,12 +159,18 @@ pub(super) struct Books {
     /// Occurrences from the first, before the second.
     pub(super) span: (i64, i64),
     pub(super) lease: i64,
+    pub(super) claim_ahead: i64,
+    pub(super) plan_ahead: i64,
     pub(super) rows: Vec<Row>,
     /// Runs that have not ended.
     pub(super) live: Vec<i64>,
     pub(super) processes: Vec<Process>,
     pub(super) faults: Vec<Fault>,
     pub(super) calls: Vec<Call>,
+    /// In the order in which they were asked for.
+    pub(super) changes: Vec<Change>,
+    /// When the machine was late, and by how much.
+    pub(super) stalls: Vec<(i64, i64)>,
 }
 
 /// The clock of the machine, which witness, driver and servers share.

@@ -7,12 +7,15 @@ use std::{
 };
 
 use super::{
+    changes,
     checker::{Report, check},
     driver::Driver,
-    fleet_jobs::{JOBS, LEASE, history, hurry, schedule},
+    fleet_jobs::{AHEAD, JOBS, LEASE, definition, history, hurry},
     machine::Machine,
     records::{Books, Process, SECOND, now},
     servers::Servers,
+    stalls::Stalls,
+    standing::{Change, Rhythm, What},
     witness::{self, Witness},
 };
 use crate::support::{self, folder, wait_until, wait_until_still};
@@ -33,15 +36,18 @@ async fn whatever_breaks_each_occurrence_has_one_end_and_each_result_is_the_true
     let home = folder();
     let witness = Witness::in_folder(home.path());
     let mut driver = fleet(seed).await;
-    let span = schedule_all(&driver, &witness, i64::try_from(seconds).unwrap()).await;
+    let stalls = Stalls::watch();
+    let span = schedule_all(&mut driver, &witness, i64::try_from(seconds).unwrap()).await;
     let set_up = begun.elapsed();
     driver.run_until(span.1).await;
     driver.heal();
+    driver.resume_all().await;
     let healed = begun.elapsed();
     settle(&driver, home.path()).await;
     driver.stop();
     let (processes, odd) = witness::read(&witness.text());
-    let books = books(&driver, span, processes).await;
+    let stalls = stalls.end();
+    let books = Books { stalls, ..books(&driver, span, processes).await };
     let report = check(&books);
     eprintln!("set up in {set_up:?}, healed after {healed:?}, settled after {:?}", begun.elapsed());
     print(&books, &report);
@@ -69,12 +75,28 @@ async fn fleet(seed: u64) -> Driver {
 }
 
 /// All jobs, due from in a moment on for so many seconds.
-async fn schedule_all(driver: &Driver, witness: &Witness, seconds: i64) -> (i64, i64) {
+async fn schedule_all(driver: &mut Driver, witness: &Witness, seconds: i64) -> (i64, i64) {
     let first = (now() / SECOND + 4) * SECOND;
     let span = (first, first + seconds * SECOND);
     let client = support::connect(&driver.servers.url()).await;
+    changes::make_notes(&client).await;
     for job in &JOBS {
-        schedule(&client, job, witness, span).await;
+        let text = definition(job, witness, span);
+        let rhythm = job.period.map(|period| Rhythm { period, phase: 0 });
+        let asked = now();
+        changes::schedule(&client, job, rhythm, &text).await;
+        driver.definitions.insert(job.name, text);
+        if let (Some(rhythm), true) = (rhythm, job.changing) {
+            let what = What::Schedule(rhythm);
+            driver.changes.push(Change {
+                job: job.name,
+                number: 0,
+                what,
+                asked,
+                answered: Some(now()),
+                kept: true,
+            });
+        }
     }
     span
 }
@@ -87,11 +109,15 @@ async fn books(driver: &Driver, span: (i64, i64), processes: Vec<Process>) -> Bo
         hosts: HOSTS.map(str::to_owned).to_vec(),
         span,
         lease: LEASE * SECOND,
+        claim_ahead: AHEAD[0] * SECOND,
+        plan_ahead: AHEAD[1] * SECOND,
         rows: history(&client).await,
         live: live.iter().map(|row| row.get(0)).collect(),
         processes,
         faults: driver.faults.clone(),
         calls: driver.calls.clone(),
+        changes: changes::kept(&client, &driver.changes).await,
+        ..Books::default()
     }
 }
 
@@ -152,6 +178,9 @@ fn print(books: &Books, report: &Report) {
     table.push(("processes begun".to_owned(), books.processes.len()));
     table.push(("processes ended".to_owned(), books.processes.iter().filter(|p| p.ended.is_some()).count()));
     table.push(("calls".to_owned(), books.calls.len()));
+    table.push(("changes of jobs".to_owned(), books.changes.len()));
+    let sure = books.changes.iter().filter(|change| change.answered.is_some() && change.kept).count();
+    table.push(("changes acknowledged and kept".to_owned(), sure));
     let states = counted(books.rows.iter().map(|row| row.state.clone()));
     table.extend(states.into_iter().map(|(name, count)| (format!("state {name}"), count)));
     let late = books.rows.iter().filter(|row| row.reason.contains("reported late")).count();

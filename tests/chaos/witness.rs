@@ -70,7 +70,8 @@ fn take(words: &[&str], processes: &mut Vec<Process>) -> Option<()> {
 }
 
 fn begun(words: &[&str]) -> Option<Process> {
-    let [_, run_id, claim_no, pid, job, attempt, host, due, before, after, uptime, ticks, token] = *words
+    let [_, run_id, claim_no, pid, job, attempt, host, due, before, after, uptime, ticks, token, definition] =
+        *words
     else {
         return None;
     };
@@ -84,6 +85,7 @@ fn begun(words: &[&str]) -> Option<Process> {
         claim_no: claim_no.parse().ok()?,
         host: host.to_owned(),
         token: (token != "-").then(|| token.parse()).transpose().ok()?,
+        definition: definition.parse().ok()?,
         due: DateTime::parse_from_rfc3339(due).ok()?.timestamp_micros(),
         pid: pid.parse().ok()?,
         began: (before - age, after - age),
@@ -105,7 +107,7 @@ fn micros(text: &str) -> Option<i64> {
 
 #[test]
 fn a_log_tells_of_processes() {
-    let text = "start 7 9 44 skip 1 web1 2026-01-05T07:00:00Z 1767596400.250000 1767596400.260000 100.50 10030 12\n\
+    let text = "start 7 9 44 skip 1 web1 2026-01-05T07:00:00Z 1767596400.250000 1767596400.260000 100.50 10030 12 3\n\
                 beat 7 9 44 1767596400.5\n\
                 nonsense\n\
                 beat 8 1 44 1767596400.5\n\
@@ -120,6 +122,7 @@ fn a_log_tells_of_processes() {
         claim_no: 9,
         host: "web1".to_owned(),
         token: Some(12),
+        definition: 3,
         due,
         pid: 44,
         began: (due + 50_000, due + 60_000),

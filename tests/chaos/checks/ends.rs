@@ -41,6 +41,7 @@ fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
         // It could not be started; nobody sends signals to processes.
         "failed" => row.signal.is_none() && broken(sorted, row, |kind| kind == Kind::DiskFull),
         "timed_out" => job.max_runtime.is_some(),
+        "cancelled" | "skipped" if unstarted && super::changes::explains(sorted, row) => true,
         // Claimed, asked to end, and given back unstarted.
         "cancelled" => unstarted && job.overlap == "replace" && row.reason.contains("replaced by run"),
         "terminated" => job.overlap == "replace" && row.reason.contains("replaced by run"),

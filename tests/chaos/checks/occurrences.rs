@@ -13,7 +13,7 @@ use super::{
 /// Each occurrence has a run of its own on each target, or one row that stands for several occurrences.
 pub(in super::super) fn each_accounted_for(sorted: &Sorted<'_>, report: &mut Report) {
     for job in &sorted.books.jobs {
-        let Some(period) = job.period else { continue };
+        let Some(period) = job.period.filter(|_| !job.changing) else { continue };
         let targets: Vec<&str> =
             if job.all { sorted.books.hosts.iter().map(String::as_str).collect() } else { vec![""] };
         let mut ends = ends_of(sorted, job, period, &targets, report);
