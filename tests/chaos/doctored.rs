@@ -161,6 +161,18 @@ lies! {
         (row.state, row.exit_code, row.signal) = ("failed".to_owned(), None, Some(9));
     };
     a_host_given_up_though_nothing_broke: "explained", |books| books.faults.clear();
+    a_host_given_up_for_what_silences_nobody: "explained", |books| books.faults[0].kind = Kind::DiskFull;
+    a_host_given_up_for_what_broke_elsewhere: "explained", |books| books.faults[0].host = Some("web2".to_owned());
+    a_host_given_up_for_what_broke_later: "explained", |books| books.faults[0].from = 5 * SECOND;
+    a_host_given_up_for_what_was_mended_long_before: "explained", |books| {
+        (books.faults[0].from, books.faults[0].until) = (-20 * SECOND, -10 * SECOND);
+    };
+    a_keeper_that_lost_a_run_and_died_before_its_claim: "explained", |books| {
+        let row = of(books, 2).0;
+        (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+        let (from, until) = (7 * SECOND, 7 * SECOND);
+        books.faults.push(Fault { kind: Kind::KeeperKilled, host: Some("web1".to_owned()), from, until });
+    };
     a_keeper_that_lost_a_run_and_was_not_killed: "explained", |books| of(books, 6).0.reason = KEEPER.to_owned();
     a_time_limit_that_nobody_set: "explained", |books| of(books, 1).0.state = "timed_out".to_owned();
     a_termination_that_nobody_asked_for: "explained", |books| of(books, 1).0.state = "terminated".to_owned();

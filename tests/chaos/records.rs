@@ -125,6 +125,19 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether the host may not be heard of for seconds: nothing ends its session, or nothing is there to open another.
+    pub(super) fn silences(self) -> bool {
+        matches!(
+            self,
+            Self::GuardianKilled
+                | Self::GuardianStopped
+                | Self::GuardianPaused
+                | Self::HostCrashed
+                | Self::NetworkCut
+                | Self::ConnectionsStranded
+        )
+    }
+
     /// Whether the keeper of the host died of it.
     pub(super) fn ends_the_keeper(self) -> bool {
         matches!(self, Self::KeeperKilled | Self::HostCrashed)

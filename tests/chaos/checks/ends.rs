@@ -5,6 +5,9 @@ use super::super::{
     records::{Kind, Row, SECOND},
 };
 
+/// A call that nobody answers is given up after 12 s.
+const GOT_OVER: i64 = 12 * SECOND;
+
 /// One final row a run, the last attempt's, with no attempt left out; nothing is still alive.
 pub(in super::super) fn one_end_each(sorted: &Sorted<'_>, report: &mut Report) {
     for (run_id, rows) in &sorted.by_run {
@@ -52,12 +55,26 @@ fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
         }
         "expired" => unstarted && (job.ttl.is_some() || job.period.is_some()),
         "lost" => {
-            was_given_up(row) && broken(sorted, row, |_| true)
-                || died_with_its_keeper(row) && broken(sorted, row, Kind::ends_the_keeper)
-                || job.fenced && broken(sorted, row, |_| true)
+            was_given_up(row) && fell_silent(sorted, row, row.recorded)
+                || died_with_its_keeper(row) && lost_its_keeper(sorted, row)
+                // Ended a grace before the lease ends.
+                || job.fenced && fell_silent(sorted, row, row.finished + SECOND)
         }
         _ => false,
     }
+}
+
+/// Whether something keeps the row's host from being heard of for a lease that ends at some moment: it was broken when the
+/// lease began or, while it is being got over, before.
+fn fell_silent(sorted: &Sorted<'_>, row: &Row, at: i64) -> bool {
+    let begun = at - sorted.books.lease;
+    sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + SECOND, Kind::silences)
+}
+
+/// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of that moment.
+fn lost_its_keeper(sorted: &Sorted<'_>, row: &Row) -> bool {
+    let claimed = row.claimed.unwrap_or(row.recorded);
+    sorted.was_broken(row.host.as_deref(), claimed - SECOND, row.recorded, Kind::ends_the_keeper)
 }
 
 /// Whether something was broken between the claim and the row; a lease runs out some time after.
