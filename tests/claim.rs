@@ -182,6 +182,26 @@ async fn suspend_recalls_what_is_claimed_and_it_ends_skipped() {
     assert!(asked.is_empty());
 }
 
+/// Runs by hand and retries take the current definition when claimed, also before a tick has fitted them to it.
+#[tokio::test]
+async fn a_run_tells_the_version_that_it_ran_by() {
+    let play = Play::at("07:00:00").await;
+    let web = play.guardian("web1", 4).await;
+    play.exec("select sisyphus.schedule('j', null, 'old', retries => 1, retry_delay => '0 s')").await;
+    play.tick().await;
+    play.run_now("j").await;
+    let mut commands = Vec::new();
+    for (change, exit_code) in [("new", 1), ("newer", 0)] {
+        play.exec(&format!("select sisyphus.alter_job('j', command => '{change}')")).await;
+        let claim = play.claim_one(web).await;
+        commands.push(claim.spec["command"].clone());
+        play.finish(web, &claim, exit_code).await;
+    }
+    assert_eq!(commands, ["new", "newer"]);
+    let versions = play.lines("select job_version::text from sisyphus.history order by attempt").await;
+    assert_eq!(versions, ["2", "3"]);
+}
+
 #[tokio::test]
 async fn a_recall_that_comes_after_the_start_changes_nothing() {
     let play = Play::at("07:00:00").await;

@@ -94,7 +94,7 @@ begin
              limit p_limit
                for no key update of r skip locked),
         fit as (
-            select c.run_id, j.name as job, j.spec, j.payload,
+            select c.run_id, j.name as job, j.version, j.spec, j.payload,
                    c.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)
@@ -111,6 +111,8 @@ begin
                    host_id = case when f.fits then p_host_id end,
                    claimed_at = case when f.fits then p_now end,
                    attempt = r.attempt + f.fits::integer,
+                   -- What runs by hand and retries take is the current definition.
+                   job_version = case when f.fits then coalesce(f.version, r.job_version) else r.job_version end,
                    reason = null
               from fit f
              where r.run_id = f.run_id and r.state = 'pending'
