@@ -90,6 +90,7 @@ pub(super) fn row(run_id: i64, job: &str, due: i64) -> Row {
         recorded: (due + 2) * SECOND,
         occurrences: 1,
         token: Some(run_id),
+        definition: Some(0),
         ..Row::default()
     }
 }

@@ -156,8 +156,11 @@ pub(super) async fn history(client: &Client) -> Vec<Row> {
     .join(", ");
     let sql = format!(
         "select run_id, attempt, claim_no, is_final, origin, job, host, state, reason, exit_code, signal, {times},
-                occurrences, late_exit_code, (payload ->> 'n')::bigint as token
-           from sisyphus.history order by recorded_at, run_id"
+                occurrences, late_exit_code, (payload ->> 'n')::bigint as token,
+                (select (d.definition -> 'env' ->> 'CHAOS_DEFINITION')::bigint
+                   from sisyphus.job_definition d join sisyphus.job j using (job_id)
+                  where j.name = h.job and d.version = h.job_version) as definition
+           from sisyphus.history h order by recorded_at, run_id"
     );
     client.query(&sql, &[]).await.unwrap().iter().map(row).collect()
 }
@@ -186,5 +189,6 @@ fn row(row: &SqlRow) -> Row {
         occurrences: row.get("occurrences"),
         late_exit_code: row.get("late_exit_code"),
         token: row.get("token"),
+        definition: row.get("definition"),
     }
 }

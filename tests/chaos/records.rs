@@ -77,6 +77,8 @@ pub(super) struct Row {
     pub(super) recorded: i64,
     pub(super) occurrences: i64,
     pub(super) late_exit_code: Option<i32>,
+    /// The number of the change that made the version of the job that it names.
+    pub(super) definition: Option<i64>,
     /// The number in its payload.
     pub(super) token: Option<i64>,
 }

@@ -47,7 +47,11 @@ pub(in super::super) fn withdrawn_stays_withdrawn(sorted: &Sorted<'_>, report: &
             let fits = by.is_some_and(|by| {
                 by.perhaps.0 <= process.began.1 && (!first || by.standing.rhythm.has(process.due))
             });
-            report.check("runs by its definition", fits, || format!("{process:?}, defined by {by:?}"));
+            let told = sorted.row_of(process).is_none_or(|row| row.definition == Some(process.definition));
+            report.check("runs by its definition", fits && told, || {
+                let row = sorted.row_of(process).map(|row| row.definition);
+                format!("{process:?}, defined by {by:?}, its row says {row:?}")
+            });
         }
     }
 }
