@@ -260,3 +260,42 @@ async fn what_nobody_planned_before_a_change_is_told_by_the_schedule_of_that_tim
     );
     assert!(play.live().await.is_empty());
 }
+
+/// Several changes and no tick between them: what was due before each is told by the schedule of that time.
+#[tokio::test]
+async fn what_nobody_planned_between_two_changes_is_told_too() {
+    let unplanned = "before it was planned";
+    for (second, told) in [
+        (
+            "alter_job('often', schedule => '7 * * * *')",
+            format!("often 07:40:00 #0 cancelled ×2: withdrawn by version 3 of the job {unplanned}"),
+        ),
+        (
+            "unschedule('often')",
+            format!("often 07:40:00 #0 cancelled ×2: the job was unscheduled {unplanned}"),
+        ),
+    ] {
+        let play = a_job_that_nobody_plans().await;
+        play.set_time("07:31:00").await;
+        play.exec("select sisyphus.alter_job('often', schedule => '*/10 * * * *')").await;
+        play.set_time("07:55:00").await;
+        play.exec(&format!("select sisyphus.{second}")).await;
+        play.tick_at("08:02:00").await;
+        let first = format!("often 07:05:00 #0 cancelled ×6: withdrawn by version 2 of the job {unplanned}");
+        assert_eq!(play.told().await, [first, told], "{second}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_away_between_two_ticks_has_what_was_due_before_and_after() {
+    let play = a_job_that_nobody_plans().await;
+    play.set_time("07:31:00").await;
+    play.exec("select sisyphus.unschedule('often')").await;
+    play.set_time("07:55:00").await;
+    play.exec("select sisyphus.schedule('often', '*/20 * * * *', 'true', timezone => 'UTC', ttl => '1 h')")
+        .await;
+    play.tick_at("08:02:00").await;
+    let often = "often 07:05:00 #0 cancelled ×6: the job was unscheduled before it was planned";
+    assert_eq!(play.told().await, [often]);
+    assert_eq!(play.live().await, ["often 08:00:00 pending"]);
+}

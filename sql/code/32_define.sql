@@ -356,7 +356,7 @@ begin
     end if;
     if v_job.deleted_at is null then
         update sisyphus.job j set deleted_at = v_now, changed_at = v_now where j.job_id = v_job.job_id;
-        perform sisyphus._ask_planner(v_job.job_id, null, v_now);
+        perform sisyphus._ask_planner(v_job.job_id, v_now, v_now);
     end if;
     perform sisyphus._audit('unschedule', v_job.name, to_jsonb(v_job.deleted_at is null), null, v_now);
     return v_job.deleted_at is null;

@@ -240,6 +240,40 @@ $$;
 comment on function sisyphus._suspension_end(sisyphus.job, sisyphus.request, boolean, timestamptz) is
     'When the suspension of a job has ended that a request tells of; null: it goes on, or another request ends it';
 
+-- A job as a request left it: of several that one tick applies, each but the last meets a definition of its own. Of a job
+-- that was unscheduled and scheduled anew since, deleted_at is set.
+create or replace function sisyphus._job_after(p_job sisyphus.job, p_request sisyphus.request)
+returns sisyphus.job
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_then sisyphus.job_definition;
+begin
+    if not exists (select from sisyphus.request q
+                    where q.guardian_id is null and q.action in ('define', 'replan') and q.job_id = p_job.job_id
+                      and q.request_id > p_request.request_id) then
+        return p_job;
+    end if;
+    select d.* into v_then from sisyphus.job_definition d
+     where d.job_id = p_job.job_id and d.changed_at <= p_request.requested_at
+     order by d.version desc limit 1;
+    if not found then
+        return p_job;
+    end if;
+    p_job := sisyphus._job_as_of(p_job, v_then.version);
+    p_job.version := v_then.version;
+    if p_request.replan_from > v_then.changed_at then
+        p_job.deleted_at := p_request.replan_from;
+    end if;
+    return p_job;
+end
+$$;
+comment on function sisyphus._job_after(sisyphus.job, sisyphus.request) is
+    'A job with the version and the schedule that it had after a request';
+
 create or replace function sisyphus._apply_definition(
     p_job sisyphus.job, p_request sisyphus.request, p_replan_from timestamptz, p_now timestamptz)
 returns void
@@ -256,6 +290,7 @@ declare
     v_requested_at constant timestamptz := p_request.requested_at;
     -- From here on the job is another one; of the job as it was nothing beyond is planned.
     v_cut constant timestamptz := coalesce(p_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
+    v_then constant sisyphus.job := sisyphus._job_after(p_job, p_request);
     v_ends boolean;
 begin
     p_job.suspend_reason := coalesce(p_job.suspend_reason, p_request.reason);
@@ -272,9 +307,9 @@ begin
                             v_end);
         perform sisyphus._end_suspension(sisyphus._job_as_of(p_job, v_state.version), v_state, v_until, p_now);
         v_state.watermark := greatest(v_state.watermark, v_until, v_end);
-    elsif v_state.next_due_at <= v_cut and (v_state.version < p_job.version or p_job.deleted_at is not null) then
+    elsif v_state.next_due_at <= v_cut and (v_state.version < v_then.version or v_then.deleted_at is not null) then
         perform sisyphus._withdraw_unplanned(sisyphus._job_as_of(p_job, v_state.version), v_state, v_cut,
-            case when p_job.deleted_at is null then format('withdrawn by version %s of the job', p_job.version)
+            case when v_then.deleted_at is null then format('withdrawn by version %s of the job', v_then.version)
                  else 'the job was unscheduled' end, p_now);
     end if;
     if v_state.watermark > v_cut + (sisyphus._setting()).plan_ahead then
@@ -284,12 +319,12 @@ begin
         v_state.watermark := p_replan_from;
     end if;
     update sisyphus.job_state s
-       set version = p_job.version, watermark = v_state.watermark, broken = null,
+       set version = v_then.version, watermark = v_state.watermark, broken = null,
            suspended_since = case when v_end is null then coalesce(v_state.suspended_since, case when v_suspended then p_job.suspended_at end)
                                   when v_suspended then p_job.suspended_at end,
            -- A suspension that ends by itself is looked at when it does.
            next_due_at = case when v_suspended then coalesce(p_job.suspended_until, 'infinity')
-                              else sisyphus._next_due_at(p_job, v_state.watermark) end
+                              else sisyphus._next_due_at(v_then, v_state.watermark) end
      where s.job_id = p_job.job_id;
     if v_ends then
         perform sisyphus._skip_suspended(p_job, v_end, p_now);
