@@ -546,3 +546,21 @@ async fn a_tick_left_open_in_a_transaction_is_ended_by_the_server() {
     })
     .await;
 }
+
+/// A tick has read when the job is due next, then a change commits, then it makes the run: the row of the job is another
+/// one by then. A run that carried the version of that row would pass for one of the new schedule.
+#[tokio::test]
+async fn a_change_that_commits_while_its_job_is_planned_withdraws_what_was_planned() {
+    let play = Play::at("06:00:00").await;
+    play.exec("select sisyphus.schedule('j', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick().await;
+    play.set_time("06:59:50").await;
+    play.exec("select sisyphus.alter_job('j', schedule => '30 7 * * *')").await;
+    play.exec(
+        "select sisyphus._plan_jobs(array[s.job_id], s.next_due_at, false, sisyphus._clock()) from sisyphus.job_state s",
+    )
+    .await;
+    play.tick_at("07:00:01").await;
+    assert_eq!(play.live().await, Vec::<String>::new());
+    assert_eq!(play.told().await, ["j 07:00:00 #0 cancelled: withdrawn by version 2 of the job"]);
+}

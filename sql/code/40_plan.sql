@@ -77,7 +77,8 @@ comment on function sisyphus._record_occurrences(sisyphus.job, text, text, times
     'Writes one final row that stands for a number of occurrences; nothing when the number is 0';
 
 -- Makes runs of occurrences: for each job its targets, read at this moment. Where a watermark was set back (a new
--- schedule, a clock that jumped) an occurrence may have its run already, or have had it.
+-- schedule, a clock that jumped) an occurrence may have its run already, or have had it. The version is the one that the
+-- planner knows: a change that has committed since withdraws or re-plans what is made here.
 create or replace function sisyphus._make_runs(
     p_job_ids bigint[], p_fires timestamptz[], p_nexts timestamptz[], p_in_order boolean, p_now timestamptz)
 returns void
@@ -90,7 +91,7 @@ declare
     v_empty record;
 begin
     with occurrence as (
-        select j, f.fire, f.next, s.planned_until, sisyphus._jittered(j.job_id, f.fire, j.jitter) as due_at
+        select j, f.fire, f.next, s.planned_until, s.version, sisyphus._jittered(j.job_id, f.fire, j.jitter) as due_at
           from sisyphus.job j
           join sisyphus.job_state s on s.job_id = j.job_id
           cross join unnest(p_fires, p_nexts) f (fire, next)
@@ -110,7 +111,7 @@ begin
     select (t.j).job_id, t.target, t.lane_id, t.due_at, t.fire,
            case when (t.j).ttl is not null then t.due_at + (t.j).ttl
                 when t.next < least((t.j).ends_at, 'infinity') then sisyphus._jittered((t.j).job_id, t.next, (t.j).jitter) end,
-           t.due_at - s.claim_ahead, (t.j).version, (t.j).priority, (t.j).overlap <> 'allow', p_in_order, 'schedule'
+           t.due_at - s.claim_ahead, t.version, (t.j).priority, (t.j).overlap <> 'allow', p_in_order, 'schedule'
       from target t
       cross join sisyphus.setting s
      where t.fire > t.planned_until
