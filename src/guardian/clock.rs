@@ -1,7 +1,6 @@
 //! The database's clock, as this host can know it: an offset to `CLOCK_BOOTTIME` with bounds.
 
 use std::{
-    collections::VecDeque,
     ops::{Add, Sub},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,12 +9,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use nix::time::ClockId;
 
+use super::samples::{Sample, Samples};
 use crate::keeper::protocol::Time;
-
-/// Samples that are looked at; the best of them decides.
-const SAMPLES: usize = 16;
-/// How far apart two clocks may drift, in millionths.
-const DRIFT: i64 = 50;
 
 /// A moment of `CLOCK_BOOTTIME`, in microseconds. It also counts while the machine sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -69,49 +64,6 @@ fn read(clock: ClockId) -> i64 {
     now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000
 }
 
-/// One round trip: the server read its clock at some moment between sending and receiving.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    low: i64,
-    high: i64,
-    at: Boot,
-}
-
-/// What is known of the offset `database - boot`: it lies within these bounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bounds {
-    low: i64,
-    high: i64,
-}
-
-#[derive(Debug, Default)]
-struct Samples(VecDeque<Sample>);
-
-impl Samples {
-    fn add(&mut self, sample: Sample) {
-        if self.0.len() == SAMPLES {
-            self.0.pop_front();
-        }
-        self.0.push_back(sample);
-        // A clock that was set makes older samples contradict the newest; the newest is right.
-        while self.0.len() > 1 && self.bounds(sample.at).is_none() {
-            self.0.pop_front();
-        }
-    }
-
-    fn bounds(&self, now: Boot) -> Option<Bounds> {
-        let mut all: Option<Bounds> = None;
-        for sample in &self.0 {
-            let drift = (now.0 - sample.at.0).max(0) * DRIFT / 1_000_000;
-            let (low, high) = (sample.low - drift, sample.high + drift);
-            let known =
-                all.map_or(Bounds { low, high }, |b| Bounds { low: b.low.max(low), high: b.high.min(high) });
-            all = Some(known);
-        }
-        all.filter(|b| b.low <= b.high)
-    }
-}
-
 /// The clock, shared by the guardian's tasks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<Mutex<Samples>>);
@@ -119,13 +71,12 @@ pub(super) struct Clock(Arc<Mutex<Samples>>);
 impl Clock {
     /// Learns from a round trip whose answer carried the database's time.
     pub(super) fn sample(&self, sent: Boot, received: Boot, now_us: i64) {
-        let sample = Sample { low: now_us - received.0, high: now_us - sent.0, at: received };
-        self.samples().add(sample);
+        self.samples().add(Sample::new(sent, received, now_us));
     }
 
     /// Forgets everything: another server may answer from now on.
     pub(super) fn reset(&self) {
-        self.samples().0.clear();
+        self.samples().clear();
     }
 
     /// The moment on this host from which on the database's clock surely shows `time`.
@@ -142,7 +93,7 @@ impl Clock {
     /// is never told to have started before. For a moment of an earlier boot, the likely one.
     pub(super) fn timestamp(&self, time: &Time, boot_id: &str) -> Option<DateTime<Utc>> {
         if time.boot_id == boot_id {
-            let bounds = self.samples().bounds(Boot::now())?;
+            let bounds = self.samples().bounds(Boot(time.boottime_us))?;
             return Some(DbTime(time.boottime_us + bounds.high).timestamp());
         }
         Some(DbTime(time.realtime_us - self.host_ahead(self.likely()?)).timestamp())
@@ -189,7 +140,7 @@ mod tests {
         let start = clock.surely(due, Boot(1_010_000)).unwrap();
         // Had the clock been read at the very end, 502.000 s is reached at 2.006 s.
         assert_eq!(start, Boot(2_006_000));
-        assert_eq!(clock.at_most(Boot(1_010_000)).unwrap(), DbTime(501_014_000));
+        assert_eq!(clock.at_most(Boot(1_010_000)).unwrap(), DbTime(501_014_001));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod outbox;
 mod pace;
 mod reporter;
 mod runs;
+mod samples;
 mod supervisor;
 mod ticker;
 mod timer;
