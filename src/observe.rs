@@ -116,6 +116,8 @@ pub mod event {
         RUN_UNREADABLE = "run.unreadable";
         /// The host could not start a run and gives it back.
         RUN_NOT_STARTED = "run.not_started";
+        /// What another server may lack has been offered again, and is delivered.
+        RESULTS_OFFERED = "results.offered";
         /// A result came when the claim was lost.
         RUN_TOO_LATE = "run.too_late";
         /// A result cannot be stored in any form.

@@ -1,6 +1,6 @@
 //! What a guardian and the database say to each other, as [`super::Api`] passes it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -257,6 +257,14 @@ pub struct Server {
     pub(super) started_at: String,
     pub(super) system_identifier: String,
     pub(super) address: String,
+}
+
+/// All that tells it from another, in a line.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timeline, started_at, system_identifier, address } = self;
+        write!(f, "{system_identifier} {timeline} {started_at} {address}")
+    }
 }
 
 impl Server {

@@ -19,6 +19,7 @@ use super::{
     leaving::Leaving,
     link::{Command as LinkCommand, LinkHandle},
     metrics::Counters,
+    offering::Offering,
     pace::Pace,
     reporter::ReporterHandle,
     runs::Runs,
@@ -99,10 +100,8 @@ pub(super) struct Guardian {
     pub(super) lists: u64,
     /// Claims acknowledged since a list was asked for, which may stand in it all the same.
     pub(super) let_go: Vec<i64>,
-    /// Until the results of the last minutes have been offered to another server. What a registration does not hand
-    /// over counts as never started, and the keeper's list is without what an earlier server acknowledged. A member
-    /// registers anew afterwards: after a failover that lost commits its host may be said to run what it does not.
-    pub(super) offering: bool,
+    /// What the server lacks that answers now.
+    pub(super) offering: Offering,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
     /// The session of the link, while it has one.
@@ -166,7 +165,7 @@ impl Guardian {
             older_keepers: Vec::new(),
             lists: 0,
             let_go: Vec::new(),
-            offering: false,
+            offering: Offering::default(),
             foreign: 0,
             session: None,
             database: None,

@@ -31,6 +31,8 @@ pub(super) enum HandsEvent {
     /// comes next.
     Connected(Vec<KeeperHello>),
     Said(Event),
+    /// Every result has been offered again, for so many requests to do so.
+    Offered(u64),
     /// An older keeper had nothing left to do.
     Left(Uuid),
     /// The keeper has left for a newer one, and the hands wait for that.
@@ -58,8 +60,11 @@ pub(super) struct Hands {
     inputs: mpsc::UnboundedSender<Input>,
     requests: mpsc::UnboundedReceiver<Request>,
     backoff: Backoff,
-    /// What was acknowledged is to be offered again, and was not yet, to the end.
-    offer_due: bool,
+    /// How often it was asked to have acknowledged results offered again, for how many of these requests they are
+    /// offered now or were last, and for how many they have been, to the end.
+    offers_asked: u64,
+    offering_for: u64,
+    offers_made: u64,
     /// The program of a keeper that was asked to leave: it is what its unit starts.
     asked: Option<String>,
 }
@@ -67,8 +72,16 @@ pub(super) struct Hands {
 impl Hands {
     pub(super) fn new(site: Site, inputs: mpsc::UnboundedSender<Input>) -> (Self, HandsHandle) {
         let (sender, requests) = mpsc::unbounded_channel();
-        let hands =
-            Self { site, inputs, requests, backoff: Backoff::default(), offer_due: false, asked: None };
+        let hands = Self {
+            site,
+            inputs,
+            requests,
+            backoff: Backoff::default(),
+            offers_asked: 0,
+            offering_for: 0,
+            offers_made: 0,
+            asked: None,
+        };
         (hands, HandsHandle { requests: sender })
     }
 
@@ -88,7 +101,7 @@ impl Hands {
         self.backoff.reset();
         // Meant for earlier connections.
         while let Ok(request) = self.requests.try_recv() {
-            self.offer_due |= matches!(request, Request::Offer {});
+            self.offers_asked += u64::from(matches!(request, Request::Offer {}));
         }
         self.tell(HandsEvent::Connected(crew.hellos()));
         Ok(crew)
@@ -97,9 +110,7 @@ impl Hands {
     /// Serves until the keeper that starts the runs has left for a newer one.
     async fn serve(&mut self, mut crew: Crew) -> Result<()> {
         crew.send(&Request::List {}).await?;
-        if self.offer_due {
-            crew.offer_again(&self.site).await?;
-        }
+        self.offer_if_asked(&mut crew).await?;
         let may_be_newer = self.site.keeper_dir.is_some()
             && crew.program() != program()
             && self.asked.as_deref() != Some(crew.program());
@@ -107,17 +118,20 @@ impl Hands {
         loop {
             tokio::select! {
                 (number, event) = crew.receive() => match crew.hear(number, event).await? {
-                    Heard::Events(events) => self.pass_on(events),
+                    Heard::Events(events) => self.pass_on(events, &mut crew).await?,
                     Heard::Left(keeper, events) => {
                         self.tell(HandsEvent::Left(keeper));
-                        self.pass_on(events);
+                        self.pass_on(events, &mut crew).await?;
                     }
                     Heard::Replaced => return Ok(()),
                 },
                 Some(request) = self.requests.recv() => {
                     if matches!(request, Request::Offer {}) {
-                        self.offer_due = true;
-                        crew.offer_again(&self.site).await?;
+                        let idle = self.offers_made == self.offers_asked;
+                        self.offers_asked += 1;
+                        if idle {
+                            self.offer_if_asked(&mut crew).await?;
+                        }
                     } else {
                         crew.send(&request).await?;
                     }
@@ -130,11 +144,25 @@ impl Hands {
         }
     }
 
-    fn pass_on(&mut self, events: Vec<Event>) {
+    async fn pass_on(&mut self, events: Vec<Event>, crew: &mut Crew) -> Result<()> {
         for event in events {
-            self.offer_due &= !matches!(event, Event::Offered {});
-            self.tell(HandsEvent::Said(event));
+            if !matches!(event, Event::Offered {}) {
+                self.tell(HandsEvent::Said(event));
+                continue;
+            }
+            self.offers_made = self.offering_for;
+            if self.offers_made == self.offers_asked {
+                self.tell(HandsEvent::Offered(self.offers_made));
+            }
+            self.offer_if_asked(crew).await?;
         }
+        Ok(())
+    }
+
+    /// One after the other: a keeper that is asked again before it is through begins anew, and says once that it is.
+    async fn offer_if_asked(&mut self, crew: &mut Crew) -> Result<()> {
+        self.offering_for = self.offers_asked;
+        if self.offers_made < self.offers_asked { crew.offer_again(&self.site).await } else { Ok(()) }
     }
 
     fn tell(&self, event: HandsEvent) {

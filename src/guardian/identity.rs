@@ -21,6 +21,7 @@ use crate::{
 };
 
 const SEEN_TICK: &str = "seen_tick";
+const SETTLED: &str = "settled";
 const KEEP_EVERY_US: i64 = 60_000_000;
 
 /// The state directory, locked for this guardian until dropped.
@@ -37,6 +38,8 @@ pub(super) struct Identity {
     /// The newest tick of that installation, microseconds since 1970, and what of it is on disk.
     seen_tick_us: Option<i64>,
     kept_tick_us: Option<i64>,
+    /// The server that has every result which was acknowledged, as it was when it had the last of them.
+    settled: Option<String>,
     _lock: Flock<File>,
 }
 
@@ -56,6 +59,7 @@ impl Identity {
         write_over(&directory, "epoch", &format!("{epoch:020}"))?;
         let installation = read(&directory, "installation")?;
         let tick = read(&directory, SEEN_TICK)?;
+        let settled = read(&directory, SETTLED)?;
         Ok(Some(Self {
             directory,
             host_key,
@@ -63,6 +67,7 @@ impl Identity {
             installation,
             seen_tick_us: tick,
             kept_tick_us: tick,
+            settled,
             _lock: lock,
         }))
     }
@@ -78,6 +83,32 @@ impl Identity {
         write(&self.directory, "installation", &installation.to_string())?;
         self.installation = Some(installation);
         Ok(true)
+    }
+
+    /// Whether this server, as it runs now, surely has all that was acknowledged: also by guardians before this one.
+    pub(super) fn is_settled_with(&self, server: &str) -> bool {
+        self.settled.as_deref() == Some(server)
+    }
+
+    /// From now on another server may be the one that acknowledges. Before anything is delivered to it, so that the
+    /// earlier one is not trusted again when this guardian dies.
+    pub(super) fn unsettle(&mut self) -> Result<()> {
+        self.settled = None;
+        let path = self.directory.path().join(SETTLED);
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(broken(&path, "cannot be removed").source(err))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers that this server has all. Not waited for: what is not on disk is offered once more.
+    pub(super) fn settle(&mut self, server: String) {
+        if let Err(err) = replace(&self.directory, SETTLED, &server, |_| Ok(())) {
+            tracing::debug!(error = %super::told(&err), "the server that has all results is not on disk");
+        }
+        self.settled = Some(server);
     }
 
     /// Remembers the newest tick: a database that does not know it was restored from before. To disk once a
@@ -203,5 +234,22 @@ mod tests {
         assert_eq!(next.seen_tick(), Some(SeenTick { installation, at_us: 90_000_000 }));
         next.serve(Uuid::new_v4()).unwrap();
         assert_eq!(next.seen_tick(), None, "ticks of another installation say nothing");
+    }
+
+    #[test]
+    fn the_server_that_has_all_results_outlives_the_guardian_until_another_one_comes() {
+        let root = tempfile::tempdir().unwrap();
+        let take = || Identity::take(StateDirectory::open(root.path()).unwrap()).unwrap().expect("free");
+        let mut identity = take();
+        assert!(!identity.is_settled_with("7 1 2026-01-01 00:00:00+00 local"));
+        identity.settle("7 1 2026-01-01 00:00:00+00 local".into());
+        drop(identity);
+        let mut next = take();
+        assert!(next.is_settled_with("7 1 2026-01-01 00:00:00+00 local"));
+        assert!(!next.is_settled_with("7 2 2026-01-01 00:00:00+00 local"));
+        next.unsettle().unwrap();
+        next.unsettle().unwrap();
+        drop(next);
+        assert!(!take().is_settled_with("7 1 2026-01-01 00:00:00+00 local"));
     }
 }

@@ -30,9 +30,9 @@ const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 impl Guardian {
     pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
-            LinkEvent::Up { session, other_server, database } => {
+            LinkEvent::Up { session, other_server, server, database } => {
                 self.database = Some(database);
-                self.connected(session, other_server);
+                self.connected(session, other_server.then_some(server))?;
             }
             LinkEvent::Down(err) => return self.disconnected(err),
             LinkEvent::Woken { tick } => self.woken(tick),
@@ -49,15 +49,14 @@ impl Guardian {
         Ok(())
     }
 
-    fn connected(&mut self, session: u64, other_server: bool) {
+    fn connected(&mut self, session: u64, other_server: Option<String>) -> Result<()> {
         tracing::info!(event = event::DATABASE_CONNECTED, session, "connected to the database");
         self.session = Some(session);
         self.counters.connects += 1;
-        if other_server {
+        if let Some(server) = other_server {
             // Its clock is another one, and what the old one committed last may be lost.
             self.clock.reset();
-            self.offering = true;
-            self.handles.hands.send(Request::Offer {});
+            self.offer_to(server)?;
         }
         self.handles.reporter.send(ReporterCommand::Retry);
         match &mut self.membership {
@@ -67,6 +66,7 @@ impl Guardian {
             }
             _ => self.list_anew(),
         }
+        Ok(())
     }
 
     fn disconnected(&mut self, err: Error) -> Result<()> {
@@ -106,7 +106,8 @@ impl Guardian {
         }
         tracing::warn!(event = event::DATABASE_REFUSED, error = %told(&err), hint = err.hint_text(), "the database refused");
         if err.code() == Some(sqlstate::NOT_ADOPTED) {
-            // What was claimed elsewhere is not to be started for this database.
+            // What was claimed elsewhere is not to be started for this database, and what it had it may have no more.
+            self.identity.unsettle()?;
             self.leave_membership();
             self.list_anew();
             self.register_at = now + REGISTER_AGAIN;
@@ -138,16 +139,8 @@ impl Guardian {
         self.handles.ticker.send(TickerCommand::Rest);
     }
 
-    /// After a failover that lost commits this host may be said to run what it does not, and whose result
-    /// nobody has any more: a registration settles that, now that the results that are there have been offered.
-    fn offered_again(&mut self) {
-        if std::mem::take(&mut self.offering) && matches!(self.membership, Membership::Member(_)) {
-            self.list_anew();
-        }
-    }
-
     /// What is handed over at a registration must be what the keeper has then.
-    fn list_anew(&mut self) {
+    pub(super) fn list_anew(&mut self) {
         if let Keeper::Listed(id) = self.keeper {
             self.keeper = Keeper::Greeted(id);
             self.handles.hands.send(Request::List {});
@@ -164,8 +157,8 @@ impl Guardian {
             HandsEvent::Said(Event::Started(started)) => self.started(started),
             HandsEvent::Said(Event::Refused(refused)) => self.start_refused(&refused),
             HandsEvent::Said(Event::Result(result)) => self.ended(result),
-            HandsEvent::Said(Event::Offered {}) => self.offered_again(),
-            HandsEvent::Said(Event::Hello(_) | Event::Retired {}) => {}
+            HandsEvent::Offered(requests) => self.offered_again(requests),
+            HandsEvent::Said(Event::Hello(_) | Event::Retired {} | Event::Offered {}) => {}
         }
         Ok(())
     }
@@ -246,7 +239,11 @@ impl Guardian {
 
     pub(super) fn register_if_due(&mut self, now: Boot) {
         let (Keeper::Listed(keeper), Membership::None) = (self.keeper, &self.membership) else { return };
-        if self.session.is_none() || now < self.register_at || self.offering || self.leaving.is_some() {
+        if self.session.is_none()
+            || now < self.register_at
+            || self.offering.is_open()
+            || self.leaving.is_some()
+        {
             return;
         }
         let registration = Registration {
@@ -267,7 +264,8 @@ impl Guardian {
     }
 
     pub(super) fn next_registration(&self) -> Option<Boot> {
-        let may = self.session.is_some() && !self.offering && matches!(self.membership, Membership::None);
+        let may =
+            self.session.is_some() && !self.offering.is_open() && matches!(self.membership, Membership::None);
         (may && matches!(self.keeper, Keeper::Listed(_))).then_some(self.register_at)
     }
 

@@ -34,10 +34,11 @@ pub(super) enum Command {
 /// What the link tells the guardian.
 #[derive(Debug)]
 pub(super) enum LinkEvent {
-    /// Connected. `other_server`: another one than before, or it was started anew.
+    /// Connected. `other_server`: another one than before, or it was started anew. `server` tells one from the other.
     Up {
         session: u64,
         other_server: bool,
+        server: String,
         database: Database,
     },
     /// Not connected; the link keeps trying.
@@ -143,9 +144,10 @@ impl Link {
             system_identifier: server.system_identifier().to_owned(),
             address: server.address().to_owned(),
         };
+        let name = server.to_string();
         self.server = Some(server);
         self.number += 1;
-        self.tell(LinkEvent::Up { session: self.number, other_server, database });
+        self.tell(LinkEvent::Up { session: self.number, other_server, server: name, database });
         Ok(session)
     }
 

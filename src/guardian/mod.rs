@@ -18,6 +18,7 @@ mod joining;
 mod leaving;
 mod link;
 mod metrics;
+mod offering;
 mod outbox;
 mod pace;
 mod reporter;

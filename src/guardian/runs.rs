@@ -59,6 +59,11 @@ impl Run {
         matches!(self.stage, Stage::Ending | Stage::Ended)
     }
 
+    /// Whether it is on its way to the database.
+    pub(super) fn result_is_here(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
     /// Whether the database has yet to hear of it before this guardian may leave.
     pub(super) fn is_unsettled(&self) -> bool {
         !matches!(self.stage, Stage::Running)

@@ -327,6 +327,7 @@ impl Guardian {
 
     /// Only now, after the commit, may the keeper let go of the results.
     fn finished(&mut self, answers: &[(i64, Answer)]) {
+        self.delivered(answers);
         if let Some(member) = self.member_mut() {
             member.pace.reported(Boot::now());
         }

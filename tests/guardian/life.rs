@@ -104,6 +104,24 @@ async fn a_job_that_ended_while_no_guardian_was_there_is_delivered_by_the_next()
     assert_eq!(row.get::<_, i32>(0), 3);
 }
 
+/// A million of them after ten minutes of hard work, for nothing: the database has them all.
+#[tokio::test]
+async fn a_guardian_that_meets_the_server_of_the_one_before_it_has_nothing_offered_again() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let run_id = run(&client, "short", "true").await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let first = stop(guardian);
+    assert!(first.stderr.contains("results.offered"), "it knew the server: {}", first.stderr);
+    let guardian = host.start(&client, &[]).await;
+    let run_id = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let second = stop(guardian);
+    assert!(!second.stderr.contains("results.offered"), "{}", second.stderr);
+}
+
 /// More than socket and window of the keeper hold: some are offered before its list and some after it.
 #[tokio::test]
 async fn many_large_results_that_waited_for_a_guardian_are_all_delivered() {

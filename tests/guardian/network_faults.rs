@@ -247,6 +247,45 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
     client.close().await;
 }
 
+/// Nobody was there when it failed over, and the first who came died before the results were stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_that_a_standby_never_got_are_offered_until_it_has_them_whoever_dies_meanwhile() {
+    let Pair { mut primary, standby, client, host } = Pair::start().await;
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let go = host.file("go");
+    let run_id = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    let there = support::connect(&standby.url("jobs")).await;
+    let runs = "exists (select from sisyphus.run where state = 'running')";
+    until(&there, "the standby knows", runs).await;
+    follow_no_more(&there).await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    stop(guardian);
+    drop(client);
+    primary.crash();
+    there.close().await;
+    standby.promote();
+
+    let client = support::connect(&standby.url("jobs")).await;
+    let locker = support::connect(&standby.url("jobs")).await;
+    locker.batch_execute("begin; lock table sisyphus.run in access exclusive mode").await.unwrap();
+    let guardian = host.spawn(&["--slots", "8"]);
+    let waits = "exists (select from pg_locks where not granted)";
+    until(&locker, "all was offered to it, so it registers", waits).await;
+    guardian.signal(Signal::SIGKILL);
+    let killed = guardian.wait();
+    assert!(killed.stderr.contains("results.offered"), "{}", killed.stderr);
+    locker.batch_execute("rollback").await.unwrap();
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    stop(guardian);
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let last = stop(guardian);
+    assert!(!last.stderr.contains("results.offered"), "{}", last.stderr);
+    locker.close().await;
+    client.close().await;
+}
+
 /// The new server knows its claim, and not the guardian that has come since: that one registers anew. The result lies
 /// behind many others that are offered again, and a live keeper that does not list it seems never to have had it.
 #[tokio::test(flavor = "multi_thread")]
