@@ -286,6 +286,44 @@ async fn results_that_a_standby_never_got_are_offered_until_it_has_them_whoever_
     client.close().await;
 }
 
+/// The host waits for the end of the offer before it registers. One keeper dies before it has begun, and the server goes
+/// away once more and comes back as another one while the next is to offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_dead_keeper_nor_one_more_server_leaves_an_offer_without_end() {
+    let Pair { mut primary, mut standby, client, host } = Pair::start().await;
+    let guardian = host.start(&client, &["--slots", "8"]).await;
+    let go = host.file("go");
+    let run_id = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    let there = support::connect(&standby.url("jobs")).await;
+    let runs = "exists (select from sisyphus.run where state = 'running')";
+    until(&there, "the standby knows", runs).await;
+    follow_no_more(&there).await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    drop(client);
+    let stopped = host.keepers();
+    stopped.iter().for_each(|keeper| kill(*keeper, Signal::SIGSTOP).unwrap());
+    primary.crash();
+    there.close().await;
+    standby.promote();
+    let client = support::connect(&standby.url("jobs")).await;
+    let asks = "exists (select from pg_stat_activity where application_name = 'sisyphus:control:web1'
+                                                       and backend_start < clock_timestamp() - interval '2 s')";
+    until(&client, "it has asked for the results", asks).await;
+    drop(client);
+    standby.crash();
+    standby.boot();
+    let client = support::connect(&standby.url("jobs")).await;
+    until(&client, "it has asked once more", asks).await;
+    assert_eq!(client.query("select from sisyphus.history", &[]).await.unwrap().len(), 0);
+    stopped.iter().for_each(|keeper| kill(*keeper, Signal::SIGKILL).unwrap());
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    stop(guardian);
+    client.close().await;
+}
+
 /// The new server knows its claim, and not the guardian that has come since: that one registers anew. The result lies
 /// behind many others that are offered again, and a live keeper that does not list it seems never to have had it.
 #[tokio::test(flavor = "multi_thread")]
