@@ -299,3 +299,52 @@ async fn a_job_that_was_away_between_two_ticks_has_what_was_due_before_and_after
     assert_eq!(play.told().await, [often]);
     assert_eq!(play.live().await, ["often 08:00:00 pending"]);
 }
+
+/// Twice changed, by nobody's tick in between: each stretch is told by the schedule of its time.
+#[tokio::test]
+async fn two_changes_between_two_ticks_leave_no_occurrence_of_the_middle_version_untold() {
+    for suspended in [true, false] {
+        let play = a_job_that_nobody_plans().await;
+        if suspended {
+            play.exec("select sisyphus.suspend('often')").await;
+            play.tick_at("07:02:00").await;
+        }
+        for (time, schedule) in [("07:21:00", "*/2 * * * *"), ("07:31:00", "0 */4 * * *")] {
+            play.set_time(time).await;
+            play.exec(&format!("select sisyphus.alter_job('often', schedule => '{schedule}')")).await;
+        }
+        play.set_time("08:02:00").await;
+        if suspended {
+            play.exec("select sisyphus.resume('often')").await;
+        }
+        play.tick_at("08:03:00").await;
+        let expected = match suspended {
+            true => [
+                "often 07:05:00 #0 skipped ×4: the job was suspended",
+                "often 07:22:00 #0 skipped ×5: the job was suspended",
+                "often 08:00:00 #0 skipped: the job was suspended",
+            ]
+            .as_slice(),
+            false => &[
+                "often 07:05:00 #0 cancelled ×4: withdrawn by version 2 of the job before it was planned",
+                "often 07:22:00 #0 cancelled ×5: withdrawn by version 3 of the job before it was planned",
+            ],
+        };
+        assert_eq!(play.told().await, expected, "suspended: {suspended}");
+        let live: &[&str] = if suspended { &[] } else { &["often 08:00:00 pending"] };
+        assert_eq!(play.live().await, live, "suspended: {suspended}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_job_that_is_changed_before_the_first_tick_is_told_of_as_it_was() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC')").await;
+    play.set_time("07:11:00").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '0 12 * * *')").await;
+    play.tick_at("07:12:00").await;
+    assert_eq!(
+        play.told().await,
+        ["often 07:05:00 #0 cancelled ×2: withdrawn by version 2 of the job before it was planned"]
+    );
+}

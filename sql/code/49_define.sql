@@ -252,7 +252,9 @@ as $$
 declare
     v_then sisyphus.job_definition;
 begin
-    if not exists (select from sisyphus.request q
+    -- Mostly; and to look for others at each of thousands of requests would read all of them each time.
+    if p_job.changed_at <= p_request.requested_at or not exists (
+                   select from sisyphus.request q
                     where q.guardian_id is null and q.action in ('define', 'replan') and q.job_id = p_job.job_id
                       and q.request_id > p_request.request_id) then
         return p_job;
@@ -290,14 +292,19 @@ declare
     v_requested_at constant timestamptz := p_request.requested_at;
     -- From here on the job is another one; of the job as it was nothing beyond is planned.
     v_cut constant timestamptz := coalesce(p_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
-    v_then constant sisyphus.job := sisyphus._job_after(p_job, p_request);
+    v_then sisyphus.job := sisyphus._job_after(p_job, p_request);
     v_ends boolean;
 begin
     p_job.suspend_reason := coalesce(p_job.suspend_reason, p_request.reason);
     insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
-    values (p_job.job_id, p_job.version, coalesce(p_replan_from, v_requested_at), 'infinity')
+    values (p_job.job_id, v_then.version, coalesce(p_replan_from, v_requested_at), 'infinity')
         on conflict (job_id) do nothing;
     select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id for no key update;
+    if v_state.version > v_then.version then
+        -- A caller who waited for another has the older time: versions only grow.
+        v_then := sisyphus._job_as_of(p_job, v_state.version);
+        v_then.version := v_state.version;
+    end if;
     v_ends := v_end is not null and (v_state.suspended_since is not null or p_request.suspended_at is not null);
     if v_ends or v_state.suspended_since is not null then
         -- Of several changes since the last tick the first one ends what the schedule of that time left out.
