@@ -254,9 +254,8 @@ declare
 begin
     -- Mostly; and to look for others at each of thousands of requests would read all of them each time.
     if p_job.changed_at <= p_request.requested_at or not exists (
-                   select from sisyphus.request q
-                    where q.guardian_id is null and q.action in ('define', 'replan') and q.job_id = p_job.job_id
-                      and q.request_id > p_request.request_id) then
+        select from sisyphus.request q where q.guardian_id is null and q.action in ('define', 'replan')
+            and q.job_id = p_job.job_id and q.request_id > p_request.request_id) then
         return p_job;
     end if;
     select d.* into v_then from sisyphus.job_definition d
