@@ -6,13 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_postgres::Client;
+
 use super::{
     changes,
     checker::{Report, check},
     driver::Driver,
     fleet_jobs::{AHEAD, JOBS, LEASE, definition, history, hurry},
     machine::Machine,
-    records::{Books, Process, SECOND, now},
+    records::{Books, Job, Process, SECOND, now},
     servers::Servers,
     stalls::Stalls,
     standing::{Change, Rhythm, What},
@@ -74,31 +76,38 @@ async fn fleet(seed: u64) -> Driver {
     Driver::new(seed, machines, servers)
 }
 
-/// All jobs, due from in a moment on for so many seconds.
+/// All jobs, due from in a moment on for so many seconds. A machine that is too slow for that moment gets a later one.
 async fn schedule_all(driver: &mut Driver, witness: &Witness, seconds: i64) -> (i64, i64) {
-    let first = (now() / SECOND + 4) * SECOND;
-    let span = (first, first + seconds * SECOND);
     let client = support::connect(&driver.servers.url()).await;
     changes::make_notes(&client).await;
-    for job in &JOBS {
-        let text = definition(job, witness, span);
-        let rhythm = job.period.map(|period| Rhythm { period, phase: 0 });
-        let asked = now();
-        changes::schedule(&client, job, rhythm, &text).await;
-        driver.definitions.insert(job.name, text);
-        if let (Some(rhythm), true) = (rhythm, job.changing) {
-            let what = What::Schedule(rhythm);
-            driver.changes.push(Change {
-                job: job.name,
-                number: 0,
-                what,
-                asked,
-                answered: Some(now()),
-                kept: true,
-            });
+    for lead in (2..).map(|power| 1 << power) {
+        let first = (now() / SECOND + lead) * SECOND;
+        let span = (first, first + seconds * SECOND);
+        client.batch_execute("begin").await.unwrap();
+        driver.changes.clear();
+        for job in &JOBS {
+            schedule(driver, &client, job, definition(job, witness, span)).await;
         }
+        if now() < first {
+            client.batch_execute("commit").await.unwrap();
+            let answered = Some(now());
+            driver.changes.iter_mut().for_each(|change| change.answered = answered);
+            return span;
+        }
+        client.batch_execute("rollback").await.unwrap();
     }
-    span
+    unreachable!("some moment is late enough")
+}
+
+async fn schedule(driver: &mut Driver, client: &Client, job: &'static Job, text: String) {
+    let rhythm = job.period.map(|period| Rhythm { period, phase: 0 });
+    let asked = now();
+    changes::schedule(client, job, rhythm, &text).await;
+    driver.definitions.insert(job.name, text);
+    if let (Some(rhythm), true) = (rhythm, job.changing) {
+        let what = What::Schedule(rhythm);
+        driver.changes.push(Change { job: job.name, number: 0, what, asked, answered: None, kept: true });
+    }
 }
 
 async fn books(driver: &Driver, span: (i64, i64), processes: Vec<Process>) -> Books {

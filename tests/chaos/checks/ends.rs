@@ -68,7 +68,8 @@ fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
 /// lease began or, while it is being got over, before.
 fn fell_silent(sorted: &Sorted<'_>, row: &Row, at: i64) -> bool {
     let begun = at - sorted.books.lease;
-    sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + SECOND, Kind::silences)
+    let noticed = SECOND + sorted.stalled(begun, at);
+    sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + noticed, Kind::silences)
 }
 
 /// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of that moment.

@@ -136,11 +136,12 @@ pub(in super::super) fn true_results(sorted: &Sorted<'_>, report: &mut Report) {
 fn excuse(sorted: &Sorted<'_>, row: &Row, at: i64) -> Option<&'static str> {
     let fenced = sorted.jobs.get(row.job.as_str()).is_some_and(|job| job.fenced);
     let stopped = matches!(row.state.as_str(), "timed_out" | "terminated") || row.state == "lost" && fenced;
-    if stopped && row.exit_code.is_none() && (row.finished - at).abs() < SECOND {
+    let moment = SECOND + sorted.stalled(at, at + SECOND);
+    if stopped && row.exit_code.is_none() && (row.finished - at).abs() < moment {
         return Some("stopped between its last line and its exit");
     }
     // Its keeper died before it could store the end.
     let host = row.host.as_deref();
-    let killed = sorted.was_broken(host, at - SECOND / 10, at + SECOND, Kind::ends_the_keeper);
+    let killed = sorted.was_broken(host, at - SECOND / 10, at + moment, Kind::ends_the_keeper);
     (row.state == "lost" && killed).then_some("ended as its keeper was killed")
 }
