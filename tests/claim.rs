@@ -126,6 +126,23 @@ async fn a_lost_reply_is_repeated_until_the_guardian_holds_it() {
 }
 
 #[tokio::test]
+async fn a_reply_that_is_repeated_after_a_change_tells_what_was_claimed() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('job', '1 7 * * *', 'old', timezone => 'UTC', payload => '1')").await;
+    let guardian = play.guardian("web1", 1).await;
+    play.tick_at("07:00:55").await;
+    let lost = play.claim_one(guardian).await;
+    play.exec("select sisyphus.alter_job('job', schedule => '2 7 * * *', command => 'new', payload => '2')")
+        .await;
+    let (again, _) = play.claim_holding(guardian, 1, Some(&[])).await;
+    assert_eq!(
+        (again[0].claim_no, &again[0].spec, &again[0].payload),
+        (lost.claim_no, &lost.spec, &lost.payload)
+    );
+    assert_eq!((&again[0].spec["command"], &again[0].payload), (&"old".into(), &Some(1.into())));
+}
+
+#[tokio::test]
 async fn a_released_run_keeps_its_attempts_and_gets_a_new_fence() {
     let play = Play::at("07:00:00").await;
     play.exec("select sisyphus.schedule('job', null, 'true')").await;

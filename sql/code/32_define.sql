@@ -204,8 +204,8 @@ begin
         end if;
     end if;
     if v_is_changed then
-        insert into sisyphus.job_definition (job_id, version, definition, changed_at, changed_by)
-        values (v_new.job_id, v_new.version, v_after, v_now, sisyphus._caller());
+        insert into sisyphus.job_definition (job_id, version, definition, spec, changed_at, changed_by)
+        values (v_new.job_id, v_new.version, v_after, v_new.spec, v_now, sisyphus._caller());
         perform sisyphus._ask_planner(v_new.job_id, case when v_is_replanned then v_now end, v_now);
     end if;
     perform sisyphus._audit(p_action, p_name, sisyphus._changes(v_before, v_after), sisyphus._changes(v_after, v_before), v_now);

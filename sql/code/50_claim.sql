@@ -238,10 +238,12 @@ begin
         v_seen_no := coalesce((select max(h) from unnest(holding) h), 0);
         return query
             select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
-                   date_part('epoch', greatest(r.due_at, r.claimed_at) - v_now), coalesce(r.spec, j.spec), r.due_at,
-                   case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, j.payload)
+                   date_part('epoch', greatest(r.due_at, r.claimed_at) - v_now), coalesce(r.spec, d.spec), r.due_at,
+                   case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, d.definition -> 'payload')
               from sisyphus.run r
               left join sisyphus.job j on j.job_id = r.job_id
+              -- As it was claimed: a change since then recalls it.
+              left join sisyphus.job_definition d on d.job_id = r.job_id and d.version = r.job_version
              where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed'
              order by r.claim_no;
     end if;
