@@ -363,28 +363,38 @@ impl Job {
     fn expect_runs(&self, runs: &[i64], now: i64, told: &mut Vec<Row>) {
         let fires = self.schedule.fires();
         let expires = |fire: i64| self.ttl.map_or_else(|| fires.next(fire), |ttl| fire + ttl);
-        let (late, fresh): (Vec<i64>, Vec<i64>) = runs.iter().partition(|fire| expires(**fire) <= now);
-        // The first one near enough was claimable already when the downtime began.
-        let pending = runs.first().filter(|first| {
-            !self.busy && self.overlap != "allow" && **first <= BEGIN + CLAIM_AHEAD && fresh.contains(first)
-        });
-        let waiters: Vec<i64> = fresh.iter().copied().filter(|fire| Some(fire) != pending).collect();
-        let blocked = self.busy || pending.is_some();
-        for target in self.targets() {
-            told.extend(late.iter().map(|fire| one(*fire, *target, Kind::Late)));
-            for (nth, fire) in waiters.iter().enumerate() {
-                let runs = match self.overlap {
-                    "allow" => true,
-                    "skip" => nth == 0 && !blocked,
-                    "queue" => nth < if blocked { 1 } else { 2 },
-                    _ => nth + 1 == waiters.len(),
-                };
-                told.push(one(*fire, *target, if runs { Kind::Run } else { Kind::Overlap }));
+        // What is live when one is due, the oldest first; what was started before never expires.
+        let mut live: Vec<Option<i64>> = if self.busy { vec![None] } else { vec![] };
+        let mut overlaps = Vec::new();
+        for fire in runs {
+            if self.overlap == "allow" {
+                break;
             }
-            if let Some(pending) = pending {
-                let replaced = self.overlap == "replace" && !waiters.is_empty();
-                told.push(one(*pending, *target, if replaced { Kind::Overlap } else { Kind::Run }));
+            live.retain(|other| other.is_none_or(|other| expires(other) > *fire));
+            let most = match self.overlap {
+                "skip" => 1,
+                "queue" => 2,
+                _ => usize::MAX,
+            };
+            if live.len() >= most {
+                overlaps.push(*fire);
+                continue;
             }
+            if self.overlap == "replace" {
+                overlaps.extend(live.iter().flatten());
+                live.retain(Option::is_none);
+            }
+            live.push(Some(*fire));
+        }
+        for (fire, target) in
+            runs.iter().flat_map(|fire| self.targets().iter().map(move |target| (fire, target)))
+        {
+            let kind = match overlaps.contains(fire) {
+                true => Kind::Overlap,
+                false if expires(*fire) <= now => Kind::Late,
+                false => Kind::Run,
+            };
+            told.push(one(*fire, *target, kind));
         }
     }
 }

@@ -342,3 +342,38 @@ async fn run_many_waits_its_turn_in_order_and_a_due_occurrence_goes_first() {
     let third = play.claim_one(guardian).await;
     assert_eq!(third.payload, Some(3.into()));
 }
+
+/// What became of the occurrences of a job that is due each second or two while nobody is there to start it.
+async fn unstarted_seconds(overlap: &str, schedule: &str, ttl: &str, is_late: bool) -> Vec<String> {
+    let play = Play::at("06:59:50").await;
+    play.exec(&format!(
+        "select sisyphus.schedule('job', '{schedule}', 'true', timezone => 'UTC', overlap => '{overlap}', ttl => {ttl})"
+    ))
+    .await;
+    play.pass_until("07:00:01.3").await;
+    if is_late {
+        play.tick_at("07:00:20.3").await;
+    } else {
+        play.pass_until("07:00:20.3").await;
+    }
+    play.lines(
+        "select format('%s %s %s', extract(second from due_at)::integer, state, split_part(reason, ':', 1))
+           from (select due_at, state, reason from sisyphus.attempt
+                  union all select due_at, state, 'live' from sisyphus.run where due_at <= sisyphus._clock()) x
+          order by due_at, 1",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_predecessor_that_expires_before_a_late_tick_was_live_until_then() {
+    for overlap in ["skip", "queue", "replace"] {
+        for (schedule, ttl) in [("* * * * * *", "'3 s'"), ("*/2 * * * * *", "'5 s'"), ("* * * * * *", "null")]
+        {
+            let in_time = unstarted_seconds(overlap, schedule, ttl, false).await;
+            assert!(in_time.len() >= 15, "{in_time:?}");
+            let late = unstarted_seconds(overlap, schedule, ttl, true).await;
+            assert_eq!(late, in_time, "{overlap}, {schedule}, ttl {ttl}");
+        }
+    }
+}

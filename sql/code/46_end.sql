@@ -106,6 +106,7 @@ $$;
 comment on function sisyphus._why_unstarted(sisyphus.run, timestamptz) is
     'Why a due run has not been claimed, in words: no active host, draining, blocked, no slot';
 
+-- locks: job_state (ids ascending, SKIP LOCKED), then run, as a promoter does.
 create or replace function sisyphus._expire(p_now timestamptz, p_limit integer)
 returns integer
 language plpgsql
@@ -117,22 +118,47 @@ declare
     -- Of the tick before this one.
     v_last_tick_at constant timestamptz := (select p.last_tick_at from sisyphus.planner p);
     v_is_downtime constant boolean := p_now - v_last_tick_at > (sisyphus._setting()).lease_timeout;
+    v_looked_ids bigint[];
+    v_met_ids bigint[];
+    v_free_ids bigint[];
     v_ids bigint[];
     v_reasons text[];
 begin
+    select array_agg(r.run_id) into v_looked_ids
+      from (select r.run_id
+              from sisyphus.run r
+             where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at <= p_now and r.withdrawn is null
+             order by r.expires_at
+             limit p_limit) r;
+    if v_looked_ids is null then
+        return 0;
+    end if;
+    -- A tick that comes late: who was still live when another was due is decided first.
+    select array_agg(distinct r.job_id) into v_met_ids
+      from sisyphus.run r
+     where r.run_id = any(v_looked_ids) and r.exclusive and not r.in_order
+       and exists (select from sisyphus.run n
+                    where n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id and not n.in_order
+                      and n.due_at < r.expires_at and n.due_at <= p_now);
+    if v_met_ids is not null then
+        select array_agg(l.job_id) into v_free_ids
+          from (select s.job_id from sisyphus.job_state s
+                 where s.job_id = any(v_met_ids) order by s.job_id for update skip locked) l;
+        perform sisyphus._settle_overlaps(v_free_ids, p_now);
+    end if;
     select array_agg(r.run_id),
            array_agg(format('not started within %s: %s',
                             sisyphus._duration_text(r.expires_at - coalesce(r.requested_at, r.due_at)),
                             case when v_is_downtime and v_last_tick_at <= r.due_at then 'nothing ran here during a downtime'
                                  else sisyphus._why_unstarted(r, p_now) end))
       into v_ids, v_reasons
-      from (select r.*
-              from sisyphus.run r
-             where r.state in ('waiting', 'pending') and r.attempt = 0 and r.expires_at <= p_now and r.withdrawn is null
-             order by r.expires_at
-             limit p_limit) r;
-    return sisyphus._end_unstarted(v_ids, 'expired', v_reasons, p_now);
+      from sisyphus.run r
+     where r.run_id = any(v_looked_ids) and r.state in ('waiting', 'pending')
+       -- Somebody is just deciding these.
+       and not (r.job_id = any(coalesce(v_met_ids, '{}')) and r.job_id <> all(coalesce(v_free_ids, '{}')));
+    perform sisyphus._end_unstarted(v_ids, 'expired', v_reasons, p_now);
+    return cardinality(v_looked_ids);
 end
 $$;
 comment on function sisyphus._expire(timestamptz, integer) is
-    'Ends runs whose ttl has passed before they started; returns how many, at most p_limit';
+    'Ends runs whose ttl has passed before they started; returns how many it looked at, at most p_limit';

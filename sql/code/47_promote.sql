@@ -12,49 +12,85 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_loser record;
+    v_run record;
+    v_target bigint[];
+    v_is_live_seen boolean;
+    -- Who has the target when a run is due, who waits behind it, and until when, if nobody starts them.
+    v_first bigint;
+    v_first_until timestamptz;
+    v_second bigint;
+    v_second_until timestamptz;
+    v_loser bigint;
+    v_reason text;
 begin
-    for v_loser in
-        with waiter as (
-            select r.run_id, r.job_id, r.target, r.due_at, greatest(r.due_at, r.requested_at) as asked_at, j.overlap,
-                   row_number() over oldest as nth, count(*) over whole as waiters,
-                   first_value(r.run_id) over oldest as oldest_id, last_value(r.run_id) over whole as newest_id
-              from sisyphus.run r
-              join sisyphus.job j on j.job_id = r.job_id
-             where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
-               -- Also those that are looked at again later: they wait all the same.
-               and r.attempt = 0 and r.due_at <= p_now and r.withdrawn is null
-               -- A bounded sweep may not have ended them yet; they keep nobody out.
-               and coalesce(r.expires_at > p_now, true)
-            window oldest as (partition by r.job_id, r.target order by r.due_at, r.run_id),
-                   whole as (oldest range between unbounded preceding and unbounded following)),
-        met as (
-            select w.*, l.run_id as live_id, l.state as live_state, l.claim_no as live_claim_no
-              from waiter w
-              left join sisyphus.run l
-                on l.job_id = w.job_id and l.target = w.target and not l.in_order
-               and l.state in ('pending', 'claimed', 'running') and l.due_at <= w.asked_at
-               and not (l.state = 'pending' and l.attempt = 0 and coalesce(l.expires_at <= p_now, false)))
-        select m.run_id, m.overlap,
-               case m.overlap
-                   when 'skip' then format('overlap: run %s was still live', coalesce(m.live_id, m.oldest_id))
-                   when 'queue' then format('overlap: run %s already waits', m.oldest_id)
-                   else format('overlap: replaced by run %s', m.newest_id) end as reason,
-               case m.overlap
-                   when 'skip' then m.live_id is not null or m.nth > 1
-                   when 'queue' then m.nth > case when m.live_id is null then 2 else 1 end
-                   else m.nth < m.waiters end as loses,
-               m.overlap = 'replace' and m.nth = m.waiters and m.live_id is not null as replaces,
-               m.live_id, m.live_state
-          from met m
+    -- One after the other in the order of their due times, as ticks in time would have: what has expired since, and no
+    -- sweep has ended yet, was live until then.
+    for v_run in
+        select r.run_id, r.job_id, r.target, greatest(r.due_at, r.requested_at) as asked_at, j.overlap,
+               coalesce(r.expires_at, 'infinity') as expires_at,
+               lead(r.run_id) over (partition by r.job_id, r.target order by r.due_at, r.run_id) is null as is_newest,
+               l.run_id as live_id, l.state as live_state, l.due_at as live_due_at,
+               case when l.state = 'pending' and l.attempt = 0 then coalesce(l.expires_at, 'infinity') else 'infinity' end as live_until
+          from sisyphus.run r
+          join sisyphus.job j on j.job_id = r.job_id
+          left join sisyphus.run l
+            on l.job_id = r.job_id and l.target = r.target and not l.in_order and l.state in ('pending', 'claimed', 'running')
+         where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
+           -- Also those that are looked at again later: they wait all the same.
+           and r.attempt = 0 and r.due_at <= p_now and r.withdrawn is null
+         order by r.job_id, r.target, r.due_at, r.run_id
     loop
-        if v_loser.loses then
-            perform sisyphus._end_unstarted(array[v_loser.run_id], 'skipped', array[v_loser.reason], p_now);
-        elsif v_loser.replaces and v_loser.live_state = 'pending' then
-            perform sisyphus._end_unstarted(array[v_loser.live_id], 'skipped',
-                                            array[format('overlap: replaced by run %s', v_loser.run_id)], p_now);
-        elsif v_loser.replaces then
-            perform sisyphus._ask_holder(v_loser.live_id, 'replace', format('replaced by run %s', v_loser.run_id), p_now);
+        if v_target is distinct from array[v_run.job_id, v_run.target] then
+            v_target := array[v_run.job_id, v_run.target];
+            v_is_live_seen := false;
+            v_first := null;
+            v_second := null;
+        end if;
+        if not v_is_live_seen and v_run.live_due_at <= v_run.asked_at then
+            v_is_live_seen := true;
+            v_second := v_first;
+            v_second_until := v_first_until;
+            v_first := v_run.live_id;
+            v_first_until := v_run.live_until;
+        end if;
+        if v_second_until <= v_run.asked_at then
+            v_second := null;
+        end if;
+        if v_first is null or v_first_until <= v_run.asked_at then
+            v_first := v_second;
+            v_first_until := v_second_until;
+            v_second := null;
+        end if;
+        v_loser := null;
+        if v_first is null then
+            v_first := v_run.run_id;
+            v_first_until := v_run.expires_at;
+        elsif v_run.overlap = 'skip' then
+            v_loser := v_run.run_id;
+            v_reason := format('overlap: run %s was still live', v_first);
+        elsif v_run.overlap = 'queue' and v_second is not null then
+            v_loser := v_run.run_id;
+            v_reason := format('overlap: run %s already waits', v_second);
+        elsif v_run.overlap = 'replace' and (v_first is distinct from v_run.live_id or v_run.live_state = 'pending') then
+            v_loser := v_first;
+            v_reason := format('overlap: replaced by run %s', v_run.run_id);
+            v_first := v_run.run_id;
+            v_first_until := v_run.expires_at;
+        else
+            if v_run.overlap = 'replace' then
+                v_loser := v_second;
+                v_reason := format('overlap: replaced by run %s', v_run.run_id);
+            end if;
+            v_second := v_run.run_id;
+            v_second_until := v_run.expires_at;
+        end if;
+        if v_loser is not null then
+            perform sisyphus._end_unstarted(array[v_loser], 'skipped', array[v_reason], p_now);
+        end if;
+        -- Nothing is ended for one that can no longer start.
+        if v_run.overlap = 'replace' and v_run.is_newest and v_run.expires_at > p_now
+           and v_first = v_run.live_id and v_second = v_run.run_id then
+            perform sisyphus._ask_holder(v_run.live_id, 'replace', format('replaced by run %s', v_run.run_id), p_now);
         end if;
     end loop;
 end
