@@ -15,7 +15,6 @@ const MINUTE: i64 = 60 * SECOND;
 const DAY: i64 = 86_400 * SECOND;
 // The defaults of the settings that matter here.
 const PLAN_AHEAD: i64 = 15 * SECOND;
-const CLAIM_AHEAD: i64 = 10 * SECOND;
 const LEASE_TIMEOUT: i64 = 30 * SECOND;
 const MOST_RUNS: usize = 1000;
 
