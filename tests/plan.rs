@@ -225,6 +225,65 @@ async fn after_a_downtime_missed_none_runs_nothing() {
     );
 }
 
+/// By the due times, which a jitter puts up to that much behind the occurrences: what is not due yet was not missed.
+#[tokio::test]
+async fn after_a_downtime_what_is_fresh_is_judged_with_its_jitter() {
+    for jitter in ["40 s", "3 min", "10 min"] {
+        for (missed, ttl) in [
+            ("latest", None),
+            ("none", None),
+            ("latest", Some("5 min")),
+            ("none", Some("5 min")),
+            ("all", Some("5 min")),
+        ] {
+            let play = Play::at("07:00:00").await;
+            let ttl = ttl.map_or("null".to_owned(), |ttl| format!("'{ttl}'"));
+            let job = format!(
+                "sisyphus.schedule('often', '* * * * *', 'true', timezone => 'UTC', jitter => '{jitter}', ttl => {ttl}, missed => '{missed}')"
+            );
+            play.exec(&format!("select {job}")).await;
+            play.tick().await;
+            play.tick_at("08:00:20").await;
+            let expected = "
+                with due as (
+                    select f.at, sisyphus._jittered(j.job_id, f.at, j.jitter) as due_at, j.missed,
+                           sisyphus._jittered(j.job_id, f.at, j.jitter) + j.ttl as stale_at,
+                           sisyphus._jittered(j.job_id, f.at + interval '1 min', j.jitter) as next_due_at,
+                           f.at + interval '1 min' + j.jitter as next_due_by
+                      from sisyphus.job j, sisyphus._clock() now,
+                           generate_series(date_trunc('hour', now) - interval '59 min', now, interval '1 min') f (at)
+                     where j.name = 'often'),
+                judged as (
+                    select d.*, d.due_at <= now as is_due,
+                           d.due_at <= now and now < coalesce(
+                               d.stale_at, case when d.next_due_at > d.due_at then d.next_due_at else d.next_due_by end) as is_missed
+                      from due d, sisyphus._clock() now)
+                select to_char(at at time zone 'UTC', 'HH24:MI ') || case
+                           when not is_due then 'live'
+                           when not is_missed then 'expired'
+                           when missed = 'all' or missed = 'latest' and at = max(at) filter (where is_missed) over ()
+                           then 'live' else 'skipped' end
+                  from judged order by at";
+            let told = "
+                select to_char(o.at at time zone 'UTC', 'HH24:MI ') || o.state
+                  from (select nominal_at, 'live' from sisyphus.run where nominal_at <= sisyphus._clock()
+                        union all
+                        select at, state
+                          from sisyphus.attempt a, generate_series(a.nominal_at, coalesce(a.last_due_at, a.nominal_at), interval '1 min') at)
+                       o (at, state)
+                 order by o.at, o.state";
+            let expected = play.lines(expected).await;
+            assert_eq!(expected.len(), 60);
+            assert_eq!(play.lines(told).await, expected, "{job}");
+            let early = "select run_id::text from sisyphus.run where expires_at <= due_at";
+            assert!(play.lines(early).await.is_empty(), "each can start: {job}");
+            let counted = "select sum(occurrences)::text from sisyphus.attempt";
+            let ended = expected.iter().filter(|line| !line.ends_with("live")).count();
+            assert_eq!(play.lines(counted).await, [ended.to_string()], "{job}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_planned_before_a_change_is_not_counted_again_after_a_downtime() {
     let play = Play::at("06:59:40").await;

@@ -52,6 +52,22 @@ begin atomic
 end;
 comment on function sisyphus._jittered(bigint, timestamptz, interval) is 'When an occurrence is due: up to jitter later, the same each time it is asked';
 
+-- Without a ttl until the next one is due; where its jitter puts that before this one, until it must have been.
+create or replace function sisyphus._expires_at(p_job sisyphus.job, p_due_at timestamptz, p_next timestamptz)
+returns timestamptz
+language sql
+stable
+parallel safe
+begin atomic
+    select case when (p_job).ttl is not null then p_due_at + (p_job).ttl
+                when p_next >= least((p_job).ends_at, 'infinity') then null
+                when sisyphus._jittered((p_job).job_id, p_next, (p_job).jitter) > p_due_at
+                then sisyphus._jittered((p_job).job_id, p_next, (p_job).jitter)
+                else p_next + (p_job).jitter end;
+end;
+comment on function sisyphus._expires_at(sisyphus.job, timestamptz, timestamptz) is
+    'Until when an occurrence may start, of which the next one is p_next; null: never expires';
+
 -- One row for occurrences that became no run: passed over, no longer fresh, suspended, left out.
 create or replace function sisyphus._record_occurrences(
     p_job sisyphus.job, p_state text, p_reason text, p_first timestamptz, p_last timestamptz, p_count bigint,
@@ -109,8 +125,7 @@ begin
     insert into sisyphus.run (
         job_id, target, lane_id, due_at, nominal_at, expires_at, wake_at, job_version, priority, exclusive, in_order, origin)
     select (t.j).job_id, t.target, t.lane_id, t.due_at, t.fire,
-           case when (t.j).ttl is not null then t.due_at + (t.j).ttl
-                when t.next < least((t.j).ends_at, 'infinity') then sisyphus._jittered((t.j).job_id, t.next, (t.j).jitter) end,
+           sisyphus._expires_at(t.j, t.due_at, t.next),
            t.due_at - s.claim_ahead, t.version, (t.j).priority, (t.j).overlap <> 'allow', p_in_order, 'schedule'
       from target t
       cross join sisyphus.setting s
@@ -141,80 +156,6 @@ end
 $$;
 comment on function sisyphus._make_runs(bigint[], timestamptz[], timestamptz[], boolean, timestamptz) is
     'Inserts a waiting run for each job, occurrence and target';
-
--- After a downtime missed decides among the occurrences that are still fresh: at most the newest 1,000 become
--- runs; the rest is counted in closed form, never walked.
--- Up to p_planned_until an occurrence may have its run already (a changed schedule): those go one by one.
-create or replace function sisyphus._catch_up(
-    p_job sisyphus.job, p_watermark timestamptz, p_planned_until timestamptz, p_now timestamptz)
-returns void
-language plpgsql
-volatile
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_since timestamptz := greatest(p_watermark, p_job.starts_at - interval '1 us');
-    v_until constant timestamptz := least(p_now, p_job.ends_at - interval '1 us');
-    v_fire timestamptz;
-    v_fires timestamptz[];
-    v_runs timestamptz[];
-    v_nexts timestamptz[];
-    v_stale_until timestamptz;
-    v_count bigint;
-begin
-    perform sisyphus._record_left_out(p_job, v_since, v_until, p_now);
-    for i in 1 .. 500 loop
-        v_fire := sisyphus._next_occurrence(p_job, v_since);
-        exit when v_fire > least(p_planned_until, v_until);
-        perform sisyphus._make_runs(array[p_job.job_id], array[v_fire],
-                                    array[sisyphus._next_occurrence(p_job, v_fire)], false, p_now);
-        v_since := v_fire;
-    end loop;
-    -- Without a ttl an occurrence is fresh until the next one is due: only the newest can be.
-    select array_agg(f order by f) into v_fires
-      from sisyphus._last_kept(
-               p_job, case when p_job.ttl is null then v_since else greatest(v_since, p_now - p_job.ttl) end, v_until,
-               case when p_job.ttl is null or p_job.missed = 'latest' then 1 else 1000 end) f;
-    if v_fires is null and p_job.ttl is null then
-        return;
-    end if;
-    v_runs := case p_job.missed when 'none' then '{}' else coalesce(v_fires, '{}') end;
-    -- Fresh ones that missed passes over.
-    v_stale_until := case when p_job.ttl is null then v_fires[1] - interval '1 us'
-                          else greatest(v_since, p_now - p_job.ttl) end;
-    if p_job.ttl is not null then
-        v_count := sisyphus._count_kept(p_job, v_stale_until, v_until)
-                   - cardinality(v_runs);
-        if v_count > 0 then
-            perform sisyphus._record_occurrences(
-                p_job, 'skipped', format('passed over after a downtime (missed => %L)', p_job.missed),
-                sisyphus._next_kept(p_job, v_stale_until),
-                case when cardinality(v_runs) = 0 then v_fires[cardinality(v_fires)]
-                     else (select max(f) from sisyphus._last_kept(p_job, v_stale_until, v_runs[1] - interval '1 us', 1) f) end,
-                v_count, p_now);
-        end if;
-    elsif p_job.missed = 'none' then
-        perform sisyphus._record_occurrences(p_job, 'skipped', 'passed over after a downtime (missed => ''none'')',
-                                             v_fires[1], v_fires[1], 1, p_now);
-    end if;
-    v_count := sisyphus._count_kept(p_job, v_since, v_stale_until);
-    if v_count > 0 then
-        perform sisyphus._record_occurrences(
-            p_job, 'expired', 'nothing ran here during a downtime, and it is no longer fresh',
-            sisyphus._next_kept(p_job, v_since),
-            (select max(f) from sisyphus._last_kept(p_job, v_since, v_stale_until, 1) f),
-            v_count, p_now);
-    end if;
-    if v_runs <> '{}' then
-        select array_agg(sisyphus._next_occurrence(p_job, f) order by f) into v_nexts from unnest(v_runs) f;
-        -- Caught up runs wait their turn: they are late by nature, not overlaps.
-        perform sisyphus._make_runs(array[p_job.job_id], v_runs, v_nexts, cardinality(v_runs) > 1, p_now);
-    end if;
-end
-$$;
-comment on function sisyphus._catch_up(sisyphus.job, timestamptz, timestamptz, timestamptz) is
-    'Settles what a job missed in a downtime: fresh occurrences become runs as missed says, the rest one row each kind';
 
 create or replace function sisyphus._plan_jobs(
     p_job_ids bigint[], p_next_due_at timestamptz, p_downtime boolean, p_now timestamptz)

@@ -81,7 +81,6 @@ as $$
 declare
     v_run sisyphus.run;
     v_due_at timestamptz;
-    v_next timestamptz;
 begin
     select r.* into v_run from sisyphus.run r
      where r.run_id = p_run_id and r.state in ('waiting', 'pending')
@@ -92,9 +91,7 @@ begin
     v_due_at := v_run.due_at;
     if v_run.origin = 'schedule' and v_run.attempt = 0 then
         v_due_at := sisyphus._jittered(p_job.job_id, v_run.nominal_at, p_job.jitter);
-        v_next := sisyphus._next_occurrence(p_job, v_run.nominal_at);
-        v_run.expires_at := case when p_job.ttl is not null then v_due_at + p_job.ttl
-                                 when v_next < 'infinity' then sisyphus._jittered(p_job.job_id, v_next, p_job.jitter) end;
+        v_run.expires_at := sisyphus._expires_at(p_job, v_due_at, sisyphus._next_occurrence(p_job, v_run.nominal_at));
     end if;
     update sisyphus.run r
        set job_version = p_job.version, due_at = v_due_at, expires_at = v_run.expires_at, priority = p_job.priority,
