@@ -348,3 +348,53 @@ async fn a_new_job_that_is_changed_before_the_first_tick_is_told_of_as_it_was() 
         ["often 07:05:00 #0 cancelled ×2: withdrawn by version 2 of the job before it was planned"]
     );
 }
+
+#[tokio::test]
+async fn an_occurrence_that_one_change_withdraws_and_the_next_brings_back_is_left_out_by_a_suspension() {
+    let play = a_job_that_nobody_plans().await;
+    play.tick_at("07:04:50").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '7 * * * *')").await;
+    play.tick_at("07:04:52").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '*/5 * * * *')").await;
+    play.exec("select sisyphus.suspend('often')").await;
+    play.tick_at("07:05:30").await;
+    play.exec("select sisyphus.resume('often')").await;
+    play.tick_at("07:05:31").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "often 07:05:00 #0 cancelled: withdrawn by version 2 of the job",
+            "often 07:05:00 #0 skipped: the job was suspended"
+        ]
+    );
+}
+
+/// A slow guardian gives back what a suspension withdrew after it was due; the job had been resumed before that.
+#[tokio::test]
+async fn what_a_guardian_gives_back_late_is_left_out_only_if_it_was_due_in_the_suspension() {
+    for (resumed_at, ticked, runs) in [
+        ("07:04:58", true, true),
+        ("07:04:58", false, true),
+        ("07:05:01", true, false),
+        ("07:05:01", false, false),
+    ] {
+        let play = a_job_that_nobody_plans().await;
+        let guardian = play.guardian("web1", 1).await;
+        play.tick_at("07:04:55").await;
+        let claim = play.claim_one(guardian).await;
+        play.exec("select sisyphus.suspend('often')").await;
+        play.tick_at("07:04:56").await;
+        play.set_time(resumed_at).await;
+        play.exec("select sisyphus.resume('often')").await;
+        if ticked {
+            play.tick().await;
+        }
+        play.set_time("07:05:02").await;
+        assert_eq!(play.release(guardian, &claim).await, "accepted");
+        play.tick_at("07:05:03").await;
+        let live: &[&str] = if runs { &["often 07:05:00 pending"] } else { &[] };
+        assert_eq!(play.live().await, live, "resumed at {resumed_at}, ticked: {ticked}");
+        let told = play.told().await;
+        assert_eq!(told.len(), usize::from(!runs), "resumed at {resumed_at}, ticked: {ticked}: {told:?}");
+    }
+}

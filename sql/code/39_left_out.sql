@@ -46,11 +46,11 @@ begin
     return exists (select from sisyphus.run r
                     where r.job_id = p_job.job_id and r.nominal_at = p_fire and r.origin = 'schedule')
         or exists (select from sisyphus.attempt a
-                    where a.job = p_job.name and a.nominal_at = p_fire and a.origin = 'schedule'
+                    where a.job = p_job.name and a.nominal_at = p_fire and a.origin = 'schedule' and a.state <> 'cancelled'
                       and a.recorded_at >= p_fire - (sisyphus._setting()).plan_ahead - interval '1 min');
 end
 $$;
-comment on function sisyphus._is_told(sisyphus.job, timestamptz) is 'Whether an occurrence of a job has a run or a row of the history';
+comment on function sisyphus._is_told(sisyphus.job, timestamptz) is 'Whether an occurrence of a job has a run or a row of the history, other than of having been withdrawn';
 
 -- An occurrence of which a run was planned before a calendar was refreshed or taken has its own row, or will have.
 create or replace function sisyphus._first_unplanned(p_job sisyphus.job, p_fire timestamptz)

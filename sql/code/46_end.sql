@@ -162,3 +162,29 @@ end
 $$;
 comment on function sisyphus._expire(timestamptz, integer) is
     'Ends runs whose ttl has passed before they started; returns how many it looked at, at most p_limit';
+
+-- When a suspension has ended, whatever was due by then and has not started is left out; so it does not matter whether
+-- a tick came in between. What was asked for after it stays; what a guardian has been asked for and was due later is
+-- only to come back.
+create or replace function sisyphus._skip_suspended(p_job sisyphus.job, p_until timestamptz, p_now timestamptz)
+returns void
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    select sisyphus._end_unstarted(
+               array_agg(r.run_id), 'skipped',
+               array_agg('the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')), p_now)
+      from sisyphus.run r
+     where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and r.due_at <= p_until
+       and coalesce(r.requested_at < p_until, true);
+    update sisyphus.run r
+       set withdrawn = 'waiting'
+      from (select c.run_id from sisyphus.run c
+             where c.job_id = p_job.job_id and c.state = 'claimed' and c.withdrawn = 'skipped' and c.due_at > p_until
+               and c.reason like 'the job is suspended%' for no key update skip locked) c
+     where r.run_id = c.run_id;
+$$;
+comment on function sisyphus._skip_suspended(sisyphus.job, timestamptz, timestamptz) is
+    'Ends what a suspension that is over has withdrawn, of what was due by its end';

@@ -197,25 +197,6 @@ $$;
 comment on function sisyphus._withdraw_unplanned(sisyphus.job, sisyphus.job_state, timestamptz, text, timestamptz) is
     'One cancelled row for the occurrences of a job as it was that a change came before';
 
--- When a suspension has ended, whatever was due by then and has not started is left out; so it does not matter whether
--- a tick came in between. What was asked for after it stays.
-create or replace function sisyphus._skip_suspended(p_job sisyphus.job, p_until timestamptz, p_now timestamptz)
-returns void
-language sql
-volatile
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-    select sisyphus._end_unstarted(
-               array_agg(r.run_id), 'skipped',
-               array_agg('the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')), p_now)
-      from sisyphus.run r
-     where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and r.due_at <= p_until
-       and coalesce(r.requested_at < p_until, true);
-$$;
-comment on function sisyphus._skip_suspended(sisyphus.job, timestamptz, timestamptz) is
-    'Ends what a suspension that is over has withdrawn';
-
 -- The last of its requests ends a suspension: p_request, or one that waits behind it.
 create or replace function sisyphus._suspension_end(p_job sisyphus.job, p_request sisyphus.request, p_suspended boolean, p_now timestamptz)
 returns timestamptz

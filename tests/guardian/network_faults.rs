@@ -35,6 +35,20 @@ impl Pair {
         let host = Host::new("web1", &url);
         Self { primary, standby, client, host }
     }
+
+    /// A run that the primary has the result of; the standby knows it as running, and follows no more.
+    async fn run_that_ends_unseen(&self) -> i64 {
+        let go = self.host.file("go");
+        let waits = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
+        let run_id = run(&self.client, "short", &waits).await;
+        let there = support::connect(&self.standby.url("jobs")).await;
+        until(&there, "the standby knows", "exists (select from sisyphus.run where state = 'running')").await;
+        follow_no_more(&there).await;
+        there.close().await;
+        fs::write(&go, "").unwrap();
+        assert_eq!(end_of(&self.client, run_id).await, "succeeded");
+        run_id
+    }
 }
 
 /// From here on the standby does not get what is committed.
@@ -250,20 +264,13 @@ async fn results_that_an_asynchronous_standby_never_got_are_offered_again() {
 /// Nobody was there when it failed over, and the first who came died before the results were stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn results_that_a_standby_never_got_are_offered_until_it_has_them_whoever_dies_meanwhile() {
-    let Pair { mut primary, standby, client, host } = Pair::start().await;
-    let guardian = host.start(&client, &["--slots", "8"]).await;
-    let go = host.file("go");
-    let run_id = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
-    let there = support::connect(&standby.url("jobs")).await;
-    let runs = "exists (select from sisyphus.run where state = 'running')";
-    until(&there, "the standby knows", runs).await;
-    follow_no_more(&there).await;
-    fs::write(&go, "").unwrap();
-    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let pair = Pair::start().await;
+    let guardian = pair.host.start(&pair.client, &["--slots", "8"]).await;
+    let run_id = pair.run_that_ends_unseen().await;
+    let Pair { mut primary, standby, client, host } = pair;
     stop(guardian);
     drop(client);
     primary.crash();
-    there.close().await;
     standby.promote();
 
     let client = support::connect(&standby.url("jobs")).await;
@@ -290,21 +297,14 @@ async fn results_that_a_standby_never_got_are_offered_until_it_has_them_whoever_
 /// away once more and comes back as another one while the next is to offer.
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_a_dead_keeper_nor_one_more_server_leaves_an_offer_without_end() {
-    let Pair { mut primary, mut standby, client, host } = Pair::start().await;
-    let guardian = host.start(&client, &["--slots", "8"]).await;
-    let go = host.file("go");
-    let run_id = run(&client, "short", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
-    let there = support::connect(&standby.url("jobs")).await;
-    let runs = "exists (select from sisyphus.run where state = 'running')";
-    until(&there, "the standby knows", runs).await;
-    follow_no_more(&there).await;
-    fs::write(&go, "").unwrap();
-    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    let pair = Pair::start().await;
+    let guardian = pair.host.start(&pair.client, &["--slots", "8"]).await;
+    let run_id = pair.run_that_ends_unseen().await;
+    let Pair { mut primary, mut standby, client, host } = pair;
     drop(client);
     let stopped = host.keepers();
     stopped.iter().for_each(|keeper| kill(*keeper, Signal::SIGSTOP).unwrap());
     primary.crash();
-    there.close().await;
     standby.promote();
     let client = support::connect(&standby.url("jobs")).await;
     let asks = "exists (select from pg_stat_activity where application_name = 'sisyphus:control:web1'
