@@ -103,18 +103,20 @@ pub(in super::super) fn retried_as_asked(sorted: &Sorted<'_>, report: &mut Repor
 pub(super) fn told(rows: &[&Row]) -> String {
     let one = |row: &&Row| {
         format!(
-            "run {} of {} on {}, attempt {} under claim {:?}: {} {:?} {:?} ({}), final {}, late {:?}",
+            "run {} of {} on {}, attempt {} under claim {:?} of {:?}: {} {:?} {:?} ({}), final {}, late {:?}, recorded {}",
             row.run_id,
             row.job,
             row.host.as_deref().unwrap_or("-"),
             row.attempt,
             row.claim_no,
+            row.claimed,
             row.state,
             row.exit_code,
             row.signal,
             row.reason,
             row.is_final,
-            row.late_exit_code
+            row.late_exit_code,
+            row.recorded
         )
     };
     rows.iter().map(one).collect::<Vec<_>>().join("; ")
