@@ -49,6 +49,8 @@ pub(super) struct Driver {
     pub(super) faults: Vec<Fault>,
     pub(super) calls: Vec<Call>,
     pub(super) changes: Vec<Change>,
+    /// Whether jobs are altered, suspended and the like meanwhile.
+    pub(super) changes_jobs: bool,
     /// How each job is scheduled.
     pub(super) definitions: HashMap<&'static str, String>,
     /// What ends later: when, at which host, and which of the faults it is.
@@ -70,6 +72,7 @@ impl Driver {
             faults: Vec::new(),
             calls: Vec::new(),
             changes: Vec::new(),
+            changes_jobs: false,
             definitions: HashMap::new(),
             open: Vec::new(),
             next_token: 0,
@@ -87,7 +90,9 @@ impl Driver {
             if self.dice.bool() {
                 self.ask().await;
             }
-            self.change().await;
+            if self.changes_jobs {
+                self.change().await;
+            }
             let kind = self.next_kind();
             let host = self.dice.usize(..self.machines.len());
             let length = Duration::from_millis(self.dice.u64(100..9_000));
