@@ -398,3 +398,23 @@ async fn what_a_guardian_gives_back_late_is_left_out_only_if_it_was_due_in_the_s
         assert_eq!(told.len(), usize::from(!runs), "resumed at {resumed_at}, ticked: {ticked}: {told:?}");
     }
 }
+
+/// Whoever meets a suspended job recalls what is claimed of it; that may commit after the tick that ends the suspension.
+#[tokio::test]
+async fn a_recall_that_commits_after_the_end_of_its_suspension_leaves_nothing_out() {
+    let play = a_job_that_nobody_plans().await;
+    let guardian = play.guardian("web1", 1).await;
+    play.tick_at("07:04:55").await;
+    let claim = play.claim_one(guardian).await;
+    play.exec("select sisyphus.suspend('often')").await;
+    let other = play.db.client().await;
+    let fit = "begin; select sisyphus._fit_runs(array_agg(job_id), sisyphus._clock()) from sisyphus.job";
+    other.batch_execute(fit).await.unwrap();
+    play.set_time("07:04:58").await;
+    play.exec("select sisyphus.resume('often')").await;
+    play.tick().await;
+    other.batch_execute("commit").await.unwrap();
+    play.set_time("07:05:02").await;
+    assert_eq!(play.release(guardian, &claim).await, "accepted");
+    assert_eq!((play.live().await, play.told().await), (vec!["often 07:05:00 pending".to_owned()], vec![]));
+}

@@ -164,8 +164,7 @@ comment on function sisyphus._expire(timestamptz, integer) is
     'Ends runs whose ttl has passed before they started; returns how many it looked at, at most p_limit';
 
 -- When a suspension has ended, whatever was due by then and has not started is left out; so it does not matter whether
--- a tick came in between. What was asked for after it stays; what a guardian has been asked for and was due later is
--- only to come back.
+-- a tick came in between; what a guardian was asked for ends when it comes back. What was asked for after it stays.
 create or replace function sisyphus._skip_suspended(p_job sisyphus.job, p_until timestamptz, p_now timestamptz)
 returns void
 language sql
@@ -180,10 +179,11 @@ as $$
      where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and r.due_at <= p_until
        and coalesce(r.requested_at < p_until, true);
     update sisyphus.run r
-       set withdrawn = 'waiting'
+       set withdrawn = 'skipped', reason = 'the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')
       from (select c.run_id from sisyphus.run c
-             where c.job_id = p_job.job_id and c.state = 'claimed' and c.withdrawn = 'skipped' and c.due_at > p_until
-               and c.reason like 'the job is suspended%' for no key update skip locked) c
+             where c.job_id = p_job.job_id and c.state = 'claimed' and c.withdrawn = 'waiting' and c.due_at <= p_until
+               and coalesce(c.requested_at < p_until, true)
+               for no key update skip locked) c
      where r.run_id = c.run_id;
 $$;
 comment on function sisyphus._skip_suspended(sisyphus.job, timestamptz, timestamptz) is

@@ -56,13 +56,7 @@ declare
 begin
     perform sisyphus._end_unstarted(array_agg(r.run_id), r.withdrawn, array_agg(coalesce(r.reason, 'withdrawn')), p_now)
        from sisyphus.run r
-      where r.run_id = any(p_run_ids)
-        -- Not yet due, a suspended one is fitted by _promote(). So is one of a job that was resumed before: no tick has
-        -- met that yet.
-        and (r.withdrawn = 'cancelled' or r.withdrawn = 'skipped' and r.due_at <= p_now
-             and not exists (select from sisyphus.request q
-                              where q.guardian_id is null and q.action = 'define' and q.job_id = r.job_id
-                                and q.suspended_until < r.due_at))
+      where r.run_id = any(p_run_ids) and r.withdrawn in ('cancelled', 'skipped')
       group by r.withdrawn;
     update sisyphus.run r
        set withdrawn = null, reason = null

@@ -45,8 +45,10 @@ begin
             v_why := format('withdrawn by version %s of the job', (v_one.j).version);
         end if;
         if v_one.state = 'claimed' and v_one.withdrawn is null then
-            perform sisyphus._ask_holder(v_one.run_id, coalesce(v_end, 'recall'),
-                                         coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
+            -- A suspension may be over when it comes back: then it is looked at anew.
+            perform sisyphus._ask_holder(
+                v_one.run_id, case when v_suspended and v_end = 'skipped' then 'recall' else coalesce(v_end, 'recall') end,
+                coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
         elsif v_one.state = 'claimed' then
             continue;
         elsif v_end is null and exists (select from sisyphus.request q
