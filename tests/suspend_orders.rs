@@ -418,3 +418,19 @@ async fn a_recall_that_commits_after_the_end_of_its_suspension_leaves_nothing_ou
     assert_eq!(play.release(guardian, &claim).await, "accepted");
     assert_eq!((play.live().await, play.told().await), (vec!["often 07:05:00 pending".to_owned()], vec![]));
 }
+
+#[tokio::test]
+async fn what_was_due_in_a_suspension_is_no_overlap_for_a_claim_before_the_next_tick() {
+    let play = a_job_that_nobody_plans().await;
+    let (busy, idle) = (play.guardian("web1", 1).await, play.guardian("web2", 1).await);
+    play.tick_at("07:05:00").await;
+    let claim = play.claim_one(busy).await;
+    play.start(busy, &claim).await;
+    play.tick_at("07:09:50").await;
+    play.exec("select sisyphus.suspend('often', reason => 'stocktaking')").await;
+    play.set_time("07:10:30").await;
+    play.exec("select sisyphus.resume('often')").await;
+    assert!(play.claim(idle, 1).await.is_empty());
+    play.tick().await;
+    assert_eq!(play.told().await, ["often 07:10:00 #0 skipped: the job was suspended: stocktaking"]);
+}

@@ -16,9 +16,10 @@ declare
     v_why text;
     v_suspended boolean;
     v_is_first boolean;
+    v_over sisyphus.request;
 begin
     for v_one in
-        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.due_at, r.job_version, r.withdrawn, j
+        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.due_at, r.requested_at, r.job_version, r.withdrawn, j
           from sisyphus.run r
           join sisyphus.job j on j.job_id = r.job_id
          where r.job_id = any(p_job_ids) and r.state <> 'running'
@@ -28,6 +29,11 @@ begin
         v_why := null;
         v_suspended := (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true);
         v_is_first := v_one.origin = 'schedule' and v_one.attempt = (v_one.state = 'claimed')::integer;
+        -- Due in a suspension that has ended, which no tick has applied yet.
+        select q.* into v_over from sisyphus.request q
+         where q.guardian_id is null and q.action = 'define' and q.job_id = (v_one.j).job_id and q.suspended_until <= p_now
+           and q.suspended_until >= v_one.due_at and coalesce(v_one.requested_at < q.suspended_until, true)
+         order by q.request_id desc limit 1;
         if (v_one.j).deleted_at is not null then
             v_end := 'cancelled';
             v_why := 'the job was unscheduled';
@@ -38,11 +44,15 @@ begin
               and (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out is not null then
             v_end := 'skipped';
             v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
-        elsif v_one.job_version = (v_one.j).version and (v_one.withdrawn is null or v_one.state = 'claimed') then
+        elsif v_one.job_version = (v_one.j).version
+              and (v_one.state = 'claimed' or v_one.withdrawn is null and v_over.request_id is null) then
             continue;
         elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
             v_end := 'cancelled';
             v_why := format('withdrawn by version %s of the job', (v_one.j).version);
+        elsif v_one.state <> 'claimed' and v_over.request_id is not null then
+            v_end := 'skipped';
+            v_why := 'the job was suspended' || coalesce(': ' || v_over.reason, '');
         end if;
         if v_one.state = 'claimed' and v_one.withdrawn is null then
             -- A suspension may be over when it comes back: then it is looked at anew.
@@ -50,11 +60,6 @@ begin
                 v_one.run_id, case when v_suspended and v_end = 'skipped' then 'recall' else coalesce(v_end, 'recall') end,
                 coalesce(v_why, format('version %s of the job', (v_one.j).version)), p_now);
         elsif v_one.state = 'claimed' then
-            continue;
-        elsif v_end is null and exists (select from sisyphus.request q
-                                         where q.job_id = (v_one.j).job_id and q.action = 'define'
-                                           and q.suspended_until >= v_one.due_at and q.suspended_until <= p_now) then
-            -- Due before the resume, which the next tick applies.
             continue;
         elsif v_suspended and v_end = 'skipped' and v_one.due_at > p_now then
             update sisyphus.run r
