@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{
     super::{
         checker::{Report, Sorted},
-        records::{Job, Kind, Row},
+        records::{Job, Kind, Row, SECOND},
         standing::{Stretch, What, stretches},
     },
     ends::told,
@@ -92,10 +92,14 @@ fn as_it_stood(
 ) {
     let Some((from, until)) = s.sure else { return };
     let span = sorted.books.span;
+    // A row is of the moment at which its transaction began, which may meet what has been committed since.
     let asked_before = |row: &Row, kind: fn(What) -> bool| {
-        sorted.books.changes.iter().any(|change| {
-            change.job == job.name && kind(change.what) && (until..=row.recorded).contains(&change.asked)
-        })
+        let met = until..=row.recorded + SECOND + sorted.stalled(row.recorded, row.recorded + SECOND);
+        sorted
+            .books
+            .changes
+            .iter()
+            .any(|change| change.job == job.name && kind(change.what) && met.contains(&change.asked))
     };
     for at in s.standing.rhythm.between(from.max(span.0 - 1), until.min(span.1)) {
         let rows = ends.get(&(at, target)).map_or(&[][..], Vec::as_slice);
