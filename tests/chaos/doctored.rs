@@ -231,6 +231,27 @@ lies! {
 }
 
 #[test]
+fn a_claim_that_the_network_held_back_until_its_host_had_crashed_is_lost() {
+    let with_cut = |kind: Kind, from: i64| {
+        checked(|books| {
+            let row = of(books, 2).0;
+            (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+            let host = row.host.clone();
+            books.processes.retain(|process| process.run_id != 2);
+            let at = 6 * SECOND;
+            books.faults.push(Fault { kind: Kind::HostCrashed, host: host.clone(), from: at, until: at });
+            // Claimed at 9 s.
+            books.faults[0].until = 5 * SECOND;
+            books.faults.push(Fault { kind, host, from: from * SECOND, until: 8_900_000 });
+        })
+    };
+    let named = |report: Report| report.violations.iter().any(|violation| violation.promise == "explained");
+    assert!(!named(with_cut(Kind::NetworkCut, 5)));
+    assert!(named(with_cut(Kind::NetworkCut, 8)), "it crashed before the call was sent");
+    assert!(named(with_cut(Kind::DiskFull, 5)), "nothing was cut");
+}
+
+#[test]
 fn a_process_that_ends_as_its_keeper_is_killed_may_be_lost() {
     let report = checked(|books| {
         let row = of(books, 1).0;

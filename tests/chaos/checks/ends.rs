@@ -72,10 +72,22 @@ fn fell_silent(sorted: &Sorted<'_>, row: &Row, at: i64) -> bool {
     sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + noticed, Kind::silences)
 }
 
-/// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of that moment.
+/// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of the moment in which
+/// it was asked for.
 fn lost_its_keeper(sorted: &Sorted<'_>, row: &Row) -> bool {
     let claimed = row.claimed.unwrap_or(row.recorded);
-    sorted.was_broken(row.host.as_deref(), claimed - SECOND, row.recorded, Kind::ends_the_keeper)
+    let asked = asked(sorted, row, claimed);
+    sorted.was_broken(row.host.as_deref(), asked - SECOND, row.recorded, Kind::ends_the_keeper)
+}
+
+/// When a call may have been sent that the server got at some moment: what is sent into a cut network arrives when it is
+/// mended, even from a host that has crashed since.
+fn asked(sorted: &Sorted<'_>, row: &Row, arrived: i64) -> i64 {
+    let cut = sorted.books.faults.iter().find(|fault| {
+        let mended_then = (fault.until.saturating_sub(arrived)).abs() <= SECOND;
+        fault.kind == Kind::NetworkCut && fault.host == row.host && mended_then
+    });
+    cut.map_or(arrived, |fault| fault.from.min(arrived))
 }
 
 /// Whether something was broken between the claim and the row; a lease runs out some time after.
