@@ -48,6 +48,7 @@ mod race;
 mod reference;
 mod retention;
 mod roles;
+mod scheduled_anew;
 mod suspend_orders;
 mod views;
 mod weeks;

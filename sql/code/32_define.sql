@@ -62,7 +62,7 @@ begin
             overlap, max_runtime, grace, retries, retry_delay, retry_backoff, retry_max_delay, retry_on_lost, fenced,
             success_exit_codes, no_retry_exit_codes, priority, jitter, starts_at, ends_at, except_on, only_on, payload, env,
             cwd, run_as, limits, leftovers, retention, description, tags, suspended_at, suspended_until, suspend_reason,
-            spec, retain_success, retain_failure, changed_at)
+            spec, retain_success, retain_failure, created_at, changed_at)
          = row(p_job.owner, p_job.version, p_job.deleted_at, p_job.schedule, p_job.timezone, p_job.compiled, p_job.anchor_at,
             p_job.command, p_job.argv, p_job.pool_id, p_job.run_on, p_job.ttl, p_job.missed, p_job.overlap,
             p_job.max_runtime, p_job.grace, p_job.retries, p_job.retry_delay, p_job.retry_backoff, p_job.retry_max_delay,
@@ -70,7 +70,7 @@ begin
             p_job.jitter, p_job.starts_at, p_job.ends_at, p_job.except_on, p_job.only_on, p_job.payload, p_job.env,
             p_job.cwd, p_job.run_as, p_job.limits, p_job.leftovers, p_job.retention, p_job.description, p_job.tags,
             p_job.suspended_at, p_job.suspended_until, p_job.suspend_reason, p_job.spec, p_job.retain_success,
-            p_job.retain_failure, p_job.changed_at)
+            p_job.retain_failure, p_job.created_at, p_job.changed_at)
      where j.job_id = p_job.job_id;
     return true;
 end
@@ -195,9 +195,11 @@ begin
     v_new.version := coalesce(v_old.version, 0) + v_is_changed::integer;
     if v_new is distinct from v_old then
         v_new.changed_at := v_now;
+        if v_is_new then
+            v_new.created_at := v_now;
+        end if;
         if v_old.job_id is null then
             v_new.job_id := nextval('sisyphus.job_job_id_seq');
-            v_new.created_at := v_now;
         end if;
         if not sisyphus._store_job(v_new, v_old.job_id is null) then
             return sisyphus._define_job(p_action, p_name, p_arguments, p_reset);
@@ -356,7 +358,10 @@ begin
     end if;
     if v_job.deleted_at is null then
         update sisyphus.job j set deleted_at = v_now, changed_at = v_now where j.job_id = v_job.job_id;
-        perform sisyphus._ask_planner(v_job.job_id, v_now, v_now);
+        -- A suspension ends with it.
+        perform sisyphus._ask_planner(
+            v_job.job_id, v_now, v_now, v_job.suspended_at,
+            case when v_job.suspended_at is not null then least(v_job.suspended_until, v_now) end, v_job.suspend_reason);
     end if;
     perform sisyphus._audit('unschedule', v_job.name, to_jsonb(v_job.deleted_at is null), null, v_now);
     return v_job.deleted_at is null;

@@ -315,7 +315,8 @@ begin
       from (select r.run_id, r.job_id, r.exclusive, r.attempt,
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = r.job_version or r.origin <> 'schedule' or r.attempt > 0)
+                       and (j.version = r.job_version
+                           or (r.origin <> 'schedule' or r.attempt > 0) and coalesce(r.requested_at, r.due_at) >= j.created_at)
                        and r.withdrawn is null
                        -- Due in a suspension that has ended: the next tick skips it.
                        and not exists (select from sisyphus.request q

@@ -34,7 +34,11 @@ begin
          where q.guardian_id is null and q.action = 'define' and q.job_id = (v_one.j).job_id and q.suspended_until <= p_now
            and q.suspended_until >= v_one.due_at and coalesce(v_one.requested_at < q.suspended_until, true)
          order by q.request_id desc limit 1;
-        if (v_one.j).deleted_at is not null then
+        if v_one.state <> 'claimed' and v_over.request_id is not null then
+            v_end := 'skipped';
+            v_why := 'the job was suspended' || coalesce(': ' || v_over.reason, '');
+        elsif (v_one.j).deleted_at is not null
+              or v_one.job_version < (v_one.j).version and coalesce(v_one.requested_at, v_one.due_at) < (v_one.j).created_at then
             v_end := 'cancelled';
             v_why := 'the job was unscheduled';
         elsif v_suspended then
@@ -45,14 +49,11 @@ begin
             v_end := 'skipped';
             v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
         elsif v_one.job_version = (v_one.j).version
-              and (v_one.state = 'claimed' or v_one.withdrawn is null and v_over.request_id is null) then
+              and (v_one.state = 'claimed' or v_one.withdrawn is null) then
             continue;
         elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
             v_end := 'cancelled';
             v_why := format('withdrawn by version %s of the job', (v_one.j).version);
-        elsif v_one.state <> 'claimed' and v_over.request_id is not null then
-            v_end := 'skipped';
-            v_why := 'the job was suspended' || coalesce(': ' || v_over.reason, '');
         end if;
         if v_one.state = 'claimed' and v_one.withdrawn is null then
             -- A suspension may be over when it comes back: then it is looked at anew.

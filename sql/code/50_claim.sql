@@ -86,7 +86,7 @@ begin
         exit when v_seen = '{}';
         return query
         with candidate as materialized (
-            select r.run_id, r.job_id, r.job_version, r.origin, r.attempt
+            select r.run_id, r.job_id, r.job_version, r.origin, r.attempt, coalesce(r.requested_at, r.due_at) as asked_at
               from unnest(v_seen) with ordinality c (run_id, place)
               join sisyphus.run r on r.run_id = c.run_id
              where r.state = 'pending'
@@ -97,7 +97,8 @@ begin
             select c.run_id, j.name as job, j.version, j.spec, j.payload,
                    c.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = c.job_version or c.origin <> 'schedule' or c.attempt > 0)
+                       and (j.version = c.job_version
+                           or (c.origin <> 'schedule' or c.attempt > 0) and c.asked_at >= j.created_at)
                        and c.job_id <> all(p_resumed)) as fits
               from candidate c
               left join sisyphus.job j on j.job_id = c.job_id),

@@ -285,7 +285,7 @@ begin
     elsif p_due_at >= p_job.ends_at then
         return format('not before the job ends, at %s', sisyphus._instant_text(p_job.ends_at));
     elsif p_due_at <= p_job.created_at then
-        return format('before the job was first scheduled, at %s', sisyphus._instant_text(p_job.created_at));
+        return format('before the job was scheduled, at %s', sisyphus._instant_text(p_job.created_at));
     elsif p_job.suspended_at is not null and (p_job.suspended_until is null or p_job.suspended_until > p_due_at)
           and p_due_at > p_job.suspended_at then
         return format('left out: job "%s" was suspended at %s', p_job.name, sisyphus._instant_text(p_job.suspended_at))

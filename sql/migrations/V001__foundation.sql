@@ -384,7 +384,7 @@ comment on column sisyphus.job.suspend_reason is 'Why it is suspended';
 comment on column sisyphus.job.spec is 'What a keeper needs of the definition, made when it is defined';
 comment on column sisyphus.job.retain_success is 'Retention class of succeeded attempts, days; null: as the settings say';
 comment on column sisyphus.job.retain_failure is 'Retention class of all other attempts, days; null: as the settings say';
-comment on column sisyphus.job.created_at is 'When the name was first scheduled';
+comment on column sisyphus.job.created_at is 'When it was scheduled: first, or anew after unschedule()';
 comment on column sisyphus.job.changed_at is 'When it was last changed';
 
 create table sisyphus.calendar (

@@ -129,6 +129,7 @@ impl Driver {
             return true;
         }
         let answered = matches!(answer, Ok(Ok(()))).then(now);
+        eprintln!("{asked} {what:?} of {} as change {number}, answered {answered:?}", job.name);
         self.changes.push(Change { job: job.name, number, what, asked, answered, kept: false });
         answered.is_some()
     }
