@@ -40,15 +40,6 @@ $$;
 comment on function sisyphus._field_value(int, text)
     is 'A number or a three-letter name as a value of a cron field, null when it is neither';
 
-create or replace function sisyphus._range_mask(p_first int, p_last int, p_step int)
-returns bigint language sql immutable parallel safe
-as $$
-    select (pg_catalog.repeat('0', p_first)
-            || pg_catalog.left(pg_catalog.repeat(pg_catalog.rpad('1', least(p_step, 60), '0'), 60), p_last - p_first + 1))::bit(64)::bigint
-$$;
-comment on function sisyphus._range_mask(int, int, int)
-    is 'Mask of the values from p_first to p_last, every p_step-th of them';
-
 create or replace function sisyphus._special_day(p_field int, p_item text)
 returns bigint language plpgsql immutable parallel safe
 as $$
@@ -61,10 +52,10 @@ begin
         return sisyphus._bit(32);
     elsif p_field = 4 and v_item = 'LW' then
         return sisyphus._bit(33);
-    elsif p_field = 4 and v_item ~ '^\d+W$' then
+    elsif p_field = 4 and pg_catalog.ltrim(v_item, '0123456789') = 'W' then
         v_value := sisyphus._field_value(4, pg_catalog.rtrim(v_item, 'W'));
         return case when v_value between 1 and 31 then sisyphus._bit(v_value) end;
-    elsif p_field = 6 and v_item ~ '^\d+L$' then
+    elsif p_field = 6 and pg_catalog.ltrim(v_item, '0123456789') = 'L' then
         v_value := sisyphus._field_value(6, pg_catalog.rtrim(v_item, 'L'));
         return case when v_value between 0 and 7 then sisyphus._bit(42 + v_value % 7) end;
     elsif p_field = 6 and v_item ~ '^[^#]+#[1-5]$' then
@@ -102,7 +93,9 @@ begin
         v_step := case when v_range = v_item then 1
             else sisyphus._field_value(0, pg_catalog.substr(v_item, pg_catalog.length(v_range) + 2)) end;
         if v_first >= p_min and v_last between v_first and p_max and v_step > 0 then
-            v_mask := coalesce(v_mask, 0) | sisyphus._range_mask(v_first, v_last, v_step);
+            for v_value in v_first .. v_last by v_step loop
+                v_mask := coalesce(v_mask, 0) | (1::bigint << (63 - v_value));
+            end loop;
         else
             v_special := coalesce(v_special, 0) | sisyphus._special_day(p_field, v_item);
             if v_special is null then
@@ -110,11 +103,11 @@ begin
             end if;
         end if;
     end loop;
-    return array[coalesce(case when p_field = 6 and (v_mask << 7) < 0 then v_mask | (1::bigint << 63) else v_mask end, 0), coalesce(v_special, 0)];
+    return array[coalesce(v_mask, 0), coalesce(v_special, 0), position(B'1' in v_mask::bit(64)) - 1];
 end
 $$;
 comment on function sisyphus._parse_field(text, int, int, int, int, text)
-    is 'One cron field as {mask of plain values, mask of special days}';
+    is 'One cron field as {mask of plain values, mask of special days, first plain value}';
 
 -- raises: SY101 for another number of fields, SY102 to SY108 for what a field holds
 create or replace function sisyphus._compile_cron(p_schedule text)
@@ -126,7 +119,7 @@ declare
     v_parsed bigint[];
     v_compiled bigint[];
 begin
-    if n not in (5, 6) then
+    if n not between 5 and 6 then
         perform sisyphus._refuse_count(p_schedule, pg_catalog.array_remove(v_fields, ''));
     end if;
     -- Counted from the end: of five fields the seconds are missing.
@@ -138,13 +131,14 @@ begin
         sisyphus._parse_field(p_schedule, n, 5, 1, 12, v_fields[n - 1]),
         sisyphus._parse_field(p_schedule, n, 6, 0, 7, v_fields[n])];
     v_compiled := array[
-        case when pg_catalog.left(v_fields[n - 4], 1) = '*' or pg_catalog.left(v_fields[n - 3], 1) = '*' then 2 else 1 end,
-        v_parsed[1][1], v_parsed[2][1], v_parsed[3][1], v_parsed[4][1], v_parsed[5][1], v_parsed[6][1], v_parsed[4][2], v_parsed[6][2],
+        case when pg_catalog.strpos(v_fields[n - 4], '*') = 1 or pg_catalog.strpos(v_fields[n - 3], '*') = 1 then 2 else 1 end,
+        v_parsed[1][1], v_parsed[2][1], v_parsed[3][1], v_parsed[4][1], v_parsed[5][1],
+        -- 7 is Sunday, as 0 is.
+        v_parsed[6][1] | (v_parsed[6][1] << 7), v_parsed[4][2], v_parsed[6][2],
         case when v_fields[n - 2] = '*' and v_fields[n - 1] = '*' and v_fields[n] = '*' then 0
-            when pg_catalog.left(v_fields[n - 2], 1) <> '*' and pg_catalog.left(v_fields[n], 1) <> '*' then 2
+            when pg_catalog.strpos(v_fields[n - 2], '*') <> 1 and pg_catalog.strpos(v_fields[n], '*') <> 1 then 2
             else 1 end,
-        (position(B'1' in v_parsed[3][1]::bit(64)) - 1) * 3600 + (position(B'1' in v_parsed[2][1]::bit(64)) - 1) * 60
-            + position(B'1' in v_parsed[1][1]::bit(64)) - 1];
+        v_parsed[3][3] * 3600 + v_parsed[2][3] * 60 + v_parsed[1][3]];
     -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
     if v_compiled[10] > 0 and sisyphus._next_day(v_compiled, 10957) is null then
         v_compiled[1] := 0;
@@ -245,9 +239,9 @@ begin
         or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&''()+.:;<=>?@[\\]^_`{|}~') <> ''
     then
         perform sisyphus._refuse_text(p_schedule);
-    elsif pg_catalog.left(v_schedule, 1) not in ('@', 'a', 'e') then
+    elsif pg_catalog.strpos('@ae', pg_catalog.substr(v_schedule, 1, 1)) = 0 then
         return sisyphus._compile_cron(p_schedule);
-    elsif pg_catalog.left(v_schedule, 1) = '@' then
+    elsif pg_catalog.substr(v_schedule, 1, 1) = '@' then
         return sisyphus._compile_cron(coalesce(sisyphus._macro_schedule(v_schedule), sisyphus._refuse_macro(p_schedule, v_schedule)));
     elsif v_schedule ~ '^every\M' then
         return sisyphus._compile_every(p_schedule);
@@ -300,11 +294,12 @@ as $$
 begin
     if p_timezone = 'UTC' then
         return p_timezone;
-    elsif (pg_catalog.strpos(p_timezone, '/') < 2
-        or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> '')
-        and not sisyphus._is_plain_timezone(p_timezone)
+    elsif pg_catalog.strpos(p_timezone, '/') < 2
+        or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> ''
     then
-        return sisyphus._refuse_timezone(p_timezone);
+        if not sisyphus._is_plain_timezone(p_timezone) then
+            return sisyphus._refuse_timezone(p_timezone);
+        end if;
     end if;
     begin
         return case when pg_catalog.timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00') is not null then p_timezone end;
@@ -331,7 +326,7 @@ comment on function sisyphus._is_plain_timezone(text)
     is 'Whether a name without region is neither an abbreviation nor a POSIX rule';
 
 revoke all on function
-    sisyphus._bit(int), sisyphus._field_value(int, text), sisyphus._range_mask(int, int, int),
+    sisyphus._bit(int), sisyphus._field_value(int, text),
     sisyphus._special_day(int, text), sisyphus._parse_field(text, int, int, int, int, text), sisyphus._compile_cron(text),
     sisyphus._compile_every(text), sisyphus._compile_at(text, text), sisyphus._compile_schedule(text, text),
     sisyphus._macro_schedule(text), sisyphus._check_schedule(text, text), sisyphus._check_timezone(text),

@@ -49,23 +49,6 @@ $$;
 comment on function sisyphus._next_transition(text, bigint, bigint)
     is 'First clock change of a zone after p_from and not after p_to, null when there is none';
 
--- First matching second of a day at or after p_second; null when there is none.
-create or replace function sisyphus._next_second(p_compiled bigint[], p_second int)
-returns int language sql immutable parallel safe
-as $$
-    select coalesce(
-        -- in this minute, in this hour, in a later one
-        case when (p_compiled[4] << (p_second / 3600)) < 0 and (p_compiled[3] << (p_second / 60 % 60)) < 0
-            then p_second + nullif(position(B'1' in (p_compiled[2] << (p_second % 60))::bit(64)), 0) - 1 end,
-        case when (p_compiled[4] << (p_second / 3600)) < 0
-            then (p_second / 60 + nullif(position(B'1' in (p_compiled[3] << (p_second / 60 % 60 + 1))::bit(64)), 0)) * 60
-                + position(B'1' in p_compiled[2]::bit(64)) - 1 end,
-        (p_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (p_second / 3600 + 1))::bit(64)), 0)) * 3600
-            + (position(B'1' in p_compiled[3]::bit(64)) - 1) * 60 + position(B'1' in p_compiled[2]::bit(64)) - 1)
-$$;
-comment on function sisyphus._next_second(bigint[], int)
-    is 'First matching second of a day at or after p_second, null when there is none';
-
 create or replace function sisyphus._month_length(p_year int, p_month int)
 returns int language sql immutable parallel safe
 as $$
@@ -154,12 +137,12 @@ create or replace function sisyphus._next_day(p_compiled bigint[], p_day int)
 returns int language plpgsql immutable parallel safe
 as $$
 declare
-    v_date date := date '1970-01-01' + p_day;
-    v_year int := pg_catalog.date_part('year', v_date);
-    v_month int := pg_catalog.date_part('month', v_date);
-    v_day int := pg_catalog.date_part('day', v_date);
+    v_date timestamp := pg_catalog.timezone('UTC', pg_catalog.to_timestamp(p_day * 86400::bigint));
+    v_year int := pg_catalog.date_part('year', v_date)::int;
+    v_month int := pg_catalog.date_part('month', v_date)::int;
+    v_day int := pg_catalog.date_part('day', v_date)::int;
+    v_first int := p_day - v_day + 1;
     v_days bigint;
-    v_first int;
     v_next int;
 begin
     loop
@@ -172,14 +155,15 @@ begin
                 v_month := position(B'1' in p_compiled[6]::bit(64)) - 1;
                 exit when v_year > pg_catalog.date_part('year', v_date) + 41;
             end if;
+            v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
         end if;
-        v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
         v_days := sisyphus._month_days(p_compiled, v_first, sisyphus._month_length(v_year, v_month));
         v_next := position(B'1' in (v_days << v_day)::bit(64));
         if v_next > 0 then
             return v_first + v_day + v_next - 2;
         end if;
         v_day := 1;
+        v_first := v_first + sisyphus._month_length(v_year, v_month);
         v_month := v_month + 1;
     end loop;
     return null;
@@ -193,13 +177,27 @@ create or replace function sisyphus._next_match(p_compiled bigint[], p_local big
 returns bigint language plpgsql immutable parallel safe
 as $$
 declare
-    v_second int := (p_local % 86400 + 86400) % 86400;
-    v_day int := (p_local - v_second) / 86400;
+    v_second int := ((p_local % 86400::bigint + 86400) % 86400::bigint)::int;
+    v_day int := ((p_local - v_second) / 86400)::int;
     v_matching_day int := case when p_compiled[10] = 0 then v_day else sisyphus._next_day(p_compiled, v_day) end;
-    v_next int := case when v_matching_day = v_day then sisyphus._next_second(p_compiled, v_second) end;
+    v_next bigint;
 begin
-    if v_next is null and v_matching_day = v_day then
-        v_matching_day := case when p_compiled[10] = 0 then v_day + 1 else sisyphus._next_day(p_compiled, v_day + 1) end;
+    if v_matching_day = v_day then
+        if (p_compiled[4] << (v_second / 3600)) < 0 then
+            -- In this minute, or in a later one of this hour.
+            v_next := coalesce(
+                case when (p_compiled[3] << (v_second / 60 % 60)) < 0
+                    then v_second + nullif(position(B'1' in (p_compiled[2] << (v_second % 60))::bit(64)), 0) - 1 end,
+                (v_second / 60 + nullif(position(B'1' in (p_compiled[3] << (v_second / 60 % 60 + 1))::bit(64)), 0)) * 60
+                    + p_compiled[11] % 60::bigint);
+        end if;
+        if v_next is null then
+            v_next := (v_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (v_second / 3600 + 1))::bit(64)), 0)) * 3600
+                + p_compiled[11] % 3600::bigint;
+        end if;
+        if v_next is null then
+            v_matching_day := case when p_compiled[10] = 0 then v_day + 1 else sisyphus._next_day(p_compiled, v_day + 1) end;
+        end if;
     end if;
     return v_matching_day * 86400::bigint + coalesce(v_next, p_compiled[11]);
 end
@@ -355,7 +353,7 @@ comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, ti
     is 'The fires of a schedule from since (inclusive) to until (exclusive; null: no end), at most max of them';
 
 revoke all on function
-    sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint), sisyphus._next_second(bigint[], int),
+    sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint),
     sisyphus._month_length(int, int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
     sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
     sisyphus._next_match(bigint[], bigint), sisyphus._next_cron_fire(bigint[], text, bigint),

@@ -17,6 +17,11 @@ as $$
 $$;
 comment on function sisyphus._mask_values(bigint) is 'The values that a mask of a compiled schedule holds';
 
+create or replace function sisyphus._range_mask(p_first int, p_last int)
+returns bigint language sql immutable parallel safe
+as $$ select ((1::bigint << (p_last - p_first + 1)) - 1) << (63 - p_last) $$;
+comment on function sisyphus._range_mask(int, int) is 'The mask of the values from p_first to p_last';
+
 -- Runs of three and more values become 'first to last'.
 create or replace function sisyphus._describe_values(p_values int[], p_names text[])
 returns text language sql immutable parallel safe
@@ -226,11 +231,11 @@ create or replace function sisyphus._describe_days(p_compiled bigint[])
 returns text language plpgsql immutable parallel safe
 as $$
 declare
-    v_any_date boolean := p_compiled[5] = sisyphus._range_mask(1, 31, 1);
+    v_any_date boolean := p_compiled[5] = sisyphus._range_mask(1, 31);
     v_any_weekday boolean := (p_compiled[7] >> 57) & 127 = 127;
     v_months text := sisyphus._describe_values(sisyphus._mask_values(p_compiled[6]),
         '{"",January,February,March,April,May,June,July,August,September,October,November,December}'::text[]);
-    v_any_month boolean := p_compiled[6] = sisyphus._range_mask(1, 12, 1);
+    v_any_month boolean := p_compiled[6] = sisyphus._range_mask(1, 12);
     v_of_month text := case when v_any_month then ' of every month' else ' of ' || v_months end;
     v_in_month text := case when v_any_month then '' else ' in ' || v_months end;
     v_weekdays text[] := sisyphus._describe_weekdays(p_compiled);
@@ -296,8 +301,8 @@ create or replace function sisyphus._describe_clock_change(p_compiled bigint[])
 returns text language sql immutable parallel safe
 as $$
     select case
-        when (p_compiled[4] & sisyphus._range_mask(1, 3, 1)) = 0 then ''
-        when p_compiled[1] = 2 and p_compiled[4] = sisyphus._range_mask(0, 23, 1) then ''
+        when (p_compiled[4] & sisyphus._range_mask(1, 3)) = 0 then ''
+        when p_compiled[1] = 2 and p_compiled[4] = sisyphus._range_mask(0, 23) then ''
         when p_compiled[1] = 2 then ' (when the clocks change, wildcard: not in a skipped hour, twice in a repeated one)'
         else ' (when the clocks change, fixed: after a skipped hour instead of in it, once in a repeated one)'
     end
@@ -334,7 +339,7 @@ $$;
 comment on function sisyphus.describe_schedule(text) is 'A schedule as a sentence: at 07:00 on Monday to Friday';
 
 revoke all on function
-    sisyphus._and_list(text[]), sisyphus._mask_values(bigint), sisyphus._describe_values(int[], text[]),
+    sisyphus._and_list(text[]), sisyphus._mask_values(bigint), sisyphus._range_mask(int, int), sisyphus._describe_values(int[], text[]),
     sisyphus._ordinal(int), sisyphus._even_step(int[]), sisyphus._describe_unit(int[], text),
     sisyphus._describe_time(int, boolean), sisyphus._hours_in_a_row(int[]), sisyphus._describe_hours(int[], int),
     sisyphus._describe_hourly(int[], int), sisyphus._describe_clock(bigint[]), sisyphus._describe_dates(bigint[]),
