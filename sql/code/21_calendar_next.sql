@@ -314,15 +314,15 @@ create or replace function sisyphus.next_fire(schedule text, timezone text defau
     starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_after timestamptz := coalesce(next_fire.after, pg_catalog.clock_timestamp());
 begin
-    return sisyphus._next_fire(
-        sisyphus._compile_schedule(next_fire.schedule, coalesce(next_fire.timezone, 'UTC')), coalesce(next_fire.timezone, 'UTC'),
-        -- starts_at itself may fire.
-        case when next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00'
-                and next_fire.starts_at > coalesce(next_fire.after, pg_catalog.clock_timestamp())
-            then next_fire.starts_at - interval '1 microsecond'
-            else coalesce(next_fire.after, pg_catalog.clock_timestamp()) end,
-        coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
+    -- starts_at itself may fire.
+    if next_fire.starts_at > v_after and next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then
+        v_after := next_fire.starts_at - interval '1 microsecond';
+    end if;
+    return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, coalesce(next_fire.timezone, 'UTC')),
+        coalesce(next_fire.timezone, 'UTC'), v_after, coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
 end
 $$;
 comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz)
