@@ -82,39 +82,40 @@ declare
 begin
     select c.* into v_bad
       from (values
-        ('run_on', p_job.run_on in ('any', 'all'), p_job.run_on, null, '{any,all}'::text[]),
-        ('missed', p_job.missed in ('latest', 'all', 'none'), p_job.missed, null, '{latest,all,none}'),
-        ('overlap', p_job.overlap in ('skip', 'queue', 'replace', 'allow'), p_job.overlap, null, '{skip,queue,replace,allow}'),
-        ('leftovers', p_job.leftovers in ('kill', 'leave'), p_job.leftovers, null, '{kill,leave}'),
-        ('command', p_job.command ~ '\S', p_job.command, 'Give a shell command, or argv.', null),
+        ('run_on', p_job.run_on in ('any', 'all'), p_job.run_on, null, '{any,all}'::text[], null::interval),
+        ('missed', p_job.missed in ('latest', 'all', 'none'), p_job.missed, null, '{latest,all,none}', null),
+        ('overlap', p_job.overlap in ('skip', 'queue', 'replace', 'allow'), p_job.overlap, null, '{skip,queue,replace,allow}', null),
+        ('leftovers', p_job.leftovers in ('kill', 'leave'), p_job.leftovers, null, '{kill,leave}', null),
+        ('command', p_job.command ~ '\S', p_job.command, 'Give a shell command, or argv.', null, null),
         ('argv', array_ndims(p_job.argv) = 1 and p_job.argv[1] <> '' and array_position(p_job.argv, null) is null,
-            p_job.argv::text, 'Give the program and its arguments: array[''/bin/echo'', ''hello''].', null),
-        ('ttl', p_job.ttl between '1 s' and '100 years', sisyphus._duration_text(p_job.ttl), 'Give 1 s or more, up to 100 years.', null),
-        ('max_runtime', p_job.max_runtime > '0 s' and p_job.max_runtime <= '100 years',
-            sisyphus._duration_text(p_job.max_runtime), 'Give more than 0, up to 100 years.', null),
-        ('grace', p_job.grace between '0 s' and '1 day', sisyphus._duration_text(p_job.grace), 'Give 0 or more, up to 1 day.', null),
-        ('retries', p_job.retries between 0 and 1000, p_job.retries::text, 'Give 0 to 1000.', null),
-        ('retry_delay', p_job.retry_delay between '0 s' and '1 year', sisyphus._duration_text(p_job.retry_delay),
-            'Give 0 or more, up to 1 year.', null),
-        ('retry_backoff', p_job.retry_backoff between 1 and 100, p_job.retry_backoff::text, 'Give 1 to 100.', null),
-        ('retry_max_delay', p_job.retry_max_delay between '0 s' and '1 year', sisyphus._duration_text(p_job.retry_max_delay),
-            'Give 0 or more, up to 1 year.', null),
-        ('jitter', p_job.jitter between '0 s' and '1 day', sisyphus._duration_text(p_job.jitter), 'Give 0 or more, up to 1 day.', null),
+            p_job.argv::text, 'Give the program and its arguments: array[''/bin/echo'', ''hello''].', null, null),
+        ('ttl', p_job.ttl between '1 s' and '100 years', null, 'Give 1 s or more, up to 100 years.', null, p_job.ttl),
+        ('max_runtime', p_job.max_runtime > '0 s' and p_job.max_runtime <= '100 years', null,
+            'Give more than 0, up to 100 years.', null, p_job.max_runtime),
+        ('grace', p_job.grace between '0 s' and '1 day', null, 'Give 0 or more, up to 1 day.', null, p_job.grace),
+        ('retries', p_job.retries between 0 and 1000, p_job.retries::text, 'Give 0 to 1000.', null, null),
+        ('retry_delay', p_job.retry_delay between '0 s' and '1 year', null,
+            'Give 0 or more, up to 1 year.', null, p_job.retry_delay),
+        ('retry_backoff', p_job.retry_backoff between 1 and 100, p_job.retry_backoff::text, 'Give 1 to 100.', null, null),
+        ('retry_max_delay', p_job.retry_max_delay between '0 s' and '1 year', null,
+            'Give 0 or more, up to 1 year.', null, p_job.retry_max_delay),
+        ('jitter', p_job.jitter between '0 s' and '1 day', null, 'Give 0 or more, up to 1 day.', null, p_job.jitter),
         ('success_exit_codes', cardinality(p_job.success_exit_codes) > 0 and 0 <= all (p_job.success_exit_codes)
                                and 255 >= all (p_job.success_exit_codes),
-            p_job.success_exit_codes::text, 'Give at least one number of 0 to 255.', null),
+            p_job.success_exit_codes::text, 'Give at least one number of 0 to 255.', null, null),
         ('no_retry_exit_codes', 0 <= all (p_job.no_retry_exit_codes) and 255 >= all (p_job.no_retry_exit_codes),
-            p_job.no_retry_exit_codes::text, 'Give numbers of 0 to 255.', null),
-        ('starts_at', isfinite(p_job.starts_at), p_job.starts_at::text, 'Give an instant, or leave it out.', null),
-        ('ends_at', isfinite(p_job.ends_at), p_job.ends_at::text, 'Give an instant, or leave it out.', null),
-        ('run_as', sisyphus._is_os_user(p_job.run_as), p_job.run_as, 'Give the name of an operating system user.', null),
-        ('cwd', p_job.cwd ~ '^/', p_job.cwd, 'Give an absolute path.', null),
-        ('tags', array_position(p_job.tags, null) is null, p_job.tags::text, 'Give an array of words.', null)
-      ) c (argument, valid, found, hint, words)
+            p_job.no_retry_exit_codes::text, 'Give numbers of 0 to 255.', null, null),
+        ('starts_at', isfinite(p_job.starts_at), p_job.starts_at::text, 'Give an instant, or leave it out.', null, null),
+        ('ends_at', isfinite(p_job.ends_at), p_job.ends_at::text, 'Give an instant, or leave it out.', null, null),
+        ('run_as', sisyphus._is_os_user(p_job.run_as), p_job.run_as, 'Give the name of an operating system user.', null, null),
+        ('cwd', p_job.cwd ~ '^/', p_job.cwd, 'Give an absolute path.', null, null),
+        ('tags', array_position(p_job.tags, null) is null, p_job.tags::text, 'Give an array of words.', null, null)
+      ) c (argument, valid, found, hint, words, duration)
      -- A null among exit codes makes "valid" null; the other nulls mean: not given.
      where not coalesce(c.valid, c.found is null);
     if found then
-        perform sisyphus._raise_argument(p_what, v_bad.argument, v_bad.found, v_bad.hint, v_bad.words);
+        perform sisyphus._raise_argument(p_what, v_bad.argument, coalesce(v_bad.found, sisyphus._duration_text(v_bad.duration)),
+                                         v_bad.hint, v_bad.words);
     end if;
     perform sisyphus._check_env(p_what, p_job.env);
     perform sisyphus._check_limits(p_what, p_job.limits);
