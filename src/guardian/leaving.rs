@@ -102,6 +102,7 @@ impl Guardian {
                 ErrorKind::Drained,
                 "the database did not hear of everything in time",
             )
+            .source(self.what_is_left(stage))
             .hint("the keeper has what is left; the next guardian of this host delivers it")));
         }
         let Membership::Member(member) = &self.membership else {
@@ -128,5 +129,22 @@ impl Guardian {
             Stage::Settling | Stage::Flushing | Stage::SigningOff => {}
         }
         None
+    }
+
+    /// What keeps it from leaving.
+    fn what_is_left(&self, stage: Stage) -> String {
+        let runs = self.runs.stages();
+        let counts = [
+            (runs.starting, "starts without an answer of the keeper"),
+            (runs.ending, "results that the keeper did not offer"),
+            (runs.ended, "results without an answer of the database"),
+            (runs.waiting + runs.releasing, "claims that were not given back"),
+            (self.member().is_some_and(|it| it.pace.is_in_flight()).into(), "claim without an answer"),
+            ((stage == Stage::Flushing).into(), "report without an answer"),
+            ((stage == Stage::SigningOff).into(), "sign-off without an answer"),
+        ];
+        let left: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
+        let left: Vec<_> = left.iter().map(|(count, what)| format!("{count} {what}")).collect();
+        if left.is_empty() { "the database is away".to_owned() } else { left.join(", ") }
     }
 }

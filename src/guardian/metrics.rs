@@ -79,12 +79,12 @@ impl Guardian {
         page.number(&metric::KEEPER, flag(!matches!(self.keeper, Keeper::Away)));
         page.number(&metric::FIT, flag(fit));
         page.number(&metric::SLOTS, self.slots as f64);
-        let Stages { waiting, starting, running, ended, releasing } = self.runs.stages();
+        let Stages { waiting, starting, running, ending, ended, releasing } = self.runs.stages();
         let stages = [
             ("stage", "waiting", waiting as f64),
             ("stage", "starting", starting as f64),
             ("stage", "running", running as f64),
-            ("stage", "ended", ended as f64),
+            ("stage", "ended", (ending + ended) as f64),
             ("stage", "releasing", releasing as f64),
         ];
         page.labelled(&metric::RUNS, &stages);

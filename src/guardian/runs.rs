@@ -76,6 +76,7 @@ pub(super) struct Stages {
     pub(super) waiting: usize,
     pub(super) starting: usize,
     pub(super) running: usize,
+    pub(super) ending: usize,
     pub(super) ended: usize,
     pub(super) releasing: usize,
 }
@@ -184,7 +185,8 @@ impl Runs {
                 Stage::Waiting(..) => &mut stages.waiting,
                 Stage::Starting(..) => &mut stages.starting,
                 Stage::Running => &mut stages.running,
-                Stage::Ending | Stage::Ended => &mut stages.ended,
+                Stage::Ending => &mut stages.ending,
+                Stage::Ended => &mut stages.ended,
                 Stage::Releasing => &mut stages.releasing,
             };
             *count += 1;
