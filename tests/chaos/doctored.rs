@@ -114,6 +114,12 @@ pub(super) fn run(books: &mut Books, run_id: i64, job: &str, due: i64, host: &st
     });
 }
 
+/// All the while, on the host of runs 1 and 2.
+fn upgrade(books: &mut Books) {
+    let (from, until) = (-20 * SECOND, 20 * SECOND);
+    books.faults.push(Fault { kind: Kind::Upgraded, host: Some("web1".to_owned()), from, until });
+}
+
 fn checked(doctor: impl FnOnce(&mut Books)) -> Report {
     let mut books = honest();
     doctor(&mut books);
@@ -162,6 +168,7 @@ lies! {
         (row.state, row.exit_code, row.signal) = ("failed".to_owned(), None, Some(9));
     };
     a_host_given_up_though_nothing_broke: "explained", |books| books.faults.clear();
+    a_host_given_up_for_an_upgrade: "explained", |books| books.faults[0].kind = Kind::Upgraded;
     a_host_given_up_for_what_silences_nobody: "explained", |books| books.faults[0].kind = Kind::DiskFull;
     a_host_given_up_for_what_broke_elsewhere: "explained", |books| books.faults[0].host = Some("web2".to_owned());
     a_host_given_up_for_what_broke_later: "explained", |books| books.faults[0].from = 5 * SECOND;
@@ -175,6 +182,16 @@ lies! {
         books.faults.push(Fault { kind: Kind::KeeperKilled, host: Some("web1".to_owned()), from, until });
     };
     a_keeper_that_lost_a_run_and_was_not_killed: "explained", |books| of(books, 6).0.reason = KEEPER.to_owned();
+    a_run_that_was_lost_in_an_upgrade: "explained", |books| {
+        let row = of(books, 2).0;
+        (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+        upgrade(books);
+    };
+    a_run_that_could_not_be_started_in_an_upgrade: "explained", |books| {
+        let row = of(books, 2).0;
+        (row.state, row.exit_code) = ("failed".to_owned(), None);
+        upgrade(books);
+    };
     a_time_limit_that_nobody_set: "explained", |books| of(books, 1).0.state = "timed_out".to_owned();
     a_termination_that_nobody_asked_for: "explained", |books| of(books, 1).0.state = "terminated".to_owned();
     a_withdrawal_that_nobody_asked_for: "explained", |books| of(books, 1).0.state = "cancelled".to_owned();
@@ -223,6 +240,15 @@ lies! {
     two_processes_of_a_run_that_is_fenced: "never twice at once", |books| books.jobs[2].fenced = true;
     a_result_that_was_lost: "no result lost", |books| of(books, 6).0.late_exit_code = None;
     a_result_that_is_not_the_true_one: "no result lost", |books| of(books, 2).1.ended = Some((12 * SECOND, 3));
+    two_runs_of_an_exclusive_job_in_an_upgrade: "never twice at once", |books| {
+        of(books, 1).1.seen = 11 * SECOND;
+        upgrade(books);
+    };
+    a_result_lost_in_an_upgrade: "no result lost", |books| {
+        let row = of(books, 2).0;
+        (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+        upgrade(books);
+    };
     a_result_lost_though_the_keeper_lived: "no result lost", |books| {
         let row = of(books, 1).0;
         (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());

@@ -18,12 +18,13 @@ use super::{
 use crate::support::{Finished, Server};
 
 /// How often each kind of fault comes in a round of all of them.
-const DECK: [(Kind, usize); 16] = [
+const DECK: [(Kind, usize); 17] = [
     (Kind::GuardianKilled, 3),
     (Kind::GuardianStopped, 2),
     (Kind::GuardianPaused, 1),
     (Kind::KeeperKilled, 2),
     (Kind::HostCrashed, 1),
+    (Kind::Upgraded, 2),
     (Kind::BackendsEnded, 3),
     (Kind::ServerRestarted, 1),
     (Kind::ServerCrashed, 1),
@@ -57,6 +58,8 @@ pub(super) struct Driver {
     open: Vec<(Instant, usize, usize)>,
     next_token: i64,
     settled: bool,
+    /// How often an older keeper was seen at work beside a newer one.
+    pub(super) side_by_side: usize,
     /// Guardians that ended, with what they said: none may by itself, none may panic.
     pub(super) ended: Vec<String>,
 }
@@ -77,6 +80,7 @@ impl Driver {
             open: Vec::new(),
             next_token: 0,
             settled: false,
+            side_by_side: 0,
             ended: Vec::new(),
         }
     }
@@ -87,6 +91,7 @@ impl Driver {
             self.dice = self.random.fork();
             self.mend_what_is_due();
             self.watch();
+            self.side_by_side += self.machines.iter().filter(|machine| machine.has_older_keepers()).count();
             if self.dice.bool() {
                 self.ask().await;
             }
@@ -137,6 +142,7 @@ impl Driver {
         match kind {
             Kind::GuardianKilled | Kind::GuardianStopped | Kind::HostCrashed => machine.guardian.is_some(),
             Kind::GuardianPaused => machine.guardian.is_some() && !machine.paused,
+            Kind::Upgraded => machine.guardian.is_some() && !open(kind),
             Kind::DiskFull => machine.disk.is_some() && !open(kind),
             Kind::NetworkCut | Kind::NetworkSlow => !open(kind),
             _ => true,
@@ -153,6 +159,11 @@ impl Driver {
             Kind::GuardianKilled => self.end(host, Signal::SIGKILL),
             Kind::GuardianStopped => self.end(host, Signal::SIGTERM),
             Kind::GuardianPaused => self.machines[host].pause(),
+            Kind::Upgraded => {
+                let kill = self.dice.u8(..3) == 0;
+                self.machines[host].replaced_by = if kill { Signal::SIGKILL } else { Signal::SIGTERM };
+                self.machines[host].install(self.dice.u64(..));
+            }
             Kind::HostCrashed => {
                 self.end(host, Signal::SIGKILL);
                 span = self.machines[host].kill_keeper();
@@ -267,6 +278,11 @@ impl Driver {
     }
 
     fn mend(&mut self, kind: Kind, host: usize) {
+        if kind == Kind::Upgraded && self.machines[host].guardian.is_some() {
+            // In the meantime something else may have restarted it: once more does no harm.
+            self.end(host, self.machines[host].replaced_by);
+            self.machines[host].start();
+        }
         let machine = &mut self.machines[host];
         match kind {
             Kind::GuardianKilled | Kind::GuardianStopped | Kind::HostCrashed => machine.start(),

@@ -1,6 +1,11 @@
-//! A host of the fleet: its guardian, its keeper, its wires to both servers, and the disk of its state directory.
+//! A host of the fleet: its program, its guardian, its keepers, its wires to both servers, and the disk of its state
+//! directory.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,16 +15,23 @@ use nix::{
 use super::records::now;
 use crate::{
     guardian::host::Host,
-    support::{Filler, Proxy, Server, SmallDisk, Spawned, comes_true},
+    support::{self, Filler, Proxy, Server, SmallDisk, Spawned, comes_true},
 };
 
 /// How many runs it takes at once.
 pub(super) const SLOTS: &str = "8";
 /// Megabytes for the state directory: what a keeper needs to keep is a fraction of it.
 const DISK: u32 = 64;
+/// Builds of the program that there are.
+const BUILDS: u64 = 3;
 
 pub(super) struct Machine {
     pub(super) host: Host,
+    /// Where the program lies.
+    program: PathBuf,
+    build: u64,
+    /// How the guardian is ended that the next build replaces.
+    pub(super) replaced_by: Signal,
     pub(super) wires: [Proxy; 2],
     pub(super) guardian: Option<Spawned>,
     pub(super) paused: bool,
@@ -39,7 +51,19 @@ impl Machine {
         if let Some(disk) = &disk {
             host.keep_state_in(disk.path());
         }
-        Self { host, wires, guardian: None, paused: false, filler: None, disk }
+        let program = host.file("sisyphus");
+        install(Path::new(env!("CARGO_BIN_EXE_sisyphus")), &program, 0);
+        Self {
+            host,
+            program,
+            build: 0,
+            replaced_by: Signal::SIGTERM,
+            wires,
+            guardian: None,
+            paused: false,
+            filler: None,
+            disk,
+        }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -48,8 +72,22 @@ impl Machine {
 
     pub(super) fn start(&mut self) {
         if self.guardian.is_none() {
-            self.guardian = Some(self.host.spawn(&["--slots", SLOTS]));
+            let command = self.host.command_of(&self.program, &["--slots", SLOTS]);
+            self.guardian = Some(support::spawn(command));
         }
+    }
+
+    /// Another build lies where the program did; `which` of the others, perhaps one that was there before. What executes
+    /// goes on with its own.
+    pub(super) fn install(&mut self, which: u64) {
+        self.build = (self.build + 1 + which % (BUILDS - 1)) % BUILDS;
+        install(&self.program, &self.program, self.build);
+    }
+
+    /// Whether a keeper of another build is at work beside the newest one.
+    pub(super) fn has_older_keepers(&self) -> bool {
+        // One, and its writer.
+        self.host.keepers().len() > 2
     }
 
     /// Sends the guardian a signal that ends it; what it said.
@@ -100,4 +138,14 @@ impl Machine {
         self.resume();
         self.start();
     }
+}
+
+/// Puts a build in a place as package managers do: as a new file, by its name. Two are the same build if version, size and
+/// time of their files are.
+fn install(from: &Path, place: &Path, build: u64) {
+    let draft = place.with_extension("new");
+    fs::copy(from, &draft).unwrap();
+    let made = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + build);
+    fs::File::options().write(true).open(&draft).unwrap().set_modified(made).unwrap();
+    fs::rename(&draft, place).unwrap();
 }

@@ -112,6 +112,8 @@ pub(super) enum Kind {
     GuardianPaused,
     KeeperKilled,
     HostCrashed,
+    /// The file of the program is replaced, and after a while the guardian restarted, which begins a keeper of its own.
+    Upgraded,
     BackendsEnded,
     ServerRestarted,
     ServerCrashed,
@@ -128,6 +130,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Whether the host may not be heard of for seconds: nothing ends its session, or nothing is there to open another.
+    /// An upgrade is over in a moment, and excuses nothing.
     pub(super) fn silences(self) -> bool {
         matches!(
             self,

@@ -48,6 +48,7 @@ async fn whatever_breaks_each_occurrence_has_one_end_and_each_result_is_the_true
     driver.resume_all().await;
     let healed = begun.elapsed();
     settle(&driver, home.path()).await;
+    older_keepers_leave(&driver).await;
     driver.stop();
     let (processes, odd) = witness::read(&witness.text());
     let stalls = stalls.end();
@@ -55,6 +56,7 @@ async fn whatever_breaks_each_occurrence_has_one_end_and_each_result_is_the_true
     let report = check(&books);
     eprintln!("set up in {set_up:?}, healed after {healed:?}, settled after {:?}", begun.elapsed());
     print(&books, &report);
+    eprintln!("{:55} {:8}", "seen with an older keeper beside the newest", driver.side_by_side);
     let all_well = report.violations.is_empty() && odd.is_empty() && driver.ended.is_empty();
     assert!(all_well, "SISYPHUS_CHAOS_SEED={seed}\n{:#?}\n{odd:#?}\n{:#?}", report.violations, driver.ended);
 }
@@ -161,6 +163,16 @@ async fn settle(driver: &Driver, home: &std::path::Path) {
         "select format('%s %s', count(*), count(*) filter (where state = 'lost')) from sisyphus.attempt";
     wait_until_still("nothing more is delivered", SETTLED, async || -> String {
         client.query_one(told, &[]).await.unwrap().get(0)
+    })
+    .await;
+}
+
+/// A keeper that is not the newest any more leaves once all it had is delivered.
+async fn older_keepers_leave(driver: &Driver) {
+    wait_until("one keeper is left on each host", SETTLED, async || {
+        let older = driver.machines.iter().filter(|machine| machine.has_older_keepers());
+        let older: Vec<_> = older.map(|machine| (machine.name(), machine.host.keepers())).collect();
+        if older.is_empty() { Ok(()) } else { Err(format!("{older:?}")) }
     })
     .await;
 }
