@@ -72,7 +72,9 @@ pub mod event {
         KEEPER_LOST = "keeper.lost";
         /// An older keeper stays beside it until its last run has ended.
         KEEPER_OLDER = "keeper.older";
-        /// That one has left.
+        /// One that is alive does not answer; what it has stays its own.
+        KEEPER_SILENT = "keeper.silent";
+        /// An older keeper has left.
         KEEPER_LEFT = "keeper.left";
         /// The keeper of a unit has left, for the unit to start a newer one.
         KEEPER_REPLACED = "keeper.replaced";

@@ -23,6 +23,7 @@ use super::{
     pace::Pace,
     reporter::ReporterHandle,
     runs::Runs,
+    silent::Silent,
     supervisor::Supervisor,
     ticker::TickerHandle,
     timer::Timer,
@@ -96,6 +97,8 @@ pub(super) struct Guardian {
     pub(super) keeper: Keeper,
     /// Keepers that stay until their last run has ended.
     pub(super) older_keepers: Vec<Uuid>,
+    /// Keepers that are alive and do not answer.
+    pub(super) silent: Vec<Silent>,
     /// Counts the keeper's lists.
     pub(super) lists: u64,
     /// Claims acknowledged since a list was asked for, which may stand in it all the same.
@@ -163,6 +166,7 @@ impl Guardian {
             membership: Membership::None,
             keeper: Keeper::Away,
             older_keepers: Vec::new(),
+            silent: Vec::new(),
             lists: 0,
             let_go: Vec::new(),
             offering: Offering::default(),

@@ -4,13 +4,17 @@
 
 use std::{future::poll_fn, path::PathBuf, pin::pin, task::Poll, time::Duration};
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::told;
+use super::{
+    silent::{PATIENCE, Silent},
+    told,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     keeper::{
-        KeeperClient, StateDirectory,
+        Found, KeeperClient, StateDirectory,
         client::{KeeperReceiver, KeeperSender},
         program,
         protocol::{Event, Held, KeeperHello, Request},
@@ -20,6 +24,8 @@ use crate::{
 
 /// How long a keeper that has left may need to let go of its place.
 const PARTING: Duration = Duration::from_millis(500);
+/// How long one more keeper may take to answer where others have used up the time.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// Where the keepers of the host are.
 #[derive(Debug)]
@@ -32,10 +38,11 @@ pub(super) struct Site {
     pub(super) epoch: u64,
 }
 
-/// All keepers of a host, greeted. The first starts the runs.
+/// All keepers of a host, greeted but for those that do not answer. The first starts the runs.
 #[derive(Debug)]
 pub(super) struct Crew {
     peers: Vec<Peer>,
+    silent: Vec<Silent>,
     /// Whether a list of all is awaited.
     listing: bool,
     /// Whether results are offered again, and the end of that is awaited.
@@ -54,6 +61,8 @@ struct Peer {
     listed: Vec<Held>,
     offers_due: usize,
     retired: bool,
+    /// When it was asked or heard last.
+    stirred: Instant,
 }
 
 /// What a crew makes of something that one of its keepers has said.
@@ -71,11 +80,14 @@ impl Site {
     /// Connects to every keeper that is alive, and starts what is missing: one for new runs, and one wherever
     /// a dead one left something. A keeper that starts first ends what a dead one left running.
     pub(super) async fn gather(&self) -> Result<Crew> {
-        let (mut alive, mut vacant) = (Vec::new(), Vec::new());
+        let (mut alive, mut vacant, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+        let by = Instant::now() + PATIENCE;
         for place in self.own_places()? {
-            match KeeperClient::connect_alive(&place, self.epoch).await? {
-                Some(client) => alive.push(Peer::new(place, client)),
-                None => vacant.push(place),
+            let patience = by.saturating_duration_since(Instant::now()).max(GLANCE);
+            match KeeperClient::find(&place, self.epoch, patience).await? {
+                Found::Answers(client) => alive.push(Peer::new(place, *client)),
+                Found::Silent => silent.push(Silent::in_place(place)?),
+                Found::Nobody => vacant.push(place),
             }
         }
         let current = self.current(&mut alive, &mut vacant).await?;
@@ -86,7 +98,7 @@ impl Site {
             older.sender.send(&Request::Retire { if_idle: false }).await.ok();
         }
         let peers = std::iter::once(current).chain(alive).collect();
-        Ok(Crew { peers, listing: false, offering: false, held_back: Vec::new() })
+        Ok(Crew { peers, silent, listing: false, offering: false, held_back: Vec::new() })
     }
 
     /// The keeper for new runs: of this guardian's own program, whatever others there are.
@@ -156,6 +168,17 @@ impl Crew {
         self.peers.iter().map(|peer| peer.hello.clone()).collect()
     }
 
+    /// Those that are alive and did not answer.
+    pub(super) fn silent(&self) -> &[Silent] {
+        &self.silent
+    }
+
+    /// When to wait no longer for what one of them was asked for; none: nothing is awaited.
+    pub(super) fn patient_until(&self) -> Option<Instant> {
+        let awaited = |peer: &&Peer| peer.lists_due > 0 || self.offering && peer.offers_due > 0;
+        self.peers.iter().filter(awaited).map(|peer| peer.stirred + PATIENCE).min()
+    }
+
     /// What the keeper that starts the runs executes.
     pub(super) fn program(&self) -> &str {
         &self.peers[0].hello.program
@@ -168,10 +191,14 @@ impl Crew {
         if matches!(request, Request::List {}) {
             self.listing = true;
             current.lists_due += 1;
+            current.stirred = Instant::now();
         }
         current.sender.send(request).await?;
         for peer in older.iter_mut().filter(|_| for_all) {
-            peer.lists_due += usize::from(matches!(request, Request::List {}));
+            if matches!(request, Request::List {}) {
+                peer.lists_due += 1;
+                peer.stirred = Instant::now();
+            }
             // One that has just left says so itself.
             peer.sender.send(request).await.ok();
         }
@@ -186,7 +213,9 @@ impl Crew {
             }
         }
         self.offering = true;
-        self.peers.iter_mut().for_each(|peer| peer.offers_due = 1);
+        for peer in &mut self.peers {
+            (peer.offers_due, peer.stirred) = (1, Instant::now());
+        }
         self.send(&Request::Offer {}).await?;
         for older in &mut self.peers[1..] {
             older.sender.send(&Request::Retire { if_idle: false }).await.ok();
@@ -215,6 +244,7 @@ impl Crew {
     /// Makes one of all. An error: a keeper is gone that should be there.
     pub(super) async fn hear(&mut self, number: usize, event: Result<Option<Event>>) -> Result<Heard> {
         let peer = &mut self.peers[number];
+        peer.stirred = Instant::now();
         match event {
             Ok(Some(Event::Retired {})) => peer.retired = true,
             Ok(Some(Event::Offered {})) => peer.offers_due = peer.offers_due.saturating_sub(1),
@@ -271,6 +301,7 @@ impl Peer {
             listed: Vec::new(),
             offers_due: 0,
             retired: false,
+            stirred: Instant::now(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The guardian's hands: the connections to the keepers of the host, made anew whenever one breaks.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, interval_at},
+    time::{Instant, interval_at, sleep_until},
 };
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use super::{
     Input,
     backoff::Backoff,
     crew::{Crew, Heard, Site},
+    silent::{self, Silent},
 };
 use crate::{
     error::{Error, Result},
@@ -27,9 +28,9 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// What the hands tell the guardian.
 #[derive(Debug)]
 pub(super) enum HandsEvent {
-    /// The keepers have answered, first the one that starts runs; they offer results, and the list of all
-    /// comes next.
-    Connected(Vec<KeeperHello>),
+    /// The keepers have answered, first the one that starts runs, but for these; they offer results, and the list of
+    /// all comes next.
+    Connected(Vec<KeeperHello>, Vec<Silent>),
     Said(Event),
     /// Every result has been offered again, for so many requests to do so.
     Offered(u64),
@@ -67,6 +68,17 @@ pub(super) struct Hands {
     offers_made: u64,
     /// The program of a keeper that was asked to leave: it is what its unit starts.
     asked: Option<String>,
+    /// What was asked about runs while the keeper that has them was not connected.
+    undelivered: Vec<Request>,
+}
+
+/// Why a crew is served no longer.
+#[derive(Debug)]
+enum Ended {
+    /// The keeper that starts the runs has left for a newer one.
+    Replaced,
+    /// One has fallen silent, or is so no more.
+    Changed,
 }
 
 impl Hands {
@@ -81,6 +93,7 @@ impl Hands {
             offering_for: 0,
             offers_made: 0,
             asked: None,
+            undelivered: Vec::new(),
         };
         (hands, HandsHandle { requests: sender })
     }
@@ -91,24 +104,46 @@ impl Hands {
                 Ok(crew) => self.serve(crew).await,
                 Err(err) => Err(err),
             };
-            self.tell(outcome.map_or_else(HandsEvent::Lost, |()| HandsEvent::Replaced));
+            match outcome {
+                Ok(Ended::Changed) => {}
+                Ok(Ended::Replaced) => self.tell(HandsEvent::Replaced),
+                Err(err) => self.tell(HandsEvent::Lost(err)),
+            }
             tokio::time::sleep(self.backoff.next()).await;
         }
     }
 
     async fn connect(&mut self) -> Result<Crew> {
-        let crew = self.site.gather().await?;
+        let mut crew = self.site.gather().await?;
         self.backoff.reset();
-        // Meant for earlier connections.
+        // Meant for earlier connections, but for what a person has asked: the database does not ask again.
         while let Ok(request) = self.requests.try_recv() {
             self.offers_asked += u64::from(matches!(request, Request::Offer {}));
+            if matches!(request, Request::Signal(_)) {
+                self.undelivered.push(request);
+            }
         }
-        self.tell(HandsEvent::Connected(crew.hellos()));
+        self.tell(HandsEvent::Connected(crew.hellos(), crew.silent().to_vec()));
+        for request in std::mem::take(&mut self.undelivered) {
+            self.deliver(request, &mut crew).await?;
+        }
         Ok(crew)
     }
 
-    /// Serves until the keeper that starts the runs has left for a newer one.
-    async fn serve(&mut self, mut crew: Crew) -> Result<()> {
+    /// What concerns a run of a silent keeper is told once that one answers.
+    async fn deliver(&mut self, request: Request, crew: &mut Crew) -> Result<()> {
+        let sent = crew.send(&request).await;
+        if let Request::Signal(signal) = &request
+            && crew.silent().iter().any(|it| it.has(signal.key.run_id, signal.key.claim_no))
+        {
+            self.undelivered.push(request);
+        }
+        sent
+    }
+
+    /// Serves until another crew is needed.
+    async fn serve(&mut self, mut crew: Crew) -> Result<Ended> {
+        let mut change = pin!(silent::change(crew.silent().to_vec(), self.site.epoch));
         crew.send(&Request::List {}).await?;
         self.offer_if_asked(&mut crew).await?;
         let may_be_newer = self.site.keeper_dir.is_some()
@@ -116,6 +151,7 @@ impl Hands {
             && self.asked.as_deref() != Some(crew.program());
         let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         loop {
+            let patient_until = crew.patient_until();
             tokio::select! {
                 (number, event) = crew.receive() => match crew.hear(number, event).await? {
                     Heard::Events(events) => self.pass_on(events, &mut crew).await?,
@@ -123,7 +159,7 @@ impl Hands {
                         self.tell(HandsEvent::Left(keeper));
                         self.pass_on(events, &mut crew).await?;
                     }
-                    Heard::Replaced => return Ok(()),
+                    Heard::Replaced => return Ok(Ended::Replaced),
                 },
                 Some(request) = self.requests.recv() => {
                     if matches!(request, Request::Offer {}) {
@@ -133,8 +169,12 @@ impl Hands {
                             self.offer_if_asked(&mut crew).await?;
                         }
                     } else {
-                        crew.send(&request).await?;
+                        self.deliver(request, &mut crew).await?;
                     }
+                }
+                () = &mut change => return Ok(Ended::Changed),
+                () = sleep_until(patient_until.unwrap_or_else(Instant::now)), if patient_until.is_some() => {
+                    return Ok(Ended::Changed);
                 }
                 _ = ask.tick(), if may_be_newer => {
                     self.asked = Some(crew.program().to_owned());

@@ -11,6 +11,7 @@ use super::{
     link::{Command as LinkCommand, LinkEvent},
     pace::Pace,
     reporter::Command as ReporterCommand,
+    silent::Silent,
     ticker::{Command as TickerCommand, TickerEvent},
     told,
 };
@@ -149,7 +150,7 @@ impl Guardian {
 
     pub(super) fn on_hands(&mut self, event: HandsEvent) -> Result<()> {
         match event {
-            HandsEvent::Connected(hellos) => self.greeted(&hellos),
+            HandsEvent::Connected(hellos, silent) => self.greeted(&hellos, silent),
             HandsEvent::Left(keeper) => self.keeper_left(keeper),
             HandsEvent::Replaced => self.keeper_replaced(),
             HandsEvent::Lost(err) => return self.keeper_lost(err),
@@ -163,12 +164,16 @@ impl Guardian {
         Ok(())
     }
 
-    fn greeted(&mut self, hellos: &[KeeperHello]) {
+    fn greeted(&mut self, hellos: &[KeeperHello], silent: Vec<Silent>) {
         let [hello, older @ ..] = hellos else { return };
         tracing::info!(event = event::KEEPER_CONNECTED, keeper = %hello.keeper_id, pid = hello.pid, "connected to the keeper");
         for older in older {
             tracing::info!(event = event::KEEPER_OLDER, keeper = %older.keeper_id, pid = older.pid, program = older.program, "an older keeper stays until its last run has ended");
         }
+        for silent in &silent {
+            tracing::error!(event = event::KEEPER_SILENT, place = ?silent.place.path(), claims = silent.claims.len(), "a keeper is alive and does not answer");
+        }
+        self.silent = silent;
         self.keeper = Keeper::Greeted(hello.keeper_id);
         self.older_keepers = older.iter().map(|older| older.keeper_id).collect();
         self.keeper_pid = Some(hello.pid);
@@ -212,6 +217,10 @@ impl Guardian {
         self.foreign = runs.len() - ours.len();
         let let_go = std::mem::take(&mut self.let_go);
         ours.retain(|held| !let_go.contains(&held.key.claim_no));
+        // What a silent keeper has may run: it is handed over, and takes its slots.
+        let silent = self.silent.iter().flat_map(|it| &it.claims);
+        let held = silent.filter_map(|(run_id, claim_no)| self.key(*run_id, *claim_no));
+        ours.extend(held.map(|key| Held { key, pid: None, started: None, ended: false }));
         self.runs.take_over(&ours);
         self.keeper = Keeper::Listed(id);
         self.lists += 1;

@@ -24,6 +24,7 @@ mod pace;
 mod reporter;
 mod runs;
 mod samples;
+mod silent;
 mod supervisor;
 mod ticker;
 mod timer;

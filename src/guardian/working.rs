@@ -8,6 +8,7 @@ use super::{
     health,
     link::Command as LinkCommand,
     reporter::{Command as ReporterCommand, Release, ReporterEvent},
+    silent,
     ticker::Command as TickerCommand,
 };
 use crate::{
@@ -61,7 +62,7 @@ impl Guardian {
             slots: count(self.slots),
             running: count(self.runs.busy()),
             clock_offset_ms: self.clock.offset_ms(),
-            problem: problem.or_else(|| self.unlimited.clone()),
+            problem: problem.or_else(|| silent::problem(&self.silent)).or_else(|| self.unlimited.clone()),
             seen_tick_us: self.identity.seen_tick().map(|seen| seen.at_us),
         };
         let Some(member) = self.member_mut() else { return };

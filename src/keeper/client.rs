@@ -39,6 +39,17 @@ pub struct KeeperClient {
     receiver: KeeperReceiver,
 }
 
+/// What is in the place of a keeper.
+#[derive(Debug)]
+pub enum Found {
+    /// A keeper that has been greeted.
+    Answers(Box<KeeperClient>),
+    /// One that is alive, and has not answered in time.
+    Silent,
+    /// None that is alive.
+    Nobody,
+}
+
 /// The half that speaks.
 #[derive(Debug)]
 pub struct KeeperSender {
@@ -83,6 +94,18 @@ impl KeeperClient {
                 return Err(fault(format!("no keeper stays in {:?}", directory.path())));
             }
             start_keeper(directory, program, policy).await?;
+        }
+    }
+
+    /// Connects to the keeper of this directory if there is one, and waits so long for its answer.
+    pub async fn find(directory: &StateDirectory, epoch: u64, patience: Duration) -> Result<Found> {
+        match timeout(patience, Self::connect_alive(directory, epoch)).await {
+            Ok(Ok(Some(client))) => Ok(Found::Answers(Box::new(client))),
+            Ok(Ok(None)) => Ok(Found::Nobody),
+            // It has not taken connections for so long that its queue is full.
+            Ok(Err(err)) if is_full(&err) => Ok(Found::Silent),
+            Ok(Err(err)) => Err(err),
+            Err(_) => Ok(Found::Silent),
         }
     }
 
@@ -240,6 +263,11 @@ async fn start_keeper(directory: &StateDirectory, program: &Path, policy: Option
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(fault(format!("the keeper did not start ({})", output.status)).source(said.trim().to_owned()))
+}
+
+fn is_full(err: &Error) -> bool {
+    let cause = std::error::Error::source(err).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn fault(message: impl Into<String>) -> Error {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::{self, DirBuilder, File},
     io::{self, Read},
     os::{
@@ -119,6 +120,12 @@ impl RunDirectory {
     /// Where the directory of a run is while it is live.
     pub(super) fn path_of(runs: &Path, run_id: i64, claim_no: i64) -> PathBuf {
         runs.join(format!("{run_id}-{claim_no}"))
+    }
+
+    /// The run and the claim of which a directory of this name is; none of a spare one.
+    pub(super) fn claim_of(name: &OsStr) -> Option<(i64, i64)> {
+        let (run_id, claim_no) = name.to_str()?.split_once('-')?;
+        Some((run_id.parse().ok()?, claim_no.parse().ok()?))
     }
 
     /// The value of `SISYPHUS_RESULT_FILE`.

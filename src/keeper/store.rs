@@ -7,14 +7,14 @@ mod segment;
 mod writer;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     fs::DirBuilder,
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use nix::unistd::Pid;
@@ -349,6 +349,20 @@ impl Work {
             other => other,
         }
     }
+}
+
+/// The results in a log that nobody has acknowledged, whoever writes it.
+pub(super) fn undelivered(directory: &Path) -> io::Result<HashSet<RunKey>> {
+    let mut undelivered = HashSet::new();
+    for number in segment::numbers(directory)? {
+        for found in segment::read(&segment::path(directory, number))? {
+            match found.record {
+                Record::Result(result) => drop(undelivered.insert(result.key)),
+                Record::Ack(key) => drop(undelivered.remove(&key)),
+            }
+        }
+    }
+    Ok(undelivered)
 }
 
 /// The line that offers a result, on a socket as in the log.

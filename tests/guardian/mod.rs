@@ -11,5 +11,6 @@ mod monitor;
 mod network_faults;
 mod restored;
 mod server_faults;
+mod silent_faults;
 mod upgrade_faults;
 mod users;

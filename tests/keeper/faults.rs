@@ -4,6 +4,7 @@ use std::{
     io::Write,
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::PathBuf,
+    time::Duration,
 };
 
 use nix::{
@@ -15,7 +16,7 @@ use nix::{
 };
 use serde_json::json;
 use sisyphus::keeper::{
-    KeeperClient,
+    Found, KeeperClient,
     protocol::{GuardianHello, PROTOCOL, Request},
 };
 
@@ -241,6 +242,8 @@ async fn a_keeper_whose_queue_is_full_is_not_taken_for_one_that_is_gone() {
     let _first = UnixStream::connect(host.directory.socket()).unwrap();
     let err = KeeperClient::connect(&host.directory, 1).await.unwrap_err();
     assert!(err.to_string().starts_with("cannot connect to the keeper at"), "{err}");
+    let found = KeeperClient::find(&host.directory, 1, Duration::from_secs(60)).await.unwrap();
+    assert!(matches!(found, Found::Silent), "{found:?}");
 }
 
 #[tokio::test]

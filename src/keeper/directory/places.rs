@@ -1,11 +1,15 @@
 //! Places for several keepers: one that is newer starts beside an older one, in a place of its own.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{collections::HashSet, fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use super::StateDirectory;
 use crate::{
     error::{Error, ErrorKind, Result},
-    keeper::{clock, store::RETENTION_US},
+    keeper::{
+        clock,
+        result_file::RunDirectory,
+        store::{self, RETENTION_US},
+    },
 };
 
 /// The name of a further place, before its number.
@@ -28,6 +32,29 @@ impl StateDirectory {
     pub fn has_leavings(&self) -> bool {
         let has_runs = fs::read_dir(self.runs()).is_ok_and(|mut runs| runs.next().is_some());
         has_runs || !self.segments().is_empty()
+    }
+
+    /// What the keeper of this place has, without asking it: its live runs, and those whose results nobody has
+    /// acknowledged; run and claim. What it has in memory alone is not among them.
+    pub fn claims(&self) -> Result<Vec<(i64, i64)>> {
+        let fault = |err| {
+            let message = format!("what the keeper in {:?} has cannot be read", self.path);
+            Error::new(ErrorKind::Failed, message).source(err)
+        };
+        let there = |read: io::Result<_>| match read {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
+            read => read.map_err(fault),
+        };
+        let mut claims = there(self.live_claims())?;
+        let undelivered = store::undelivered(&self.results())
+            .map(|keys| keys.into_iter().map(|key| (key.run_id, key.claim_no)).collect::<HashSet<_>>());
+        claims.extend(there(undelivered)?);
+        Ok(claims.into_iter().collect())
+    }
+
+    fn live_claims(&self) -> io::Result<HashSet<(i64, i64)>> {
+        let entries = fs::read_dir(self.runs())?;
+        Ok(entries.flatten().filter_map(|entry| RunDirectory::claim_of(&entry.file_name())).collect())
     }
 
     /// Removes what a keeper that had nothing more to deliver left in this place, once it is too old to be
@@ -90,6 +117,20 @@ mod tests {
         let file = File::open(path).unwrap();
         let written = file.metadata().unwrap().modified().unwrap();
         file.set_modified(written - Duration::from_micros(by_us.unsigned_abs())).unwrap();
+    }
+
+    #[test]
+    fn what_a_keeper_has_can_be_seen_without_it() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::open(root.path()).unwrap();
+        assert_eq!(directory.claims().unwrap(), []);
+        for name in ["7-70", "spare-0123456789abcdef-1", "8-80"] {
+            fs::create_dir_all(directory.runs().join(name)).unwrap();
+        }
+        fs::create_dir(directory.results()).unwrap();
+        let mut claims = directory.claims().unwrap();
+        claims.sort_unstable();
+        assert_eq!(claims, [(7, 70), (8, 80)]);
     }
 
     #[test]
