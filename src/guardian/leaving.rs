@@ -136,15 +136,19 @@ impl Guardian {
         let runs = self.runs.stages();
         let counts = [
             (runs.starting, "starts without an answer of the keeper"),
-            (runs.ending, "results that the keeper did not offer"),
+            (runs.ending, "results that the keeper has not offered"),
             (runs.ended, "results without an answer of the database"),
-            (runs.waiting + runs.releasing, "claims that were not given back"),
-            (self.member().is_some_and(|it| it.pace.is_in_flight()).into(), "claim without an answer"),
-            ((stage == Stage::Flushing).into(), "report without an answer"),
-            ((stage == Stage::SigningOff).into(), "sign-off without an answer"),
+            (runs.waiting + runs.releasing, "claims to give back"),
         ];
-        let left: Vec<_> = counts.iter().filter(|(count, _)| *count > 0).collect();
-        let left: Vec<_> = left.iter().map(|(count, what)| format!("{count} {what}")).collect();
+        let calls = [
+            (self.member().is_some_and(|it| it.pace.is_in_flight()), "a claim without an answer"),
+            (stage == Stage::Flushing, "a report without an answer"),
+            (stage == Stage::SigningOff, "the sign-off without an answer"),
+        ];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let counts = counts.map(|(count, what)| format!("{what}: {count}"));
+        let calls = calls.iter().filter(|(awaited, _)| *awaited).map(|(_, what)| (*what).to_owned());
+        let left: Vec<String> = counts.chain(calls).collect();
         if left.is_empty() { "the database is away".to_owned() } else { left.join(", ") }
     }
 }

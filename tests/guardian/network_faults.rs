@@ -120,6 +120,30 @@ async fn a_black_hole_is_given_up_and_what_happened_meanwhile_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_before_it_notices_that_its_connections_are_dead_says_what_is_left() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let proxy = Proxy::start().await;
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    let (go, done) = (host.file("go"), host.file("done"));
+    let command = format!("until [ -e {} ]; do sleep 0.02; done; touch {}", go.display(), done.display());
+    let long = run(&client, "long", &command).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    proxy.strand();
+    fs::write(&go, "").unwrap();
+    wait_until("it has ended", SOON, async || if done.exists() { Ok(()) } else { Err("it runs".to_owned()) })
+        .await;
+    guardian.signal(Signal::SIGTERM);
+    let left = "results without an answer of the database: 1";
+    guardian.wait().failure(6, &["the database did not hear of everything in time", left]);
+    let guardian = host.start(&client, &["--slots", "4"]).await;
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_network_may_break_at_any_moment_and_in_any_way() {
     let db = support::db().await;
     let client = db.client().await;
