@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     keeper::{
         program,
-        protocol::{Event, KeeperHello, Request},
+        protocol::{Event, KeeperHello, Request, RunKey},
     },
 };
 
@@ -133,8 +133,9 @@ impl Hands {
     /// What concerns a run of a silent keeper is told once that one answers.
     async fn deliver(&mut self, request: Request, crew: &mut Crew) -> Result<()> {
         let sent = crew.send(&request).await;
+        let is_silent = |key: &RunKey| crew.silent().iter().any(|it| it.has(key.run_id, key.claim_no));
         if let Request::Signal(signal) = &request
-            && crew.silent().iter().any(|it| it.has(signal.key.run_id, signal.key.claim_no))
+            && (sent.is_err() || is_silent(&signal.key))
         {
             self.undelivered.push(request);
         }
