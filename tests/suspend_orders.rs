@@ -434,3 +434,42 @@ async fn what_was_due_in_a_suspension_is_no_overlap_for_a_claim_before_the_next_
     play.tick().await;
     assert_eq!(play.told().await, ["often 07:10:00 #0 skipped: the job was suspended: stocktaking"]);
 }
+
+/// Its predecessor was still live when it was due: that does not matter, for it would not have run.
+#[tokio::test]
+async fn what_was_due_in_a_suspension_is_no_overlap_whoever_looks_first() {
+    for (ticked, resumed, finished) in [
+        (false, false, true),
+        (false, true, true),
+        (true, false, true),
+        (true, true, true),
+        (false, false, false),
+        (false, true, false),
+    ] {
+        let play = a_job_that_nobody_plans().await;
+        let guardian = play.guardian("web1", 2).await;
+        play.tick_at("07:05:00").await;
+        let claim = play.claim_one(guardian).await;
+        play.start(guardian, &claim).await;
+        play.tick_at("07:09:50").await;
+        play.exec("select sisyphus.suspend('often')").await;
+        if ticked {
+            play.tick().await;
+        }
+        if resumed {
+            play.set_time("07:10:01").await;
+            play.exec("select sisyphus.resume('often')").await;
+        }
+        play.set_time("07:10:02").await;
+        if finished {
+            assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+        }
+        assert!(play.claim_holding(guardian, 1, Some(&[claim.claim_no])).await.0.is_empty());
+        play.tick().await;
+        let told = play.told().await;
+        let skipped = if resumed { "was" } else { "is" };
+        let last = told.last().map(String::as_str);
+        let case = format!("ticked: {ticked}, resumed: {resumed}, finished: {finished}: {told:?}");
+        assert_eq!(last, Some(&*format!("often 07:10:00 #0 skipped: the job {skipped} suspended")), "{case}");
+    }
+}

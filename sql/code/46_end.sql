@@ -163,6 +163,21 @@ $$;
 comment on function sisyphus._expire(timestamptz, integer) is
     'Ends runs whose ttl has passed before they started; returns how many it looked at, at most p_limit';
 
+create or replace function sisyphus._is_due_in_suspension(p_job sisyphus.job, p_due_at timestamptz, p_now timestamptz)
+returns boolean
+language sql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select sisyphus._is_suspended(p_job, p_now)
+           or exists (select from sisyphus.request q
+                       where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id
+                         and q.suspended_until >= p_due_at)
+$$;
+comment on function sisyphus._is_due_in_suspension(sisyphus.job, timestamptz, timestamptz) is
+    'Whether a run that is due by now falls into a suspension, also into one that has ended and no tick has applied yet';
+
 -- When a suspension has ended, whatever was due by then and has not started is left out; so it does not matter whether
 -- a tick came in between; what a guardian was asked for ends when it comes back. What was asked for after it stays.
 create or replace function sisyphus._skip_suspended(p_job sisyphus.job, p_until timestamptz, p_now timestamptz)

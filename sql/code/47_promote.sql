@@ -38,6 +38,7 @@ begin
          where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
            -- Also those that are looked at again later: they wait all the same.
            and r.attempt = 0 and r.due_at <= p_now and r.withdrawn is null
+           and not sisyphus._is_due_in_suspension(j, r.due_at, p_now)
          order by r.job_id, r.target, r.due_at, r.run_id
     loop
         if v_target is distinct from array[v_run.job_id, v_run.target] then

@@ -155,7 +155,8 @@ begin
     with waiter as (
         select r.run_id, r.job_id, d.run_id as done_id,
                j.overlap = 'skip' and not r.in_order and r.attempt = 0 and r.target = d.target
-                   and r.due_at > d.due_at and r.due_at < d.ended_at as overlapped
+                   and r.due_at > d.due_at and r.due_at < d.ended_at and r.withdrawn is null
+                   and not sisyphus._is_due_in_suspension(j, r.due_at, p_now) as overlapped
           from unnest(p_run_ids, p_job_ids, p_targets, p_due_at, p_ended_at) d (run_id, job_id, target, due_at, ended_at)
           join sisyphus.run r on r.job_id = d.job_id and r.state = 'waiting'
           join sisyphus.job j on j.job_id = d.job_id)
