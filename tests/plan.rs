@@ -526,6 +526,38 @@ async fn a_window_bounds_the_occurrences() {
 }
 
 #[tokio::test]
+async fn a_window_that_ends_in_a_downtime_bounds_what_was_missed() {
+    for policy in [
+        "ttl => '3 min'",
+        "ttl => '3 min', missed => 'all'",
+        "ttl => '3 min', jitter => '30 s'",
+        "ttl => null",
+    ] {
+        for back in ["07:16:00", "07:19:00", "09:00:00"] {
+            let play = Play::at("07:00:00").await;
+            play.exec(&format!(
+                "select sisyphus.schedule('often', '*/5 * * * *', 'true', timezone => 'UTC', {policy},
+                                          ends_at => '2026-03-02 07:15+00')"
+            ))
+            .await;
+            play.tick_at("07:01:00").await;
+            play.tick_at(back).await;
+            play.tick_at("09:30:00").await;
+            let told =
+                "select format('%s until %s', sum(n), to_char(max(last) at time zone 'UTC', 'HH24:MI'))
+                          from (select occurrences, coalesce(last_due_at, nominal_at) from sisyphus.attempt
+                                 union all select 1, nominal_at from sisyphus.run) x (n, last)";
+            assert_eq!(
+                play.lines(told).await,
+                ["2 until 07:10"],
+                "{policy}, {back}: {:?}",
+                play.told().await
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn jitter_is_the_same_each_time_and_within_its_bound() {
     let play = Play::at("06:59:00").await;
     for job in 0..50 {

@@ -32,7 +32,7 @@ begin
     end loop;
     -- Up to here nothing can be fresh. Without a ttl an occurrence is until the next one is due.
     v_border := greatest(v_since, case
-        when p_job.ttl is not null then p_now - p_job.ttl - v_jitter
+        when p_job.ttl is not null then least(v_until, p_now - p_job.ttl - v_jitter)
         else (select f - interval '1 us' from sisyphus._last_kept(p_job, v_since, greatest(v_since, v_until - v_jitter), 1) f) end);
     v_fires := array(select f from sisyphus._last_kept(
                          p_job, v_border, v_until,

@@ -92,9 +92,8 @@ fn as_it_stood(
 ) {
     let Some((from, until)) = s.sure else { return };
     let span = sorted.books.span;
-    // A row is of the moment at which its transaction began, which may meet what has been committed since.
     let asked_before = |row: &Row, kind: fn(What) -> bool| {
-        let met = until..=row.recorded + SECOND + sorted.stalled(row.recorded, row.recorded + SECOND);
+        let met = until..=met_until(sorted, row);
         sorted
             .books
             .changes
@@ -127,6 +126,12 @@ fn as_it_stood(
             report.check("resumed means run", !skipped || suspended, what);
         }
     }
+}
+
+/// Until when a change can have been asked for that a row knows of: a row is of the moment at which its transaction began,
+/// which may meet what has been committed since.
+fn met_until(sorted: &Sorted<'_>, row: &Row) -> i64 {
+    row.recorded + SECOND + sorted.stalled(row.recorded, row.recorded + SECOND)
 }
 
 /// The rows that stand for each occurrence and target.
@@ -177,5 +182,5 @@ pub(super) fn explains(sorted: &Sorted<'_>, row: &Row) -> bool {
         .changes
         .iter()
         .filter(|change| change.number > 0 && change.job == row.job)
-        .any(|change| kinds(change.what) && change.asked <= row.recorded)
+        .any(|change| kinds(change.what) && change.asked <= met_until(sorted, row))
 }
