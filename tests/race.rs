@@ -10,10 +10,11 @@ use crate::support::{Play, TestClient, wait_until};
 
 const ROUNDS: usize = 12;
 const JOBS: [&str; 4] = ["allow", "skip", "queue", "replace"];
-const CALLS: [Call; 9] = [
+const CALLS: [Call; 10] = [
     Call::Tick,
     Call::Claim,
     Call::Finish,
+    Call::FinishAndClaim,
     Call::Terminate,
     Call::Suspend,
     Call::Alter,
@@ -27,6 +28,8 @@ enum Call {
     Tick,
     Claim,
     Finish,
+    /// In one statement, as guardians do it.
+    FinishAndClaim,
     Terminate,
     Suspend,
     Alter,
@@ -49,6 +52,7 @@ races! {
     tick_and_any_other_call_end_well: Tick,
     claim_and_any_other_call_end_well: Claim,
     finish_and_any_other_call_end_well: Finish,
+    finish_and_claim_in_one_and_any_other_call_end_well: FinishAndClaim,
     terminate_and_any_other_call_end_well: Terminate,
     suspend_and_any_other_call_end_well: Suspend,
     alter_and_any_other_call_end_well: Alter,
@@ -107,6 +111,8 @@ impl Race {
              select sisyphus.run_many('skip', array['1', '2']::jsonb[])",
         )
         .await;
+        // A guardian whose lease ran out was not given up while a call of its own held its row.
+        play.tick().await;
         for host in ["h0", "h1"] {
             let guardian = "select 1 from sisyphus.guardian g join sisyphus.host h using (host_id)
                              where h.name = $1 and g.ended_at is null";
@@ -163,7 +169,8 @@ impl Race {
                 // The guardian was given up, or the run had ended: they are told so.
                 let expected = matches!(
                     (call, code.as_str()),
-                    (Call::Claim | Call::Finish, "SY401") | (Call::Terminate, "42704" | "55000")
+                    (Call::Claim | Call::Finish | Call::FinishAndClaim, "SY401")
+                        | (Call::Terminate, "42704" | "55000")
                 );
                 assert!(expected, "{call:?} of {first:?} and {second:?}, round {round}: {code}");
             }
@@ -205,6 +212,7 @@ async fn act(actor: &TestClient, call: Call, round: usize, index: usize) -> Resu
         Call::Tick | Call::Reap => "select sisyphus.tick()".to_owned(),
         Call::Claim => claim(index, 20),
         Call::Finish => finish(index),
+        Call::FinishAndClaim => finish_and_claim(index, 20),
         Call::Terminate => {
             let some = "select array_agg(run_id order by run_id) from (select run_id from sisyphus.run order by random() limit 12) x";
             let runs: Option<Vec<i64>> = actor.query_one(some, &[]).await.unwrap().get(0);
@@ -277,6 +285,14 @@ fn finish(index: usize) -> String {
                from sisyphus.run r where r.guardian_id = ({}) group by 1) x,
              sisyphus.finish_job(x.id, x.runs, x.claims, x.codes) f",
         guardian(index)
+    )
+}
+
+fn finish_and_claim(index: usize, slots: usize) -> String {
+    format!(
+        "select f.answer from ({}) f union all select c.kind from ({}) c",
+        finish(index),
+        claim(index, slots)
     )
 }
 

@@ -308,19 +308,28 @@ as $$
 declare
     v_now constant timestamptz := sisyphus._clock();
     v_me constant bigint := finish_job.guardian_id;
-    v_host sisyphus.host;
+    v_host text;
     v_done bigint[];
 begin
     if cardinality(run_ids) is distinct from cardinality(claim_nos) then
         raise exception 'run_ids and claim_nos differ in length'
             using errcode = '22023', hint = 'Give one claim_no for each run_id.';
     end if;
-    v_host := sisyphus._check_guardian(v_me);
     if not sisyphus._is_home(null) then
         perform sisyphus._check_installation(null, v_now);
     end if;
+    -- As _check_guardian(), and locked. locks: guardian before job_state and run, so that a claim may follow in the
+    -- same transaction.
+    select h.name into v_host
+      from sisyphus.guardian g
+      join sisyphus.host h on h.host_id = g.host_id
+     where g.guardian_id = v_me and g.ended_at is null and g.role_name = sisyphus._caller()
+       for no key update of g;
+    if not found then
+        perform sisyphus._raise_guardian(v_me);
+    end if;
     v_done := sisyphus._finish_runs(
-        v_me, v_host.name, run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons,
+        v_me, v_host, run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons,
         finish_job.started_at, finish_job.finished_at, stdouts, stderrs, results, cpu_user, cpu_system, peak_memory,
         true, v_now);
     if cardinality(v_done) is not distinct from cardinality(run_ids) then
