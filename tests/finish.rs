@@ -1,5 +1,12 @@
 //! Results: each reaches the history once, and says what happened.
 
+use std::time::Duration;
+
+use sisyphus::db::{
+    Api,
+    messages::{Answer, Claim, Claimed, Finish, Report},
+};
+
 use crate::support::{Play, assert_error};
 
 async fn job(more: &str) -> (Play, i64) {
@@ -389,4 +396,71 @@ async fn results_without_their_claims_are_refused_whole() {
         "differ in length",
         "one claim_no for each run_id",
     );
+}
+
+/// As guardians send it.
+async fn finish_and_claim(
+    play: &Play,
+    end: Finish,
+    holding: i64,
+    slots: i32,
+) -> Result<(Vec<(i64, Answer)>, Claimed), sisyphus::error::Error> {
+    let report = Report { slots, running: 0, clock_offset_ms: None, problem: None, seen_tick_us: None };
+    let claim = Claim {
+        guardian_id: play.value("select max(guardian_id) from sisyphus.guardian", &[]).await,
+        max_runs: slots,
+        slots_free: slots,
+        ahead: Duration::ZERO,
+        holding: vec![holding],
+        acknowledged: Vec::new(),
+        report,
+    };
+    Api::new(&play.client).finish_and_claim(&[end], &claim).await
+}
+
+fn end_of(run_id: i64, claim_no: i64) -> Finish {
+    Finish {
+        run_id,
+        claim_no,
+        exit_code: Some(0),
+        signal: None,
+        ended_by: None,
+        reason: None,
+        started_at: None,
+        finished_at: "2026-03-02T07:00:01Z".parse().unwrap(),
+        stdout: Some("out".to_owned()),
+        stderr: Some(String::new()),
+        result: None,
+        cpu_user: 0.0,
+        cpu_system: 0.0,
+        peak_memory: 0,
+    }
+}
+
+#[tokio::test]
+async fn what_waited_for_an_end_is_claimed_in_the_same_transaction_and_told_again_when_the_reply_was_lost() {
+    let (play, guardian) = job(", overlap => 'queue'").await;
+    let first = play.claim_one(guardian).await;
+    let second = play.run_now("job").await;
+    play.tick_at("07:00:01").await;
+    assert_eq!(play.live().await, ["job 07:00:00 claimed", "job 07:00:00 waiting"]);
+    let end = end_of(first.run_id, first.claim_no);
+    let (answers, claimed) = finish_and_claim(&play, end.clone(), first.claim_no, 1).await.unwrap();
+    assert_eq!(answers, [(first.claim_no, Answer::Accepted)]);
+    assert_eq!(claimed.runs.iter().map(|run| run.run_id).collect::<Vec<_>>(), [second]);
+    let (answers, again) = finish_and_claim(&play, end, first.claim_no, 1).await.unwrap();
+    assert_eq!(answers, [(first.claim_no, Answer::Already)]);
+    assert_eq!(again.runs[0].claim_no, claimed.runs[0].claim_no);
+    assert_eq!((again.runs.len(), again.next_in > 0.0), (1, true));
+}
+
+#[tokio::test]
+async fn a_claim_that_is_refused_takes_the_results_back_with_it() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    let end = end_of(claim.run_id, claim.claim_no);
+    let refused = finish_and_claim(&play, end, claim.claim_no, -1).await.unwrap_err();
+    assert_eq!(refused.code(), Some("22023"));
+    assert_eq!(play.live().await, ["job 07:00:00 claimed"]);
+    assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
 }

@@ -13,8 +13,8 @@ use tokio_postgres::{
 
 use super::{
     messages::{
-        Answer, Claim, Claimed, ClaimedRun, Finish, HeldClaim, Registered, Registration, RequestedAction,
-        RunRequest, SeenTick, Server, Start,
+        Answer, Claim, Claimed, ClaimedRun, Finish, HeldClaim, Registered, Registration, Report,
+        RequestedAction, RunRequest, SeenTick, Server, Start,
     },
     session::CALL_TIMEOUT,
 };
@@ -28,6 +28,20 @@ pub struct Api<'a> {
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+const FINISH: &str = "select claim_no, answer
+                        from sisyphus.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+const CLAIM: &str =
+    "select kind, run_id, claim_no, starts_in, spec, attempt, job, due_at, expires_at, payload
+                       from sisyphus.claim_job($1, $2, $3, $4::text::interval, $5, $6, $7)";
+/// One after the other, as an Append does it: the lock order wants the results first.
+const FINISH_AND_CLAIM: &str = "
+    select 'answer' as kind, run_id, claim_no, null::float8 as starts_in, null::jsonb as spec, null::int as attempt,
+           answer as job, null::timestamptz as due_at, null::timestamptz as expires_at, null::jsonb as payload
+      from sisyphus.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    union all
+    select kind, run_id, claim_no, starts_in, spec, attempt, job, due_at, expires_at, payload
+      from sisyphus.claim_job($1, $16, $17, $18::text::interval, $19, $20, $21)";
 
 impl<'a> Api<'a> {
     /// Calls over this session.
@@ -113,36 +127,27 @@ impl<'a> Api<'a> {
 
     /// Claims runs and renews the lease.
     pub async fn claim_job(&self, claim: &Claim) -> Result<Claimed> {
-        let ahead = format!("{} microseconds", claim.ahead.as_micros());
-        let rows = self
-            .call(
-                "select kind, run_id, claim_no, starts_in, spec, attempt, job, due_at, expires_at, payload
-                   from sisyphus.claim_job($1, $2, $3, $4::text::interval, $5, $6, $7)",
-                &[
-                    (&claim.guardian_id, Type::INT8),
-                    (&claim.max_runs, Type::INT4),
-                    (&claim.slots_free, Type::INT4),
-                    (&ahead, Type::TEXT),
-                    (&claim.holding, Type::INT8_ARRAY),
-                    (&claim.acknowledged, Type::INT8_ARRAY),
-                    (&Json(&claim.report), Type::JSONB),
-                ],
-            )
-            .await?;
-        let mut claimed = Claimed::default();
-        // Last comes what holds for the whole answer.
-        for row in rows.iter().rev() {
-            match row.try_get(0)? {
-                "run" => claimed.runs.push(claimed_run(row, claimed.next.output_limit)?),
-                "request" => claimed.requests.push(run_request(row)?),
-                "next" => {
-                    claimed.next_in = row.try_get(3)?;
-                    Json(claimed.next) = row.try_get(4)?;
-                }
-                kind => return Err(strange(format!("claim_job() answered with a row of kind {kind:?}"))),
-            }
-        }
-        Ok(claimed)
+        let ahead = ahead(claim);
+        let report = Json(&claim.report);
+        let rest = claim_params(claim, &ahead, &report);
+        let params = [&[(&claim.guardian_id as _, Type::INT8)], &rest[..]].concat();
+        claimed(self.call(CLAIM, &params).await?.iter())
+    }
+
+    /// Reports attempts that ended, and claims, in one transaction: both or neither.
+    pub async fn finish_and_claim(
+        &self,
+        ends: &[Finish],
+        claim: &Claim,
+    ) -> Result<(Vec<(i64, Answer)>, Claimed)> {
+        let ahead = ahead(claim);
+        let report = Json(&claim.report);
+        let rest = claim_params(claim, &ahead, &report);
+        let rows = self.send_ends(FINISH_AND_CLAIM, claim.guardian_id, ends, &rest).await?;
+        // The kinds of claim_job() are others.
+        let (told, rest) =
+            rows.split_at(rows.iter().take_while(|row| matches!(row.try_get(0), Ok("answer"))).count());
+        Ok((answers(told, 2, 6)?, claimed(rest.iter())?))
     }
 
     /// Reports processes that run.
@@ -159,35 +164,40 @@ impl<'a> Api<'a> {
                 ],
             )
             .await?;
-        answers(&rows)
+        answers(&rows, 0, 1)
     }
 
     /// Reports attempts that ended.
     pub async fn finish_job(&self, guardian_id: i64, ends: &[Finish]) -> Result<Vec<(i64, Answer)>> {
-        let rows = self
-            .call(
-                "select claim_no, answer
-                   from sisyphus.finish_job($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-                &[
-                    (&guardian_id, Type::INT8),
-                    (&column(ends, |e| e.run_id), Type::INT8_ARRAY),
-                    (&column(ends, |e| e.claim_no), Type::INT8_ARRAY),
-                    (&column(ends, |e| e.exit_code), Type::INT4_ARRAY),
-                    (&column(ends, |e| e.signal), Type::INT4_ARRAY),
-                    (&column(ends, |e| e.ended_by), Type::TEXT_ARRAY),
-                    (&column(ends, |e| e.reason.as_deref()), Type::TEXT_ARRAY),
-                    (&column(ends, |e| e.started_at), Type::TIMESTAMPTZ_ARRAY),
-                    (&column(ends, |e| e.finished_at), Type::TIMESTAMPTZ_ARRAY),
-                    (&column(ends, |e| e.stdout.as_deref()), Type::TEXT_ARRAY),
-                    (&column(ends, |e| e.stderr.as_deref()), Type::TEXT_ARRAY),
-                    (&column(ends, |e| e.result.as_deref().map(Json)), Type::JSONB_ARRAY),
-                    (&column(ends, |e| e.cpu_user), Type::FLOAT8_ARRAY),
-                    (&column(ends, |e| e.cpu_system), Type::FLOAT8_ARRAY),
-                    (&column(ends, |e| e.peak_memory), Type::INT8_ARRAY),
-                ],
-            )
-            .await?;
-        answers(&rows)
+        let rows = self.send_ends(FINISH, guardian_id, ends, &[]).await?;
+        answers(&rows, 0, 1)
+    }
+
+    async fn send_ends(
+        &self,
+        sql: &str,
+        guardian_id: i64,
+        ends: &[Finish],
+        more: &[Param<'_>],
+    ) -> Result<Vec<Row>> {
+        let own: [Param<'_>; 15] = [
+            (&guardian_id, Type::INT8),
+            (&column(ends, |e| e.run_id), Type::INT8_ARRAY),
+            (&column(ends, |e| e.claim_no), Type::INT8_ARRAY),
+            (&column(ends, |e| e.exit_code), Type::INT4_ARRAY),
+            (&column(ends, |e| e.signal), Type::INT4_ARRAY),
+            (&column(ends, |e| e.ended_by), Type::TEXT_ARRAY),
+            (&column(ends, |e| e.reason.as_deref()), Type::TEXT_ARRAY),
+            (&column(ends, |e| e.started_at), Type::TIMESTAMPTZ_ARRAY),
+            (&column(ends, |e| e.finished_at), Type::TIMESTAMPTZ_ARRAY),
+            (&column(ends, |e| e.stdout.as_deref()), Type::TEXT_ARRAY),
+            (&column(ends, |e| e.stderr.as_deref()), Type::TEXT_ARRAY),
+            (&column(ends, |e| e.result.as_deref().map(Json)), Type::JSONB_ARRAY),
+            (&column(ends, |e| e.cpu_user), Type::FLOAT8_ARRAY),
+            (&column(ends, |e| e.cpu_system), Type::FLOAT8_ARRAY),
+            (&column(ends, |e| e.peak_memory), Type::INT8_ARRAY),
+        ];
+        self.call(sql, &[&own, more].concat()).await
     }
 
     /// Gives claims back that were not started.
@@ -208,7 +218,7 @@ impl<'a> Api<'a> {
                 ],
             )
             .await?;
-        answers(&rows)
+        answers(&rows, 0, 1)
     }
 
     /// Says that this guardian leaves; its host is then `stopped`.
@@ -303,10 +313,44 @@ fn run_request(row: &Row) -> Result<RunRequest> {
     })
 }
 
-fn answers(rows: &[Row]) -> Result<Vec<(i64, Answer)>> {
+/// What a claim says after the guardian.
+fn claim_params<'a>(claim: &'a Claim, ahead: &'a String, report: &'a Json<&Report>) -> [Param<'a>; 6] {
+    [
+        (&claim.max_runs, Type::INT4),
+        (&claim.slots_free, Type::INT4),
+        (ahead, Type::TEXT),
+        (&claim.holding, Type::INT8_ARRAY),
+        (&claim.acknowledged, Type::INT8_ARRAY),
+        (report, Type::JSONB),
+    ]
+}
+
+fn ahead(claim: &Claim) -> String {
+    format!("{} microseconds", claim.ahead.as_micros())
+}
+
+fn claimed<'a>(rows: impl DoubleEndedIterator<Item = &'a Row>) -> Result<Claimed> {
+    let mut claimed = Claimed::default();
+    // Last comes what holds for the whole answer.
+    for row in rows.rev() {
+        match row.try_get(0)? {
+            "run" => claimed.runs.push(claimed_run(row, claimed.next.output_limit)?),
+            "request" => claimed.requests.push(run_request(row)?),
+            "next" => {
+                claimed.next_in = row.try_get(3)?;
+                Json(claimed.next) = row.try_get(4)?;
+            }
+            kind => return Err(strange(format!("claim_job() answered with a row of kind {kind:?}"))),
+        }
+    }
+    Ok(claimed)
+}
+
+/// From the columns at these places.
+fn answers(rows: &[Row], claim_no: usize, answer: usize) -> Result<Vec<(i64, Answer)>> {
     rows.iter()
         .map(|row| {
-            let answer = match row.try_get(1)? {
+            let said = match row.try_get(answer)? {
                 "accepted" => Answer::Accepted,
                 "already" => Answer::Already,
                 "superseded" => Answer::Superseded,
@@ -314,7 +358,7 @@ fn answers(rows: &[Row]) -> Result<Vec<(i64, Answer)>> {
                 "busy" => Answer::Busy,
                 word => return Err(strange(format!("the database answered {word:?}"))),
             };
-            Ok((row.try_get(0)?, answer))
+            Ok((row.try_get(claim_no)?, said))
         })
         .collect()
 }

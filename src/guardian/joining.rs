@@ -42,6 +42,7 @@ impl Guardian {
                 self.registered(*registered)?;
             }
             LinkEvent::Claimed { claimed, sent, received } => self.claimed(*claimed, sent, received),
+            LinkEvent::Finished(answers) => self.finished(&answers),
             LinkEvent::Clock { now_us, sent, received } => self.clock.sample(sent, received, now_us),
             LinkEvent::Superseded => self.superseded(),
             LinkEvent::Refused(err) => return self.refused(err),

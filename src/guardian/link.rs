@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Input, backoff::Backoff, clock::Boot};
+use super::{
+    Input,
+    backoff::Backoff,
+    clock::Boot,
+    reporter::{Lent, ReporterHandle},
+    told,
+};
 use crate::{
     db::{
         ControlSession, Notice, Sessions,
-        messages::{Claim, Claimed, Registered, Registration, Server},
+        messages::{Answer, Claim, Claimed, Registered, Registration, Server},
     },
     error::{Error, ErrorKind, Result},
     keeper::protocol::Database,
@@ -57,6 +63,8 @@ pub(super) enum LinkEvent {
         sent: Boot,
         received: Boot,
     },
+    /// The database has committed these ends, which a claim took along.
+    Finished(Vec<(i64, Answer)>),
     /// The database's clock, asked for nothing else: a claim takes as long as its commit does.
     Clock {
         now_us: i64,
@@ -87,6 +95,8 @@ impl LinkHandle {
 pub(super) struct Link {
     sessions: Sessions,
     inputs: mpsc::UnboundedSender<Input>,
+    /// Whose ends go along with claims.
+    reporter: ReporterHandle,
     commands: mpsc::UnboundedReceiver<(u64, Command)>,
     number: u64,
     /// Whose channel to listen on, once registered.
@@ -98,12 +108,17 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(sessions: Sessions, inputs: mpsc::UnboundedSender<Input>) -> (Self, LinkHandle) {
+    pub(super) fn new(
+        sessions: Sessions,
+        inputs: mpsc::UnboundedSender<Input>,
+        reporter: ReporterHandle,
+    ) -> (Self, LinkHandle) {
         let (sender, commands) = mpsc::unbounded_channel();
         let backoff = Backoff::default();
         let link = Self {
             sessions,
             inputs,
+            reporter,
             commands,
             number: 0,
             host_id: None,
@@ -223,10 +238,42 @@ impl Link {
         Ok(LinkEvent::Registered { registered: Box::new(registered), sent, received })
     }
 
+    /// Takes along what has ended: one commit for both, and what waited for these ends is claimed with them.
     async fn claim(&self, session: &ControlSession, claim: &Claim) -> Result<LinkEvent> {
+        if let Some(lent) = self.reporter.lend()
+            && let Some(event) = self.finish_and_claim(session, lent, claim).await?
+        {
+            return Ok(event);
+        }
         let sent = Boot::now();
         let claimed = session.api().claim_job(claim).await?;
         Ok(LinkEvent::Claimed { claimed: Box::new(claimed), sent, received: Boot::now() })
+    }
+
+    /// None when the database took neither: no result that it cannot take, and no lock that one waits for, may keep a
+    /// claim from renewing the lease.
+    async fn finish_and_claim(
+        &self,
+        session: &ControlSession,
+        lent: Lent,
+        claim: &Claim,
+    ) -> Result<Option<LinkEvent>> {
+        let sent = Boot::now();
+        match session.api().finish_and_claim(&lent.ends, claim).await {
+            Ok((answers, claimed)) => {
+                let received = Boot::now();
+                self.tell(LinkEvent::Finished(self.reporter.arrived(lent, answers)));
+                Ok(Some(LinkEvent::Claimed { claimed: Box::new(claimed), sent, received }))
+            }
+            Err(err) => {
+                self.reporter.came_back(lent);
+                if err.kind() == ErrorKind::Unreachable {
+                    return Err(err);
+                }
+                tracing::debug!(error = %told(&err), "a claim without the results that it took along");
+                Ok(None)
+            }
+        }
     }
 
     /// Runs start as late as the clock is uncertain, so it is looked at after each claim, but not when there is one

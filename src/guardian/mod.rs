@@ -1,15 +1,16 @@
 //! The guardian: the daemon of a host. It claims runs, has the keeper run them, and reports what happened.
 //!
 //! One actor, `Guardian`, holds the state and does no I/O of its own but the alarm. Around it a task each:
-//! the `Link` (connection A: listen, register, claim), the `Hands` (the keeper's socket), the `Reporter`
-//! (start, finish, release) and the `Ticker` (the planner's clock), which share a pool. They know the
-//! actor's inbox, the actor knows their handles.
+//! the `Link` (connection A: listen, register, claim, and finish with a claim), the `Hands` (the keeper's
+//! socket), the `Reporter` (start, finish, release) and the `Ticker` (the planner's clock), which share a pool.
+//! They know the actor's inbox, the actor knows their handles.
 
 mod actor;
 mod backoff;
 mod clock;
 mod crew;
 mod delivery;
+mod ends;
 mod hands;
 mod health;
 mod http;
@@ -140,7 +141,6 @@ async fn assemble(
     let reload = databases.control.clone();
     let control = Sessions::new(databases.control, "control", &options.host);
 
-    let (link_task, link) = Link::new(control, inputs.clone());
     let site = Site {
         directory: identity.directory.clone(),
         keeper_dir: options.keeper_dir.as_ref().map(StateDirectory::at).transpose()?,
@@ -150,6 +150,7 @@ async fn assemble(
     let (hands_task, hands) = Hands::new(site, inputs.clone());
     let (reporter_task, reporter) =
         Reporter::new(pool.clone(), clock.clone(), boot_id.clone(), inputs.clone());
+    let (link_task, link) = Link::new(control, inputs.clone(), reporter.clone());
     let (ticker_task, ticker) = Ticker::new(pool.clone(), inputs.clone());
     if let Some(address) = options.http_address.filter(|_| !options.once) {
         tasks.spawn(Http::bind(address, inputs).await?.run());

@@ -87,6 +87,11 @@ impl Pace {
         }
     }
 
+    /// How soon a slot that becomes free now is offered; none when the database knows of free ones.
+    pub(super) fn offers_within(&self) -> Option<Duration> {
+        self.full.then_some(GATHER)
+    }
+
     pub(super) fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }

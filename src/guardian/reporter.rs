@@ -1,21 +1,29 @@
 //! Tells the database what happened: starts, ends and releases, each in batches, each until it is answered.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 
-use super::{Input, backoff::Backoff, clock::Clock, delivery, outbox::Queue, told};
+use super::{
+    Input,
+    backoff::Backoff,
+    clock::Clock,
+    delivery,
+    ends::{End, Ends},
+    outbox::Queue,
+    told,
+};
 use crate::{
     db::{
         Pool,
-        messages::{Answer, Start},
+        messages::{Answer, Finish, Start},
         pool::PooledSession,
     },
     error::{Error, ErrorKind},
-    keeper::protocol::{RunResult, Started},
+    keeper::protocol::Started,
     observe::event,
     sqlstate,
 };
@@ -38,10 +46,13 @@ pub(super) enum Command {
     /// Who reports; none while this host is not registered.
     Guardian(Option<i64>),
     Started(Started),
-    Ended(Box<RunResult>),
+    /// Of this claim.
+    Ended(i64),
     Release(Release),
     /// The database is back.
     Retry,
+    /// Ends that a claim took along have arrived, or come back.
+    Look,
     /// Report all there is without waiting, and say when nothing is left.
     Flush,
 }
@@ -66,15 +77,58 @@ pub(super) enum ReporterEvent {
     Flushed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ReporterHandle {
     commands: mpsc::UnboundedSender<Command>,
+    ends: Ends,
+    clock: Clock,
+    boot_id: String,
 }
 
 impl ReporterHandle {
     pub(super) fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
+
+    /// Reports an end. A claim that is to follow may take it along.
+    pub(super) fn ended(&self, result: End, claim_within: Option<Duration>) {
+        let claim_no = result.key.claim_no;
+        self.ends.lock().push(result, claim_within);
+        self.send(Command::Ended(claim_no));
+    }
+
+    /// What may go along with a claim.
+    pub(super) fn lend(&self) -> Option<Lent> {
+        let batch = self.ends.lock().lend();
+        let ends = finishes(&batch, &self.clock, &self.boot_id);
+        let lent = Lent { ends, batch };
+        if lent.ends.len() < lent.batch.len() {
+            self.came_back(lent);
+            return None;
+        }
+        (!lent.batch.is_empty()).then_some(lent)
+    }
+
+    /// The claim that took them along was answered. Returns the answers that settle.
+    pub(super) fn arrived(&self, lent: Lent, answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {
+        let settled = settled(answers);
+        self.ends.lock().arrived(unsettled(lent.batch, &settled));
+        self.send(Command::Look);
+        settled
+    }
+
+    /// The claim that took them along failed.
+    pub(super) fn came_back(&self, lent: Lent) {
+        self.ends.lock().came_back(lent.batch);
+        self.send(Command::Look);
+    }
+}
+
+/// Ends that go along with a claim.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) ends: Vec<Finish>,
+    batch: Vec<End>,
 }
 
 #[derive(Debug)]
@@ -86,7 +140,7 @@ pub(super) struct Reporter {
     commands: mpsc::UnboundedReceiver<Command>,
     guardian: Option<i64>,
     releases: Queue<Release>,
-    ends: Queue<Box<RunResult>>,
+    ends: Ends,
     starts: Queue<(Instant, Started)>,
     /// Earliest moment of the next call with ends.
     ends_at: Instant,
@@ -103,6 +157,13 @@ impl Reporter {
         inputs: mpsc::UnboundedSender<Input>,
     ) -> (Self, ReporterHandle) {
         let (sender, commands) = mpsc::unbounded_channel();
+        let ends = Ends::default();
+        let handle = ReporterHandle {
+            commands: sender,
+            ends: ends.clone(),
+            clock: clock.clone(),
+            boot_id: boot_id.clone(),
+        };
         let reporter = Self {
             pool,
             clock,
@@ -111,14 +172,14 @@ impl Reporter {
             commands,
             guardian: None,
             releases: Queue::default(),
-            ends: Queue::default(),
+            ends,
             starts: Queue::default(),
             ends_at: Instant::now(),
             blocked_until: Instant::now(),
             backoff: Backoff::default(),
             flushing: false,
         };
-        (reporter, ReporterHandle { commands: sender })
+        (reporter, handle)
     }
 
     pub(super) async fn run(mut self) {
@@ -148,10 +209,8 @@ impl Reporter {
                 self.guardian = guardian;
             }
             Command::Started(started) => self.starts.push((Instant::now() + SHORT_RUN, started)),
-            Command::Ended(result) => {
-                let claim_no = result.key.claim_no;
+            Command::Ended(claim_no) => {
                 self.starts.retain(|(_, started)| started.key.claim_no != claim_no);
-                self.ends.push(result);
             }
             Command::Release(release) => self.releases.push(release),
             Command::Retry => {
@@ -159,6 +218,7 @@ impl Reporter {
                 self.blocked_until = Instant::now();
             }
             Command::Flush => self.flushing = true,
+            Command::Look => {}
         }
     }
 
@@ -166,23 +226,29 @@ impl Reporter {
     fn next_at(&self) -> Option<Instant> {
         self.guardian?;
         let now = Instant::now();
-        let ends_at = if self.ends.ready() >= BATCH { now } else { self.ends_at };
         let releases = self.releases.first().map(|_| now);
-        let ends = self.ends.first().map(|_| ends_at);
+        let (ends, busy_ends) = self.next_ends(now);
         let starts = self.starts.first().map(|(at, _)| if self.flushing { now } else { *at });
-        let busy = [self.releases.busy_until(), self.ends.busy_until(), self.starts.busy_until()];
+        let busy = [self.releases.busy_until(), busy_ends, self.starts.busy_until()];
         let first = [releases, ends, starts].into_iter().chain(busy).flatten().min()?;
         Some(first.max(self.blocked_until))
+    }
+
+    /// When ends are to be sent, and when those set aside are looked at again.
+    fn next_ends(&self, now: Instant) -> (Option<Instant>, Option<Instant>) {
+        let ends = self.ends.lock();
+        let at = if ends.queue.ready() >= BATCH { now } else { ends.free_at(self.ends_at) };
+        (ends.queue.first().map(|_| at), ends.queue.busy_until())
     }
 
     /// One call of each kind that has something to say.
     async fn round(&mut self) {
         let (Some(guardian), now) = (self.guardian, Instant::now()) else { return };
         self.releases.wake(now);
-        self.ends.wake(now);
+        self.ends.lock().queue.wake(now);
         self.starts.wake(now);
         let mut outcome = self.release(guardian).await;
-        if outcome.is_ok() && (self.ends_at <= now || self.ends.ready() >= BATCH) {
+        if outcome.is_ok() && self.next_ends(now).0.is_some_and(|at| at <= now) {
             outcome = self.finish(guardian).await;
         }
         if outcome.is_ok() {
@@ -259,37 +325,32 @@ impl Reporter {
     }
 
     async fn finish(&mut self, guardian: i64) -> Result<(), Error> {
-        let (mut count, mut bytes) = (0, 0);
-        let batch = self.ends.take_while(|end| {
-            count += 1;
-            bytes += end.stdout.len() + end.stderr.len();
-            count == 1 || count <= BATCH && bytes <= BATCH_BYTES
-        });
+        let batch = self.ends.lock().take(BATCH, BATCH_BYTES);
         if batch.is_empty() {
             return Ok(());
         }
         // Counted from the sending, so that a steady stream is not slowed by the time of the calls.
         self.ends_at = Instant::now() + if batch.len() < MANY { LINGER } else { LINGER_BUSY };
-        let (clock, boot_id) = (&self.clock, &self.boot_id);
-        let ends: Vec<_> = batch.iter().filter_map(|end| delivery::finish(end, clock, boot_id)).collect();
+        let ends = finishes(&batch, &self.clock, &self.boot_id);
         if ends.len() < batch.len() {
             // The database's clock is not known before the first claim.
-            self.ends.put_back(batch);
+            self.ends.lock().queue.put_back(batch);
             return Ok(());
         }
         let call = async |session: &PooledSession| delivery::deliver(session.api(), guardian, ends).await;
         match self.call(call).await {
             Ok(answers) => {
                 let settled = settled(answers);
-                let done: std::collections::HashSet<i64> = settled.iter().map(|(no, _)| *no).collect();
-                let again = batch.into_iter().filter(|end| !done.contains(&end.key.claim_no));
-                self.ends.set_aside(again, Instant::now());
+                let mut ends = self.ends.lock();
+                ends.queue.set_aside(unsettled(batch, &settled), Instant::now());
+                ends.reported();
+                drop(ends);
                 self.tell(ReporterEvent::Finished(settled));
                 Ok(())
             }
             Err(err) => {
                 // Part of it may have been taken: the repeated rest is answered `already`.
-                self.ends.put_back(batch);
+                self.ends.lock().queue.put_back(batch);
                 Err(err)
             }
         }
@@ -306,7 +367,7 @@ impl Reporter {
     }
 
     fn tell_when_flushed(&mut self) {
-        let nothing_left = self.releases.is_empty() && self.ends.is_empty() && self.starts.is_empty();
+        let nothing_left = self.releases.is_empty() && self.ends.lock().is_empty() && self.starts.is_empty();
         if self.flushing && nothing_left {
             self.flushing = false;
             self.tell(ReporterEvent::Flushed);
@@ -320,6 +381,17 @@ impl Reporter {
 
 fn busy_claims(answers: &[(i64, Answer)]) -> Vec<i64> {
     answers.iter().filter(|(_, answer)| *answer == Answer::Busy).map(|(no, _)| *no).collect()
+}
+
+/// At database time; fewer while the database's clock is not known.
+fn finishes(ends: &[End], clock: &Clock, boot_id: &str) -> Vec<Finish> {
+    ends.iter().filter_map(|end| delivery::finish(end, clock, boot_id)).collect()
+}
+
+/// What is to be sent again.
+fn unsettled(ends: Vec<End>, settled: &[(i64, Answer)]) -> impl Iterator<Item = End> {
+    let done: HashSet<i64> = settled.iter().map(|(no, _)| *no).collect();
+    ends.into_iter().filter(move |end| !done.contains(&end.key.claim_no))
 }
 
 fn settled(answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {

@@ -136,11 +136,7 @@ impl Guardian {
         if self.runs.ended(run.run_id, run.claim_no) {
             tracing::error!(event = event::RUN_UNREADABLE, run_id = run.run_id, error = %err, "a run cannot be read");
             let reason = format!("this guardian cannot read what to run: {err}");
-            self.handles.reporter.send(ReporterCommand::Ended(Box::new(unstarted(
-                key,
-                reason,
-                &self.boot_id,
-            ))));
+            self.handles.reporter.ended(Box::new(unstarted(key, reason, &self.boot_id)), None);
         }
     }
 
@@ -289,7 +285,8 @@ impl Guardian {
         }
         self.slot_freed(key.claim_no, Boot::now());
         if self.runs.ended(key.run_id, key.claim_no) {
-            self.handles.reporter.send(ReporterCommand::Ended(result));
+            let claim_within = self.session.and(self.member()).and_then(|member| member.pace.offers_within());
+            self.handles.reporter.ended(result, claim_within);
         }
     }
 
@@ -327,7 +324,7 @@ impl Guardian {
     }
 
     /// Only now, after the commit, may the keeper let go of the results.
-    fn finished(&mut self, answers: &[(i64, Answer)]) {
+    pub(super) fn finished(&mut self, answers: &[(i64, Answer)]) {
         self.delivered(answers);
         if let Some(member) = self.member_mut() {
             member.pace.reported(Boot::now());

@@ -36,10 +36,19 @@ async fn a_run_claimed_ahead_is_recalled_when_its_job_is_suspended() {
 
 #[tokio::test]
 async fn a_draining_host_finishes_what_it_runs_and_claims_nothing_new() {
+    drain_a_host_of("4").await;
+}
+
+#[tokio::test]
+async fn so_does_one_whose_slots_were_all_taken() {
+    drain_a_host_of("1").await;
+}
+
+async fn drain_a_host_of(slots: &str) {
     let db = support::db().await;
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
-    let _guardian = host.start(&client, &["--slots", "4"]).await;
+    let _guardian = host.start(&client, &["--slots", slots]).await;
     let go = host.file("go");
     let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
     until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use sisyphus::dev::cluster::{Cluster, Durability};
 
 use super::host::{Host, SOON, at, end_of, eventually, run, stop, until};
-use crate::support::{self, Proxy, wait_until};
+use crate::support::{self, Proxy, TestClient, wait_until};
 
 #[tokio::test]
 async fn kill_9_of_the_guardian_leaves_its_jobs_alone() {
@@ -177,12 +177,108 @@ async fn a_result_whose_reply_was_lost_is_sent_again_and_stands_once() {
     assert_eq!(count, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_reply_to_results_and_claim_is_lost_each_result_stands_once_and_each_run_runs_once() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let proxy = Proxy::start().await;
+    let host = Host::new("web1", &proxy.url(db.name()));
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    let witness = host.file("witness");
+    let sql = "select sisyphus.schedule('busy', null, $1, overlap => 'allow')";
+    client.query(sql, &[&format!("echo $SISYPHUS_RUN_ID >> {}", witness.display())]).await.unwrap();
+    for _ in 0..5 {
+        // Both are sent in one statement, whatever else is.
+        proxy.lose_reply_to("union all");
+        client
+            .query("select sisyphus.run_many('busy', array_fill('1'::jsonb, array[10]))", &[])
+            .await
+            .unwrap();
+        wait_until("a reply is lost", SOON, async || {
+            proxy.has_lost().then_some(()).ok_or_else(|| "not yet".to_owned())
+        })
+        .await;
+        until(&client, "all have ended", "not exists (select from sisyphus.run)").await;
+    }
+    stop(guardian);
+    let sql = "select count(*), count(distinct run_id), min(state) || max(state) || max(attempt) from sisyphus.history";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (50, 50));
+    assert_eq!(row.get::<_, String>(2), "succeededsucceeded1");
+    let ran = fs::read_to_string(&witness).unwrap();
+    let ran: std::collections::HashSet<&str> = ran.lines().collect();
+    assert_eq!(ran.len(), 50);
+}
+
+/// Ends all calls of this function until it is put back.
+async fn take_away(client: &TestClient, function: &str) {
+    client
+        .execute(&format!("alter function sisyphus.{function} rename to {function}_away"), &[])
+        .await
+        .unwrap();
+}
+
+async fn put_back(client: &TestClient, function: &str) {
+    client
+        .execute(&format!("alter function sisyphus.{function}_away rename to {function}"), &[])
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
-async fn a_result_that_the_database_cannot_hold_does_not_hold_up_the_others() {
+async fn results_arrive_while_no_claim_succeeds() {
     let db = support::db().await;
     let client = db.client().await;
     let host = Host::new("web1", &db.url());
-    let _guardian = host.start(&client, &["--slots", "20"]).await;
+    let guardian = host.start(&client, &["--slots", "1"]).await;
+    let go = host.file("go");
+    let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    take_away(&client, "claim_job").await;
+    fs::write(&go, "").unwrap();
+    assert_eq!(end_of(&client, long).await, "succeeded");
+    put_back(&client, "claim_job").await;
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    stop(guardian);
+}
+
+#[tokio::test]
+async fn claims_go_on_while_no_result_is_taken() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "1"]).await;
+    take_away(&client, "finish_job").await;
+    let runs = [run(&client, "first", "true").await, run(&client, "second", "true").await];
+    let witness = host.file("witness");
+    let last = run(&client, "last", &format!("touch {}", witness.display())).await;
+    wait_until("the last one runs", SOON, async || {
+        witness.exists().then_some(()).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    put_back(&client, "finish_job").await;
+    for run_id in runs.into_iter().chain([last]) {
+        assert_eq!(end_of(&client, run_id).await, "succeeded");
+    }
+    stop(guardian);
+}
+
+#[tokio::test]
+async fn a_result_that_the_database_cannot_hold_does_not_hold_up_the_others() {
+    deliver_a_bad_one_among_others("20").await;
+}
+
+#[tokio::test]
+async fn nor_does_it_when_it_travels_with_a_claim() {
+    deliver_a_bad_one_among_others("2").await;
+}
+
+async fn deliver_a_bad_one_among_others(slots: &str) {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &["--slots", slots]).await;
     let sql = r#"select sisyphus.schedule('bad', null, 'echo out; echo "{\"a\":\"\\u0000\"}" > $SISYPHUS_RESULT_FILE'),
                         sisyphus.schedule('good', null, 'echo "{\"n\":1}" > $SISYPHUS_RESULT_FILE', overlap => 'allow')"#;
     client.query(sql, &[]).await.unwrap();

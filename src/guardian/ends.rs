@@ -1,0 +1,179 @@
+//! Ends of runs on their way to the database. The reporter takes them there, or the link with a claim: then
+//! it is one transaction for both.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::outbox::Queue;
+use crate::keeper::protocol::RunResult;
+
+/// Ends that go along with one claim.
+const ALONG: usize = 500;
+/// Output bytes that go along with one claim, which is also the heartbeat.
+const ALONG_BYTES: usize = 1 << 20;
+/// An end waits so much longer than the claim it may go along with.
+const SLACK: Duration = Duration::from_millis(10);
+
+pub(super) type End = Box<RunResult>;
+
+/// The clones share what waits.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ends(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) queue: Queue<End>,
+    /// The reporter leaves them alone until then: a claim is to take them along.
+    wait_until: Option<Instant>,
+    /// On their way with a claim.
+    lent: usize,
+    /// A claim with results failed: they travel apart, until the reporter has brought some home.
+    apart: bool,
+}
+
+impl Ends {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing in here can leave the list half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// `claim_within` says when a claim is to follow, if one is.
+    pub(super) fn push(&mut self, end: End, claim_within: Option<Duration>) {
+        self.queue.push(end);
+        if let Some(within) = claim_within.filter(|_| !self.apart) {
+            self.wait_until.get_or_insert(Instant::now() + within + SLACK);
+        }
+    }
+
+    /// When the reporter may take what is ready.
+    pub(super) fn free_at(&self, or_later: Instant) -> Instant {
+        self.wait_until.map_or(or_later, |at| at.max(or_later))
+    }
+
+    /// For the reporter.
+    pub(super) fn take(&mut self, most: usize, most_bytes: usize) -> Vec<End> {
+        self.wait_until = None;
+        let (mut count, mut bytes) = (0, 0);
+        self.queue.take_while(|end| {
+            count += 1;
+            bytes += end.stdout.len() + end.stderr.len();
+            count == 1 || count <= most && bytes <= most_bytes
+        })
+    }
+
+    /// What may go along with a claim.
+    pub(super) fn lend(&mut self) -> Vec<End> {
+        let fits = |end: &End| end.stdout.len() + end.stderr.len() <= ALONG_BYTES;
+        if self.apart || !self.queue.first().is_some_and(fits) {
+            return Vec::new();
+        }
+        let lent = self.take(ALONG, ALONG_BYTES);
+        self.lent = lent.len();
+        lent
+    }
+
+    /// The claim was answered; these were busy.
+    pub(super) fn arrived(&mut self, busy: impl IntoIterator<Item = End>) {
+        self.lent = 0;
+        self.queue.set_aside(busy, Instant::now());
+    }
+
+    /// The claim failed, for whatever reason.
+    pub(super) fn came_back(&mut self, lent: Vec<End>) {
+        self.lent = 0;
+        self.apart = true;
+        self.queue.put_back(lent);
+    }
+
+    /// The reporter brought some home.
+    pub(super) fn reported(&mut self) {
+        self.apart = false;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lent == 0 && self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::keeper::protocol::{RunKey, Time};
+
+    fn end(claim_no: i64, output: usize) -> End {
+        let finished = Time { boottime_us: 0, realtime_us: 0, boot_id: String::new() };
+        Box::new(RunResult {
+            key: RunKey { installation: Uuid::nil(), run_id: claim_no, claim_no },
+            pid: None,
+            exit_code: Some(0),
+            signal: None,
+            ended_by: None,
+            reason: None,
+            started: None,
+            finished,
+            stdout: "x".repeat(output),
+            stderr: String::new(),
+            result: None,
+            cpu_user: 0.0,
+            cpu_system: 0.0,
+            peak_memory: 0,
+        })
+    }
+
+    fn numbers(ends: &[End]) -> Vec<i64> {
+        ends.iter().map(|end| end.key.claim_no).collect()
+    }
+
+    #[test]
+    fn an_end_waits_for_the_claim_that_is_to_follow_and_no_longer() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        waiting.push(end(1, 0), None);
+        assert_eq!(waiting.free_at(now), now);
+        waiting.push(end(2, 0), Some(Duration::from_millis(25)));
+        waiting.push(end(3, 0), Some(Duration::from_secs(25)));
+        let free_at = waiting.free_at(now);
+        assert!(free_at > now && free_at < now + Duration::from_secs(5), "the first one counts");
+        assert_eq!(numbers(&waiting.lend()), [1, 2, 3]);
+        assert_eq!(waiting.free_at(now), now);
+        assert!(!waiting.is_empty(), "they are on their way");
+        waiting.arrived([]);
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn after_a_claim_that_failed_ends_travel_apart_until_some_arrived() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        waiting.push(end(1, 0), None);
+        let lent = waiting.lend();
+        waiting.came_back(lent);
+        waiting.push(end(2, 0), Some(Duration::from_millis(25)));
+        assert_eq!(waiting.free_at(now), now);
+        assert!(waiting.lend().is_empty());
+        assert_eq!(numbers(&waiting.take(10, 1000)), [1, 2]);
+        waiting.reported();
+        waiting.push(end(3, 0), None);
+        assert_eq!(numbers(&waiting.lend()), [3]);
+    }
+
+    #[test]
+    fn a_claim_takes_no_large_output_along() {
+        let mut waiting = Waiting::default();
+        waiting.push(end(1, ALONG_BYTES - 1), None);
+        waiting.push(end(2, 2), None);
+        waiting.push(end(3, ALONG_BYTES + 1), None);
+        assert_eq!(numbers(&waiting.lend()), [1]);
+        waiting.arrived([]);
+        assert_eq!(numbers(&waiting.lend()), [2]);
+        waiting.arrived([]);
+        assert!(waiting.lend().is_empty());
+        assert_eq!(numbers(&waiting.take(10, 1)), [3], "nor does it wait for ever");
+    }
+}
