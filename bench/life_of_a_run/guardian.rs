@@ -7,13 +7,19 @@ use std::{
 
 use sisyphus::dev::cluster::Cluster;
 use tokio::{sync::Barrier, task::JoinSet};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::ToSql};
 
 use crate::{CLIENTS, connect, settle};
 
+/// Prepared, as the statements of the baseline are, and with what this client reads of the answer: guardians prepare
+/// nothing, and read what to run as well.
 const CLAIM: &str = "select kind, run_id, claim_no from sisyphus.claim_job($1, max_runs => $2, slots_free => $2, holding => $3)";
-const FINISH: &str = "select run_id, claim_no, answer from sisyphus.finish_job($1, run_ids => $2, claim_nos => $3, exit_codes => $4, \
-                      started_at => $5, finished_at => $5, stdouts => $6)";
+const FINISH_AND_CLAIM: &str = "\
+    select answer as kind, run_id, claim_no
+      from sisyphus.finish_job($1, run_ids => $4, claim_nos => $5, exit_codes => $6, started_at => $7, finished_at => $7,
+                               stdouts => $8)
+    union all
+    select kind, run_id, claim_no from sisyphus.claim_job($1, max_runs => $2, slots_free => $2, holding => $3)";
 
 /// Runs per second from pending to the history.
 pub(crate) async fn throughput(cluster: &Cluster, admin: &Client, batch: usize, runs: usize) -> f64 {
@@ -90,44 +96,39 @@ async fn register(client: &Client, number: usize) -> i64 {
         .get(0)
 }
 
-/// Claims and finishes until nothing is left. As a guardian: statements are prepared once, each claim says
-/// what was claimed last, results go in one call a batch.
+/// Claims and finishes until nothing is left. As a guardian whose jobs end while others wait: each claim says what was
+/// claimed last, and takes along the ends of that.
 async fn work(client: &Client, guardian: i64, batch: usize) -> usize {
     let claim = client.prepare(CLAIM).await.unwrap();
-    let finish = client.prepare(FINISH).await.unwrap();
+    let finish_and_claim = client.prepare(FINISH_AND_CLAIM).await.unwrap();
     let max_runs = i32::try_from(batch).unwrap();
     let output = "x".repeat(99) + "\n";
     let now: chrono::DateTime<chrono::FixedOffset> =
         client.query_one("select clock_timestamp()", &[]).await.unwrap().get(0);
-    let (mut done, mut last) = (0, Vec::<i64>::new());
+    let (mut done, mut held) = (0, Vec::<(i64, i64)>::new());
     loop {
-        let rows = client.query(&claim, &[&guardian, &max_runs, &last]).await.unwrap();
-        let claimed: Vec<_> = rows.iter().filter(|row| row.get::<_, &str>("kind") == "run").collect();
-        if claimed.is_empty() {
-            return done;
-        }
-        let mut held: Vec<(i64, i64)> =
-            claimed.iter().map(|row| (row.get("run_id"), row.get("claim_no"))).collect();
-        done += held.len();
-        last = held.iter().map(|(_, claim_no)| *claim_no).max().into_iter().collect();
-        // The claim of another guardian may hold the lock of a run for a moment: busy, send again.
-        while !held.is_empty() {
-            let (run_ids, claim_nos): (Vec<i64>, Vec<i64>) = held.iter().copied().unzip();
-            let count = held.len();
-            let (codes, times, outputs) = (vec![0_i32; count], vec![now; count], vec![&*output; count]);
-            let answers = client
-                .query(&finish, &[&guardian, &run_ids, &claim_nos, &codes, &times, &outputs])
-                .await
-                .unwrap();
-            assert_eq!(answers.len(), count);
-            held.clear();
-            for row in answers {
-                match row.get("answer") {
-                    "accepted" => {}
-                    "busy" => held.push((row.get("run_id"), row.get("claim_no"))),
-                    other => panic!("{other} after {done} runs"),
-                }
+        let (run_ids, claim_nos): (Vec<i64>, Vec<i64>) = held.drain(..).unzip();
+        let count = run_ids.len();
+        let last: Vec<i64> = claim_nos.iter().copied().max().into_iter().collect();
+        let (codes, times, outputs) = (vec![0_i32; count], vec![now; count], vec![&*output; count]);
+        let rows = if count == 0 {
+            client.query(&claim, &[&guardian, &max_runs, &last]).await
+        } else {
+            let params: [&(dyn ToSql + Sync); 8] =
+                [&guardian, &max_runs, &last, &run_ids, &claim_nos, &codes, &times, &outputs];
+            client.query(&finish_and_claim, &params).await
+        };
+        for row in rows.unwrap() {
+            match row.get("kind") {
+                "accepted" => done += 1,
+                // The claim of another guardian may hold the lock of a run for a moment: busy, send again.
+                "run" | "busy" => held.push((row.get("run_id"), row.get("claim_no"))),
+                "next" => {}
+                other => panic!("{other} after {done} runs"),
             }
+        }
+        if held.is_empty() {
+            return done;
         }
     }
 }

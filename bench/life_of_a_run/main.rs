@@ -1,5 +1,6 @@
 //! What the life of a run costs the database: claimed, finished with 100 bytes of output, stored in the
-//! history; through the functions that guardians call, without processes, two clients, full durability.
+//! history; by the calls of busy guardians, which finish a batch and claim the next one in one transaction,
+//! without processes, two clients, full durability.
 //! Beside it, in the same run and on the same server, bare SQL: claim by UPDATE … SKIP LOCKED, commit, UPDATE
 //! to done, commit, batches of 100, through pgbench.
 //!
