@@ -135,3 +135,18 @@ async fn a_retry_of_before_is_not_made() {
     );
     assert_eq!(live, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_job_that_a_wrong_clock_scheduled_is_not_taken_for_one_that_was_away() {
+    let play = Play::at("10:00:00").await;
+    play.exec(ANEW).await;
+    let guardian = play.guardian("web1", 10).await;
+    play.tick_at("06:59:00").await;
+    play.pass_until("07:04:50").await;
+    let asked = play.run_now("job").await;
+    play.exec("select sisyphus.alter_job('job', priority => 3)").await;
+    let (told, live) = settled(&play, guardian, "07:05:30").await;
+    let by_hand = play.lines(&format!("select state from sisyphus.attempt where run_id = {asked}")).await;
+    assert_eq!(by_hand, ["succeeded"], "{told:?}, {live:?}");
+    assert!(!told.iter().any(|row| row.contains("unscheduled")), "{told:?}");
+}

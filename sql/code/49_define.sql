@@ -38,7 +38,11 @@ begin
             v_end := 'skipped';
             v_why := 'the job was suspended' || coalesce(': ' || v_over.reason, '');
         elsif (v_one.j).deleted_at is not null
-              or v_one.job_version < (v_one.j).version and coalesce(v_one.requested_at, v_one.due_at) < (v_one.j).created_at then
+              -- Of the job that had the name before: by its version too, for a clock can have been wrong.
+              or coalesce(v_one.requested_at, v_one.due_at) < (v_one.j).created_at
+                 and exists (select from sisyphus.job_definition d
+                              where d.job_id = (v_one.j).job_id and d.version > v_one.job_version
+                                and d.changed_at = (v_one.j).created_at) then
             v_end := 'cancelled';
             v_why := 'the job was unscheduled';
         elsif v_suspended then
@@ -48,8 +52,7 @@ begin
               and (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out is not null then
             v_end := 'skipped';
             v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
-        elsif v_one.job_version = (v_one.j).version
-              and (v_one.state = 'claimed' or v_one.withdrawn is null) then
+        elsif v_one.job_version = (v_one.j).version and (v_one.state = 'claimed' or v_one.withdrawn is null) then
             continue;
         elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
             v_end := 'cancelled';
