@@ -6,22 +6,30 @@
 mod place;
 
 use std::{
+    cell::Cell,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{libc, sys::signal::Signal, unistd::Pid};
+use nix::{
+    libc,
+    sys::{
+        resource::{Resource, getrlimit},
+        signal::Signal,
+    },
+    unistd::Pid,
+};
 use uuid::Uuid;
 
 pub use self::place::Place;
-use super::{limits::Limits, protocol::RunKey, sys};
+use super::{limits::Limits, protocol::RunKey, result_file::RunDirectory, sys};
 use crate::observe::event;
 
 /// The time over which the kernel counts a share of processors, microseconds.
@@ -30,6 +38,14 @@ const CPU_PERIOD_US: f64 = 100_000.0;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The file that tells whether anybody is in a group.
 const EVENTS: &str = "cgroup.events";
+/// The file that tells what those in a group have used.
+const STAT: &str = "cpu.stat";
+/// More than either of them holds.
+const LONGEST: usize = 4096;
+/// Groups kept for the next runs: more than are ever needed at once by jobs that end in a moment,
+const MOST_SPARE: u64 = 256;
+/// or one for each so many files that this process may have open: each has three.
+const FILES_FOR_A_SPARE: u64 = 16;
 /// Groups of ended runs with something left in them that are tried again at once.
 const RETRIES: usize = 4;
 
@@ -44,15 +60,27 @@ pub(super) struct Cgroups {
     cpu: bool,
     /// Of ended runs that left something in them.
     lingering: Vec<PathBuf>,
+    /// Of ended runs that left nothing, for the next: to make and remove one takes the kernel longer than to make
+    /// the process in it.
+    spare: Vec<Cgroup>,
+    most_spare: usize,
+    last: u64,
 }
 
 /// The group of a run.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     path: PathBuf,
-    directory: OwnedFd,
+    directory: File,
+    /// None yet where a plain directory stands in for the group.
+    events: Option<File>,
+    stat: Option<File>,
     real: bool,
     memory: bool,
+    /// Whether other runs may have it later. Not once it was killed: Linux 6.18 kills whoever is made in it then.
+    is_reusable: Cell<bool>,
+    /// Seconds of user and system time that earlier runs have used in it.
+    used_before: (f64, f64),
 }
 
 /// What the processes of a group have used together.
@@ -108,7 +136,10 @@ impl Cgroups {
         let enable = |name| write(&root.join("cgroup.subtree_control"), format!("+{name}")).is_ok();
         let (memory, cpu) = (enabled[0] && enable("memory"), enabled[1] && enable("cpu"));
         let real = root.join(EVENTS).exists();
-        Ok(Self { root, real, memory, cpu, lingering: Vec::new() })
+        let (_, files) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let most_spare = (files / FILES_FOR_A_SPARE).min(MOST_SPARE) as usize;
+        let (lingering, spare) = (Vec::new(), Vec::new());
+        Ok(Self { root, real, memory, cpu, lingering, spare, most_spare, last: 0 })
     }
 
     /// Where they are, for a keeper that comes after this one.
@@ -121,41 +152,58 @@ impl Cgroups {
         (self.memory, self.cpu)
     }
 
-    /// Makes the group of a run.
-    pub(super) fn make(&mut self, key: RunKey, limits: &Limits) -> io::Result<Cgroup> {
+    /// Makes the group of a run. When nothing is to be left of the run (`is_reusable`) and no controller counts in
+    /// its group, another run has it later.
+    pub(super) fn make(&mut self, key: RunKey, limits: &Limits, is_reusable: bool) -> io::Result<Cgroup> {
+        let is_reusable = is_reusable && self.real && !self.memory && !self.cpu;
+        if is_reusable && let Some(group) = self.spare.pop() {
+            return Ok(group);
+        }
         let tried = self.lingering.len().min(RETRIES);
         let again = self.lingering.drain(..tried).collect::<Vec<_>>();
         self.lingering.extend(again.into_iter().filter(|path| is_busy(fs::remove_dir(path))));
-        let path = self.root.join(format!("{}-{}", key.run_id, key.claim_no));
-        make(&path)?;
-        let fill = || {
-            if let Some(bytes) = limits.memory.filter(|_| self.memory) {
-                write(&path.join("memory.max"), bytes)?;
-                // All of it or nothing, and no way around it through the swap. Old kernels lack one or both.
-                let _ = write(&path.join("memory.swap.max"), 0);
-                let _ = write(&path.join("memory.oom.group"), 1);
-            }
-            if let Some(processors) = limits.cpu.filter(|_| self.cpu) {
-                let quota = (processors * CPU_PERIOD_US).round();
-                write(&path.join("cpu.max"), format!("{quota} {CPU_PERIOD_US}"))?;
-            }
-            let flags = libc::O_PATH | libc::O_DIRECTORY;
-            OpenOptions::new().read(true).custom_flags(flags).open(&path)
+        let path = if is_reusable {
+            self.last += 1;
+            self.root.join(format!("reused{}", self.last))
+        } else {
+            self.root.join(format!("{}-{}", key.run_id, key.claim_no))
         };
-        match fill() {
-            Ok(directory) => {
-                Ok(Cgroup { path, directory: directory.into(), real: self.real, memory: self.memory })
-            }
-            Err(err) => {
-                let _ = fs::remove_dir(&path);
-                Err(err)
-            }
+        make(&path)?;
+        self.fill(&path, limits, is_reusable).inspect_err(|_| {
+            let _ = fs::remove_dir(&path);
+        })
+    }
+
+    fn fill(&self, path: &Path, limits: &Limits, is_reusable: bool) -> io::Result<Cgroup> {
+        if let Some(bytes) = limits.memory.filter(|_| self.memory) {
+            write(&path.join("memory.max"), bytes)?;
+            // All of it or nothing, and no way around it through the swap. Old kernels lack one or both.
+            let _ = write(&path.join("memory.swap.max"), 0);
+            let _ = write(&path.join("memory.oom.group"), 1);
         }
+        if let Some(processors) = limits.cpu.filter(|_| self.cpu) {
+            let quota = (processors * CPU_PERIOD_US).round();
+            write(&path.join("cpu.max"), format!("{quota} {CPU_PERIOD_US}"))?;
+        }
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        Ok(Cgroup {
+            path: path.to_owned(),
+            directory: OpenOptions::new().read(true).custom_flags(flags).open(path)?,
+            events: File::open(path.join(EVENTS)).ok(),
+            stat: File::open(path.join(STAT)).ok(),
+            real: self.real,
+            memory: self.memory,
+            is_reusable: Cell::new(is_reusable),
+            used_before: (0.0, 0.0),
+        })
     }
 
     /// Lets go of the group of an ended run; what was left in it keeps it until it ends.
-    pub(super) fn release(&mut self, group: Cgroup) {
-        if is_busy(fs::remove_dir(&group.path)) {
+    pub(super) fn release(&mut self, mut group: Cgroup) {
+        if group.is_reusable.get() && self.spare.len() < self.most_spare && group.is_as_made() {
+            group.used_before = group.used().unwrap_or_default();
+            self.spare.push(group);
+        } else if is_busy(fs::remove_dir(&group.path)) {
             freeze(&group.path, false);
             self.lingering.push(group.path);
         }
@@ -164,6 +212,7 @@ impl Cgroups {
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
+        self.spare.iter().for_each(|group| drop(fs::remove_dir(&group.path)));
         let _ = fs::remove_dir(&self.root);
     }
 }
@@ -181,6 +230,7 @@ impl Cgroup {
 
     /// Kills all that is in it.
     pub(super) fn kill(&self) {
+        self.is_reusable.set(false);
         kill(&self.path);
     }
 
@@ -207,13 +257,33 @@ impl Cgroup {
 
     /// Whether a process is in it that has not ended.
     pub(super) fn is_populated(&self) -> bool {
-        is_populated(&self.path)
+        number_of(&self.text(self.events.as_ref(), EVENTS), "populated") == Some(1)
     }
 
-    /// What its processes have used.
-    pub(super) fn usage(&self) -> Option<GroupUsage> {
-        let text = fs::read_to_string(self.path.join("cpu.stat")).ok()?;
+    /// Whether it is empty, goes on, and has no groups below.
+    fn is_as_made(&self) -> bool {
+        let events = self.text(self.events.as_ref(), EVENTS);
+        ["populated", "frozen"].iter().all(|name| number_of(&events, name).unwrap_or_default() == 0)
+            && self.directory.metadata().is_ok_and(|found| found.nlink() == 2)
+    }
+
+    /// What its processes have used, this run's and those before.
+    fn used(&self) -> Option<(f64, f64)> {
+        let text = self.text(self.stat.as_ref(), STAT);
         let seconds = |name| Some(number_of(&text, name)? as f64 / 1e6);
+        Some((seconds("user_usec")?, seconds("system_usec")?))
+    }
+
+    fn text(&self, file: Option<&File>, name: &str) -> String {
+        let Some(file) = file else { return fs::read_to_string(self.path.join(name)).unwrap_or_default() };
+        let mut text = vec![0; LONGEST];
+        let length = file.read_at(&mut text, 0).unwrap_or_default();
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    /// What the processes of this run have used.
+    pub(super) fn usage(&self) -> Option<GroupUsage> {
+        let (user, system) = self.used()?;
         let (mut peak_memory, mut out_of_memory) = (None, false);
         if self.memory {
             let peak = fs::read_to_string(self.path.join("memory.peak")).unwrap_or_default();
@@ -222,20 +292,20 @@ impl Cgroup {
             out_of_memory = number_of(&events, "oom_kill").is_some_and(|killed| killed > 0);
         }
         Some(GroupUsage {
-            cpu_user: seconds("user_usec")?,
-            cpu_system: seconds("system_usec")?,
+            cpu_user: user - self.used_before.0,
+            cpu_system: system - self.used_before.1,
             peak_memory,
             out_of_memory,
         })
     }
 }
 
-/// Ends what a dead keeper left in its groups, but for those that `is_spared`, and removes what is empty.
+/// Ends what a dead keeper left in its groups, but for those of runs that are spared, and removes what is empty.
 /// Returns how many processes were killed.
-pub(super) fn sweep(root: &Path, is_spared: impl Fn(&str) -> bool) -> usize {
+pub(super) fn sweep(root: &Path, is_spared: impl Fn((i64, i64)) -> bool) -> usize {
     let groups = subgroups(root);
     let doomed = |path: &&PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !is_spared(name))
+        path.file_name().is_some_and(|name| !RunDirectory::claim_of(name).is_some_and(&is_spared))
     };
     let mut killed = 0;
     for path in groups.iter().filter(doomed) {

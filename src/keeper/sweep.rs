@@ -29,14 +29,15 @@ pub fn sweep(directory: &StateDirectory, dead: Uuid) -> Result<usize> {
     let runs = directory.runs();
     let begun = Instant::now();
     let mut killed = std::collections::HashSet::new();
-    let in_groups = directory.groups().map_or(0, |root| cgroup::sweep(&root, |run| !runs.join(run).exists()));
+    let has_ended = |(run_id, claim_no)| !RunDirectory::path_of(&runs, run_id, claim_no).exists();
+    let in_groups = directory.groups().map_or(0, |root| cgroup::sweep(&root, has_ended));
     loop {
         // Again until none is found: they may be forking.
         let mut left = Vec::new();
         for pid in processes::all() {
             let Some(stat) = Stat::of(pid).filter(|stat| !stat.is_zombie()) else { continue };
             let Some(mark) = Mark::of(pid).filter(|mark| mark.keeper == dead) else { continue };
-            if RunDirectory::path_of(&runs, mark.run_id, mark.claim_no).exists() {
+            if !has_ended((mark.run_id, mark.claim_no)) {
                 let _ = processes::signal(pid, stat, Signal::SIGKILL);
                 killed.insert((pid, stat.start_ticks));
                 left.push(pid);

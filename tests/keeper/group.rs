@@ -54,9 +54,49 @@ async fn who_leaves_session_parents_and_environment_is_ended_with_its_run() {
     let result = guardian.result(key).await;
     assert_eq!((result.ended_by, result.signal), (Some(EndedBy::Terminate), Some(15)));
     assert!(!is_alive(pid));
-    let left = fs::read_dir(host.groups().unwrap()).unwrap().flatten();
-    let left: Vec<_> = left.filter(|entry| entry.path().is_dir()).collect();
-    assert!(left.is_empty(), "{left:?}");
+    for group in groups_of(&host) {
+        assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap(), "", "{group:?}");
+    }
+}
+
+fn groups_of(host: &Host) -> Vec<PathBuf> {
+    let entries = fs::read_dir(host.groups().unwrap()).unwrap().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_dir()).collect()
+}
+
+#[tokio::test]
+async fn a_group_that_limits_nothing_serves_one_run_after_the_other_and_counts_each_by_itself() {
+    let Some((host, mut guardian)) = grouped().await else { return };
+    if fs::read_to_string(host.groups().unwrap().join("cgroup.controllers")).unwrap().contains("memory") {
+        eprintln!("SKIPPED: the groups of this host have controllers, so none is used again");
+        return;
+    }
+    let mut own_group = async |run_id, command: &str, leftovers: &str| {
+        let command = format!("{command}; grep ^0: /proc/self/cgroup");
+        let result = guardian.run(run_id, json!({"command": command, "leftovers": leftovers})).await;
+        assert_eq!(result.exit_code, Some(0), "{result:?}");
+        let mut text = result.stdout.clone();
+        (text.split_off(text.rfind("/sisyphus-").unwrap()).trim().to_owned(), result.cpu_user)
+    };
+    let busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    let (first, used) = own_group(1, busy, "kill").await;
+    assert!(used > 0.05, "{used} s");
+    let (second, used) = own_group(2, ":", "kill").await;
+    assert_eq!(first, second, "what the first run left is as it was made");
+    assert!(used < 0.05, "{used} s: those of the first run do not count");
+    let (third, _) = own_group(3, ":", "leave").await;
+    assert_ne!(second, third, "what is left of the third may be there when others come");
+    let below = format!("mkdir {}{second}/below", root_of(&host).display());
+    assert_eq!(own_group(4, &below, "kill").await.0, second);
+    assert_ne!(own_group(5, ":", "kill").await.0, second, "the fourth has changed it");
+    for below in ["below", ""] {
+        fs::remove_dir(root_of(&host).join(&second[1..]).join(below)).unwrap();
+    }
+}
+
+/// Where the kernel's names of the groups begin.
+fn root_of(host: &Host) -> PathBuf {
+    host.groups().unwrap().parent().unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -133,7 +133,7 @@ impl Children {
         let directory = directory.map_err(|err| {
             Fault::Host(format!("cannot make the run's directory in {:?}: {err}", self.directories.path()))
         })?;
-        match self.groups.as_mut().map(|groups| groups.make(key, limits)).transpose() {
+        match self.groups.as_mut().map(|groups| groups.make(key, limits, is_reusable)).transpose() {
             Ok(group) => Ok(Room { directory, group }),
             Err(err) => {
                 directory.remove();
