@@ -223,6 +223,11 @@ impl Cgroup {
         self.directory.as_fd()
     }
 
+    /// Whether the kernel may have to make room in it.
+    pub(super) fn limits_memory(&self) -> bool {
+        self.memory
+    }
+
     /// Whether it holds processes, and does not only stand in for one that would.
     pub(super) fn is_real(&self) -> bool {
         self.real

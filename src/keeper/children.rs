@@ -25,7 +25,7 @@ use super::{
     poll::{Channel, Poll, Token, Watched},
     protocol::{RunKey, Start},
     result_file::{RunDirectories, RunDirectory},
-    spawn::{Forked, Inheritance, MESSAGE, Names},
+    spawn::{Forked, Inheritance, MESSAGE, Names, Sheet},
     state::{Collected, Force, Input},
     sys::{self, Usage},
 };
@@ -64,6 +64,8 @@ struct Child {
     status: Option<(File, Token)>,
     stdout: (Stream, Option<Token>),
     stderr: (Stream, Option<Token>),
+    /// While the process may look at it.
+    sheet: Option<Sheet>,
     names: Names,
     room: Room,
 }
@@ -144,7 +146,10 @@ impl Children {
         let (pipe, token) = child.status.take()?;
         poll.remove(&pipe, token);
         Some(match length {
-            0 => Input::Executing(key),
+            0 => {
+                child.give_back(&mut self.inheritance);
+                Input::Executing(key)
+            }
             length => Input::NotExecuted(key, child.names.fault(&said[..length])),
         })
     }
@@ -168,6 +173,7 @@ impl Children {
         let status = self.status(poll, key);
         let Some(child) = self.table.get_mut(&key) else { return Vec::new() };
         let Ok(Some(exit)) = sys::peek_exit(child.pidfd.as_fd()) else { return status.into_iter().collect() };
+        child.give_back(&mut self.inheritance);
         if let Some(token) = child.exit.take() {
             poll.remove(&child.pidfd, token);
         }
@@ -225,6 +231,11 @@ impl Child {
         }
     }
 
+    /// The process has left the keeper's memory: the kernel closes the status pipe after that.
+    fn give_back(&mut self, inheritance: &mut Inheritance) {
+        self.sheet.take().into_iter().for_each(|sheet| inheritance.take_back(sheet));
+    }
+
     fn group(&self) -> Option<&Cgroup> {
         self.room.group.as_ref()
     }
@@ -249,6 +260,7 @@ impl Child {
             status: Some((status, status_token)),
             stdout: (Stream::new(forked.stdout, limit), Some(stdout_token)),
             stderr: (Stream::new(forked.stderr, limit), Some(stderr_token)),
+            sheet: forked.sheet,
             names,
             room,
         })

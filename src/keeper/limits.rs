@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use nix::libc;
+use syscalls::{Errno, Sysno, syscall};
 
 use super::{protocol::RunSpec, state::Fault};
 
@@ -51,22 +52,20 @@ impl Limits {
     /// Sets for this process what is set process by process; `check` sees the result of each call.
     ///
     /// # Safety
-    /// Made for a forked child: setpriority and setrlimit only, no allocation.
-    pub(super) unsafe fn apply(&self, inherited_files: &libc::rlimit, check: impl Fn(i32)) {
-        let mut files = *inherited_files;
-        if let Some(wanted) = self.open_files {
-            (files.rlim_cur, files.rlim_max) = (wanted, wanted);
+    /// Made for a child between fork and exec: plain system calls only.
+    pub(super) unsafe fn apply(&self, inherited_files: &libc::rlimit, check: impl Fn(Result<usize, Errno>)) {
+        let set = |resource: u32, limit: &libc::rlimit| {
+            // SAFETY: numbers and a pointer to a limit that outlives the call.
+            check(unsafe { syscall!(Sysno::prlimit64, 0, resource, std::ptr::from_ref(limit), 0) });
+        };
+        let at_most = |most| libc::rlimit { rlim_cur: most, rlim_max: most };
+        set(libc::RLIMIT_NOFILE, &self.open_files.map_or(*inherited_files, at_most));
+        if let Some(bytes) = self.data {
+            set(libc::RLIMIT_DATA, &at_most(bytes));
         }
-        // SAFETY: plain numbers and pointers to locals.
-        unsafe {
-            check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files));
-            if let Some(bytes) = self.data {
-                let data = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-                check(libc::setrlimit(libc::RLIMIT_DATA, &raw const data));
-            }
-            if let Some(nice) = self.nice {
-                check(libc::setpriority(libc::PRIO_PROCESS, 0, nice));
-            }
+        if let Some(nice) = self.nice {
+            // SAFETY: numbers.
+            check(unsafe { syscall!(Sysno::setpriority, libc::PRIO_PROCESS, 0, nice) });
         }
     }
 }

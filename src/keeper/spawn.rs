@@ -1,13 +1,15 @@
 //! Making the process of a run: everything that may allocate or fail before the fork, little after it.
 #![allow(unsafe_code)]
 
+mod child;
 mod payload;
+mod process;
 mod sheet;
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     fs::File,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::PathBuf,
 };
 
@@ -18,23 +20,22 @@ use nix::{
     unistd::{Pid, pipe2},
 };
 
+pub(super) use self::sheet::Sheet;
 use self::{
+    child::{ENTERING, EXECUTING, Stage},
     payload::payload,
-    sheet::{Orders, Sheet, Text},
+    process::{Heap, Memory},
+    sheet::{Numbers, Sheets, Text},
 };
 use super::{
     accounts::{Account, Identity},
     cgroup::Cgroup,
     env::Environment,
     limits::Limits,
-    policy::trust,
     protocol::RunSpec,
     state::Fault,
-    sys::{self, Heap, Made},
 };
 
-/// The status pipe's number in the child.
-const STATUS_FD: i32 = 3;
 /// The longest message through it; a pipe takes so much at once.
 pub(super) const MESSAGE: usize = 1024;
 
@@ -48,8 +49,7 @@ pub(super) struct Inheritance {
     /// Whether the keeper's protection from the out-of-memory killer must be taken from the jobs.
     shielded: bool,
     null: OwnedFd,
-    /// What the next child is to read, and what it need not have.
-    sheet: Sheet,
+    sheets: Sheets,
     heap: Option<Heap>,
 }
 
@@ -73,10 +73,6 @@ pub(super) struct Launch {
     to_trust: Option<PathBuf>,
 }
 
-/// The names of a process in whose stead a file system may hang.
-const ENTERING: &CStr = c"sisyphus:enter";
-const EXECUTING: &CStr = c"sisyphus:exec";
-
 /// How messages name what was asked for.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -94,18 +90,8 @@ pub(super) struct Forked {
     pub(super) stderr: OwnedFd,
     /// Ends empty when the program executes, holds a `Failure` when it could not be.
     pub(super) status: OwnedFd,
-}
-
-/// Why a forked child could not execute its program, in the bytes it wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Stage {
-    Set = 1,
-    Limit,
-    Trust,
-    Become,
-    Enter,
-    Execute,
+    /// What it reads and stands on until then, when that is in the keeper's memory.
+    pub(super) sheet: Option<Sheet>,
 }
 
 impl Inheritance {
@@ -128,7 +114,12 @@ impl Inheritance {
         };
         let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         let shielded = score.trim().starts_with('-');
-        Ok(Self { ignored, open_files, shielded, null, sheet: Sheet::new(), heap: Heap::find() })
+        Ok(Self { ignored, open_files, shielded, null, sheets: Sheets::default(), heap: Heap::find() })
+    }
+
+    /// Takes back the sheet of a child that does not look at it any more: it executes its program, or has ended.
+    pub(super) fn take_back(&mut self, sheet: Sheet) {
+        self.sheets.take_back(sheet);
     }
 }
 
@@ -184,7 +175,20 @@ impl Launch {
         for end in [&stdout, &stderr, &status] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        let orders = inheritance.sheet.write(&Text {
+        let stdin = self.stdin.as_ref().unwrap_or(&inheritance.null).as_fd();
+        let files = [stdin, child_stdout.as_fd(), child_stderr.as_fd(), child_status.as_fd()];
+        let (pid, pidfd, sheet) = self.make(inheritance, group, files.map(|file| file.as_raw_fd()))?;
+        Ok(Forked { pid, pidfd, stdout, stderr, status, sheet })
+    }
+
+    /// Makes the process; its sheet comes with it while it may look at that.
+    fn make(
+        &self,
+        inheritance: &mut Inheritance,
+        group: Option<&Cgroup>,
+        files: [RawFd; 4],
+    ) -> Result<(Pid, OwnedFd, Option<Sheet>), Errno> {
+        let text = Text {
             programs: &self.programs,
             argv: &self.argv,
             env: &self.env,
@@ -192,25 +196,45 @@ impl Launch {
             home: &self.home,
             groups: self.identity.as_ref().map_or(&[], |it| &it.groups),
             ignored: &inheritance.ignored,
-        })?;
-        let stdin = self.stdin.as_ref().unwrap_or(&inheritance.null).as_fd();
-        let files = [stdin, child_stdout.as_fd(), child_stderr.as_fd(), child_status.as_fd()];
-        let keeper = Pid::this();
-        let group = group.map(Cgroup::directory);
+        };
+        let numbers = Numbers {
+            files,
+            to_join: None,
+            keeper: Pid::this().as_raw(),
+            limits: self.limits,
+            open_files: inheritance.open_files,
+            umask: self.umask,
+            is_shielded: inheritance.shielded,
+            identity: self.identity.as_ref().map(|it| (it.uid, it.gid)),
+            to_trust: self.to_trust.as_ref().map(std::ptr::from_ref),
+        };
+        let memory = self.memory(inheritance, group);
+        let mut sheet = inheritance.sheets.lend(&text)?;
+        let orders = sheet.write(&text, numbers);
+        let directory = group.map(Cgroup::directory);
         // To look at a program takes a heap.
         let heap = inheritance.heap.as_ref().filter(|_| self.to_trust.is_none());
-        // SAFETY: between fork and exec the child makes async-signal-safe calls only (see `child`), on
-        // its stack, its sheet and, when it has one, the heap; it never returns.
-        let (pid, pidfd) = unsafe {
-            match sys::make_process(group, heap)? {
-                Made::Child { in_group } => {
-                    let to_join = group.filter(|_| !in_group);
-                    child(self, inheritance, &orders, files, to_join, keeper)
-                }
-                Made::Parent(pid, pidfd) => (pid, pidfd),
-            }
-        };
-        Ok(Forked { pid, pidfd, stdout, stderr, status })
+        // SAFETY: the keeper has one thread, and takes a sheet back when the child is done with it.
+        let made = unsafe { process::make(memory, directory, heap, orders) };
+        if memory == Memory::Shared
+            && let Ok((pid, pidfd)) = made
+        {
+            return Ok((pid, pidfd, Some(sheet)));
+        }
+        inheritance.take_back(sheet);
+        made.map(|(pid, pidfd)| (pid, pidfd, None))
+    }
+
+    /// Not shared with a child that becomes somebody else, that uses the heap, whose protection from the
+    /// out-of-memory killer the kernel would take from all who share, or of which the killer may want to make
+    /// room in its group: it kills all who share.
+    fn memory(&self, inheritance: &Inheritance, group: Option<&Cgroup>) -> Memory {
+        let is_alike = self.identity.is_none() && self.to_trust.is_none() && !inheritance.shielded;
+        match group {
+            _ if !is_alike => Memory::Copied,
+            Some(group) if group.limits_memory() => Memory::Copied,
+            _ => Memory::Shared,
+        }
     }
 
     /// What is needed once the process is made.
@@ -251,143 +275,6 @@ impl Names {
             stage if stage == Stage::Execute as u8 => format!("cannot start {program:?}: {cause}"),
             _ => format!("cannot prepare {program:?}: {cause}"),
         })
-    }
-}
-
-/// The child between fork and exec.
-///
-/// # Safety
-/// To be called in a freshly forked child only. Calls nothing but write, open, openat, close, close_range,
-/// dup2, dup3, setsid, umask, prctl, getppid, setpriority, setrlimit, setgroups, setresgid, setresuid, sigaction,
-/// sigprocmask, chdir, execve and _exit: all async-signal-safe or plain system calls. Panics nowhere, and
-/// touches the heap only to look at a program, which a process that had one thread may do: else it has none.
-unsafe fn child(
-    launch: &Launch,
-    inheritance: &Inheritance,
-    orders: &Orders,
-    files: [BorrowedFd<'_>; 4],
-    to_join: Option<BorrowedFd<'_>>,
-    keeper: Pid,
-) -> ! {
-    // SAFETY: as above; every pointer is to memory that the parent made before the fork.
-    unsafe {
-        // The numbers 0 to 2 are taken in the keeper, so no source is overwritten before it is copied.
-        for (number, file) in (0..).zip(&files[..3]) {
-            check(libc::dup2(file.as_raw_fd(), number), files[3].as_raw_fd(), Stage::Set);
-        }
-        if files[3].as_raw_fd() != STATUS_FD {
-            let copied = libc::dup3(files[3].as_raw_fd(), STATUS_FD, libc::O_CLOEXEC);
-            check(copied, files[3].as_raw_fd(), Stage::Set);
-        }
-        if let Some(group) = to_join {
-            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
-            let file = libc::openat(group.as_raw_fd(), c"cgroup.procs".as_ptr(), flags, 0o600);
-            check(file, STATUS_FD, Stage::Limit);
-            check(libc::write(file, c"0".as_ptr().cast(), 1) as i32, STATUS_FD, Stage::Limit);
-        }
-        let closed = libc::syscall(libc::SYS_close_range, STATUS_FD + 1, u32::MAX, 0);
-        check(closed as i32, STATUS_FD, Stage::Set);
-        check(libc::setsid(), STATUS_FD, Stage::Set);
-        libc::umask(launch.umask as libc::mode_t);
-        if inheritance.shielded {
-            sys::unshield();
-        }
-        launch.limits.apply(&inheritance.open_files, |done| check(done, STATUS_FD, Stage::Limit));
-        if let Some(why) = launch.to_trust.as_ref().and_then(|program| trust::check(program).err()) {
-            report(STATUS_FD, Stage::Trust, why.as_bytes());
-        }
-        if let Some(Identity { uid, gid, .. }) = &launch.identity {
-            check(libc::setgroups(orders.groups.1, orders.groups.0), STATUS_FD, Stage::Become);
-            check(libc::setresgid(*gid, *gid, *gid), STATUS_FD, Stage::Become);
-            check(libc::setresuid(*uid, *uid, *uid), STATUS_FD, Stage::Become);
-        }
-        // A change of user takes it back, so not earlier. The keeper has one thread, so the signal comes when
-        // the keeper dies and not before.
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), STATUS_FD, Stage::Set);
-        if libc::getppid() != keeper.as_raw() {
-            libc::_exit(127);
-        }
-        let mut default = std::mem::zeroed::<libc::sigaction>();
-        default.sa_sigaction = libc::SIG_DFL;
-        for number in 0..orders.ignored.1 {
-            libc::sigaction(*orders.ignored.0.add(number), &raw const default, std::ptr::null_mut());
-        }
-        let mut nothing = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut nothing);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut());
-        libc::prctl(libc::PR_SET_NAME, ENTERING.as_ptr());
-        if !orders.cwd.is_null() {
-            check(libc::chdir(orders.cwd), STATUS_FD, Stage::Enter);
-        } else if libc::chdir(orders.home) != 0 {
-            check(libc::chdir(c"/".as_ptr()), STATUS_FD, Stage::Enter);
-        }
-        libc::prctl(libc::PR_SET_NAME, EXECUTING.as_ptr());
-        execute(orders);
-    }
-}
-
-/// Tries the programs as execvp does: one that is there but may not be executed decides the message.
-///
-/// # Safety
-/// As [`child`].
-unsafe fn execute(orders: &Orders) -> ! {
-    let mut failure = libc::ENOENT;
-    let mut next = orders.programs;
-    // SAFETY: null-terminated arrays of C strings that outlive the call.
-    while let program = unsafe { *next }
-        && !program.is_null()
-    {
-        // SAFETY: as above; the null that ends the list was not reached.
-        let errno = unsafe {
-            next = next.add(1);
-            libc::execve(program, orders.argv, orders.env);
-            *libc::__errno_location()
-        };
-        match errno {
-            libc::ENOENT | libc::ENOTDIR => {}
-            libc::EACCES => failure = errno,
-            _ => {
-                failure = errno;
-                break;
-            }
-        }
-    }
-    // SAFETY: ends the child.
-    unsafe {
-        *libc::__errno_location() = failure;
-        check(-1, STATUS_FD, Stage::Execute);
-        libc::_exit(127)
-    }
-}
-
-/// Ends the child with a message to the keeper when a call has failed.
-///
-/// # Safety
-/// As [`child`].
-unsafe fn check(done: i32, status: i32, stage: Stage) {
-    if done >= 0 {
-        return;
-    }
-    // SAFETY: errno of this thread; the rest as ours.
-    unsafe {
-        let errno = (*libc::__errno_location()).to_ne_bytes();
-        report(status, stage, &errno);
-    }
-}
-
-/// Ends the child with a message to the keeper.
-///
-/// # Safety
-/// As [`child`].
-unsafe fn report(status: i32, stage: Stage, text: &[u8]) -> ! {
-    let mut message = [0; MESSAGE];
-    let length = text.len().min(MESSAGE - 1);
-    message[0] = stage as u8;
-    message[1..=length].copy_from_slice(&text[..length]);
-    // SAFETY: a write from the stack.
-    unsafe {
-        libc::write(status, message.as_ptr().cast(), length + 1);
-        libc::_exit(127)
     }
 }
 

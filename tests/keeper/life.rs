@@ -186,6 +186,10 @@ async fn no_descriptor_and_no_zombie_is_left_by_hundreds_of_runs() {
     let (host, mut guardian) = Host::with_guardian().await;
     let pid = host.keeper_pid();
     let files = || std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let guard_pages = || {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        maps.lines().filter(|line| line.contains("---p")).count()
+    };
     guardian.run(1, json!({"argv": ["true"]})).await;
     let before = files();
     let mut keys = Vec::new();
@@ -212,6 +216,33 @@ async fn no_descriptor_and_no_zombie_is_left_by_hundreds_of_runs() {
     })
     .await;
     assert!(guardian.list().await.is_empty());
+    // A few stacks are kept for the next children.
+    assert!(guard_pages() < 50, "{}", guard_pages());
+}
+
+#[tokio::test]
+async fn of_many_at_once_each_starts_with_its_own_words() {
+    let (_host, mut guardian) = Host::with_guardian().await;
+    let word = |run_id: i64| format!("{run_id} ").repeat(if run_id % 20 == 0 { 10_000 } else { 1 });
+    let mut keys = Vec::new();
+    for run_id in 1..=200 {
+        let program = if run_id % 3 == 0 { "/no/such" } else { "printf" };
+        let fields = json!({"argv": [program, "%s in %s", word(run_id), "dir"], "cwd": "/proc/self",
+                            "env": {"PATH": "/no/such:/usr/bin:/bin"}});
+        keys.push(guardian.start(run_id, fields).await);
+    }
+    for key in keys {
+        let result = guardian.result(key).await;
+        if key.run_id % 3 == 0 {
+            assert_eq!(
+                result.reason.as_deref(),
+                Some("cannot start \"/no/such\": No such file or directory")
+            );
+        } else {
+            assert_eq!(result.exit_code, Some(0));
+            assert_eq!(result.stdout, format!("{} in dir", word(key.run_id)));
+        }
+    }
 }
 
 #[tokio::test]
