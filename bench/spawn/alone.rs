@@ -50,5 +50,12 @@ fn order(run_id: i64) -> Start {
     }))
     .unwrap();
     let installation = uuid::Uuid::nil();
-    Start { installation, host: "bench".to_owned(), spec, database: None, deadline_boottime_us: None }
+    Start {
+        installation,
+        host: "bench".to_owned(),
+        spec,
+        database: None,
+        deadline_boottime_us: None,
+        expires_boottime_us: None,
+    }
 }

@@ -84,6 +84,14 @@ impl Clock {
         self.samples().bounds(now).map(|b| Boot(time.0.saturating_sub(b.low)))
     }
 
+    /// The moment on this host until which the database's clock surely does not show `time`.
+    pub(super) fn not_before(&self, time: DbTime, now: Boot) -> Option<Boot> {
+        let samples = self.samples();
+        let until = |seen: Boot| samples.bounds(seen).map(|b| Boot(time.0.saturating_sub(b.high)));
+        // What is known now will be less certain then.
+        until(until(now)?.max(now))
+    }
+
     /// The latest time that the database's clock may show now.
     pub(super) fn at_most(&self, now: Boot) -> Option<DbTime> {
         self.samples().bounds(now).map(|b| DbTime(now.0 + b.high))
@@ -141,6 +149,19 @@ mod tests {
         // Had the clock been read at the very end, 502.000 s is reached at 2.006 s.
         assert_eq!(start, Boot(2_006_000));
         assert_eq!(clock.at_most(Boot(1_010_000)).unwrap(), DbTime(501_014_001));
+    }
+
+    #[test]
+    fn a_moment_is_never_taken_too_late() {
+        let clock = Clock::default();
+        let time = DbTime(3_600_000_000);
+        assert_eq!(clock.not_before(time, second(0)), None);
+        clock.sample(Boot(0), Boot(400), 1_000);
+        let until = clock.not_before(time, second(0)).unwrap();
+        assert!(until < Boot(3_600_000_000 - 1_000), "{until:?}");
+        assert!(clock.at_most(until).unwrap() <= time, "an hour of drift is allowed for");
+        assert!(clock.at_most(Boot(until.0 + 2_000)).unwrap() > time, "and no more");
+        assert!(clock.not_before(time, second(4_000)).unwrap() < second(3_600), "what has passed has passed");
     }
 
     #[test]

@@ -219,11 +219,12 @@ impl Guardian {
     }
 
     fn start(&mut self, claim_no: i64) {
-        let (Some(installation), Some(spec)) =
-            (self.identity.installation, self.runs.start(claim_no, Boot::now()))
+        let now = Boot::now();
+        let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no, now))
         else {
             return;
         };
+        let expires = spec.expires_us.and_then(|at| self.clock.not_before(DbTime(at), now));
         let unlimited = spec.limits.as_ref().and_then(|it| health::unenforced(it, &self.unenforced));
         self.unlimited = unlimited.or_else(|| self.unlimited.take());
         let deadline = self.member().and_then(|member| member.pace.deadline()).filter(|_| spec.fenced);
@@ -233,6 +234,7 @@ impl Guardian {
             database: self.database.clone(),
             spec: *spec,
             deadline_boottime_us: deadline.map(|at| at.0),
+            expires_boottime_us: expires.map(|at| at.0),
         })));
     }
 

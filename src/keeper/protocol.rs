@@ -129,6 +129,10 @@ pub struct Start {
     /// First deadline of a fenced run (`CLOCK_BOOTTIME`, microseconds), so that no moment is unguarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_boottime_us: Option<i64>,
+    /// Not to be started at or after this (`CLOCK_BOOTTIME`, microseconds), however long the order has been on its
+    /// way or unread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_boottime_us: Option<i64>,
 }
 
 impl Start {
@@ -181,7 +185,8 @@ pub struct RunSpec {
     pub payload: Option<Box<RawValue>>,
     /// When the run is due, microseconds since 1970.
     pub due_us: i64,
-    /// Not to be started at or after this; the guardian checks it, which knows the database's clock.
+    /// Not to be started at or after this. The guardian checks it, which knows the database's clock, and tells the
+    /// keeper until when that holds.
     #[serde(default)]
     pub expires_us: Option<i64>,
     /// Seconds after which the run is ended as `timeout`.

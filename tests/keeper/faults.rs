@@ -76,6 +76,27 @@ async fn a_start_in_a_dead_guardians_socket_is_never_executed() {
 }
 
 #[tokio::test]
+async fn a_start_that_was_unread_until_it_expired_is_given_back() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    host.signal(Signal::SIGSTOP);
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    let now_us = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000;
+    let (late, fresh) = (host.root().join("late"), host.root().join("fresh"));
+    let mut keys = Vec::new();
+    for (run_id, file, expires_us) in [(1, &late, now_us + 1), (2, &fresh, now_us + 1_000_000_000)] {
+        let mut start = order(run_id, json!({"argv": ["touch", file]}));
+        start.expires_boottime_us = Some(expires_us);
+        keys.push(start.key());
+        guardian.send(Request::Start(Box::new(start))).await;
+    }
+    host.signal(Signal::SIGCONT);
+    let refused = guardian.refused(keys[0]).await;
+    assert_eq!(refused.reason, "it expired before it could be started");
+    assert_eq!(guardian.result(keys[1]).await.exit_code, Some(0));
+    assert_eq!((late.exists(), fresh.exists()), (false, true));
+}
+
+#[tokio::test]
 async fn a_line_that_is_no_request_ends_its_connection_only() {
     let (host, mut guardian) = Host::with_guardian().await;
     let mut socket = UnixStream::connect(host.directory.socket()).unwrap();

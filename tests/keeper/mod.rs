@@ -244,6 +244,7 @@ fn order(run_id: i64, fields: Value) -> Start {
         spec,
         database: None,
         deadline_boottime_us: None,
+        expires_boottime_us: None,
     }
 }
 

@@ -91,7 +91,14 @@ fn start(run_id: i64) -> Start {
         r#"{{"job":"j","run_id":{run_id},"attempt":1,"claim_no":{run_id},"command":"true","due_us":0,"grace":10}}"#
     );
     let spec: RunSpec = serde_json::from_str(&spec).unwrap();
-    Start { installation: Uuid::nil(), host: "web1".into(), spec, database: None, deadline_boottime_us: None }
+    Start {
+        installation: Uuid::nil(),
+        host: "web1".into(),
+        spec,
+        database: None,
+        deadline_boottime_us: None,
+        expires_boottime_us: None,
+    }
 }
 
 fn terminate(key: RunKey) -> Request {
