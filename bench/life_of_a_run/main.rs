@@ -60,7 +60,7 @@ async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<()
         "{:>6} {:>16} {:>16} {:>8}   of {ROUNDS} rounds",
         "batch", "Sisyphus, runs/s", "bare SQL, runs/s", "ratio"
     );
-    let mut missed = Vec::new();
+    let (mut missed, mut largest) = (Vec::new(), None);
     for (batch, runs) in SCENARIOS {
         if !batches.is_empty() && !batches.contains(&batch) {
             continue;
@@ -80,12 +80,12 @@ async fn measure(cluster: &Cluster, smoke: bool, batches: &[usize]) -> Result<()
             rounds[0].0,
             rounds[rounds.len() - 1].0
         );
-        missed.extend(
-            WANTED
-                .iter()
-                .filter(|(of, wanted)| *of == batch && ratio < *wanted)
-                .map(|(of, wanted)| format!("batch {of} reaches {ratio:.2} of bare SQL, wanted {wanted}")),
-        );
+        // What is larger is to be no slower.
+        let wanted = WANTED.iter().find(|(of, _)| *of == batch).map_or(largest, |(_, wanted)| Some(*wanted));
+        if let Some(wanted) = wanted.filter(|wanted| ratio < *wanted) {
+            missed.push(format!("batch {batch} reaches {ratio:.2} of bare SQL, wanted {wanted:.2}"));
+        }
+        largest = Some(ratio).filter(|_| batch >= 100);
     }
     // A smoke test says that it runs; its few runs measure nothing.
     if smoke || missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }
