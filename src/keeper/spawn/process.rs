@@ -111,9 +111,9 @@ pub(super) unsafe fn make(
     // The C library's own fork may look at the heap.
     drop(kept);
     match made {
-        // Not allowed in some containers.
+        // Not allowed in some containers, not known to what stands in for a kernel.
         // SAFETY: as ours.
-        Err(Errno::ENOSYS | Errno::EPERM) => unsafe { fork(orders) },
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => unsafe { fork(orders) },
         made => made,
     }
 }
