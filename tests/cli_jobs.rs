@@ -4,21 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{self, Finished, Play, command, finish, spawn, wait_until};
-
-/// A database whose clock goes as usual.
-async fn play() -> Play {
-    let db = support::db().await;
-    let client = db.client().await;
-    Play { db, client }
-}
-
-/// A command on this database, as the superuser.
-fn run(play: &Play, words: &[&str]) -> Finished {
-    let mut command = command(words);
-    command.env("DATABASE_URL", play.db.url());
-    finish(command)
-}
+use crate::support::{Play, command, finish, play, sisyphus as run, spawn, wait_until};
 
 fn json(play: &Play, words: &[&str]) -> Value {
     let words = [words, &["--format", "json"]].concat();

@@ -18,6 +18,7 @@ mod cli;
 mod cli_doctor;
 mod cli_errors;
 mod cli_jobs;
+mod cli_logs;
 mod config;
 mod config_tls;
 mod control;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::{job_options::ProcessOptions, output};
 use crate::{
     db::client::{Call, Session},
@@ -261,11 +263,16 @@ async fn wait_for(run_id: i64, session: &Session) -> Result<bool> {
         let rows = session.ended_run(run_id).await?;
         if let Some(text) = rows.objects.first() {
             let row = output::object(text)?;
-            let get = |key: &str| row.get(key).map(output::plain).unwrap_or_default();
-            let on = if get("host").is_empty() { String::new() } else { format!(" on {}", get("host")) };
-            eprintln!("run {run_id} {}{on}: {}", get("state"), get("reason"));
-            return Ok(get("state") == "succeeded");
+            eprintln!("{}", how_it_ended(&row));
+            return Ok(row.get("state").is_some_and(|state| state == "succeeded"));
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// `run 4711 failed on web1: exit code 3`, of a row of the history.
+pub(super) fn how_it_ended(row: &Map<String, Value>) -> String {
+    let get = |key: &str| row.get(key).map(output::plain).unwrap_or_default();
+    let on = if get("host").is_empty() { String::new() } else { format!(" on {}", get("host")) };
+    format!("run {} {}{on}: {}", get("run_id"), get("state"), get("reason"))
 }

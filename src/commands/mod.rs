@@ -10,6 +10,7 @@ pub mod guardian;
 mod hosts;
 mod job_options;
 pub mod keeper;
+mod logs;
 mod look;
 pub mod migrate;
 pub mod output;
@@ -21,13 +22,15 @@ use control::{
 };
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
 use hosts::{ActivateArgs, DrainArgs, ForgetArgs, HostsArgs, PoolArgs, SlotsArgs};
+use logs::LogsArgs;
 use look::{JobsArgs, NextArgs, RunsArgs};
-use show::{ExplainArgs, LogsArgs, ShowArgs};
+use show::{ExplainArgs, ShowArgs};
 
 use crate::{db::client::Session, error::Result};
 
 /// The commands that ask the database for one thing and end.
 #[derive(Debug, clap::Subcommand)]
+#[allow(missing_docs, reason = "a variant's text would replace the long help that stands with its arguments")]
 pub enum Ask {
     /// Create or replace a job
     Schedule(ScheduleArgs),
@@ -65,7 +68,6 @@ pub enum Ask {
     Show(ShowArgs),
     /// Say why a run has not started, or what became of an occurrence
     Explain(ExplainArgs),
-    /// Print what a run wrote
     Logs(LogsArgs),
     /// List hosts
     Hosts(HostsArgs),
@@ -105,7 +107,7 @@ impl Ask {
             Self::Next(args) => look::next(args, session).await,
             Self::Show(args) => show::show(args, session).await,
             Self::Explain(args) => show::explain(args, session).await,
-            Self::Logs(args) => show::logs(args, session).await,
+            Self::Logs(args) => logs::logs(args, session).await,
             Self::Hosts(args) => hosts::hosts(args, session).await,
             Self::Pool(args) => hosts::pool(args, session).await,
             Self::Calendar(args) => calendar::calendar(args, session).await,

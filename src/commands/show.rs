@@ -1,4 +1,4 @@
-//! `show` and `logs`: one job or run.
+//! `show` and `explain`: one job or run.
 
 use serde_json::{Map, Value};
 
@@ -43,32 +43,6 @@ pub struct ExplainArgs {
     at: Option<String>,
 }
 
-/// Arguments of `sisyphus logs`.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_long_help = "Examples:\n  sisyphus logs nightly\n  sisyphus logs 4711 --attempt 1 --only stderr"
-)]
-pub struct LogsArgs {
-    /// Name of a job, for its last ended attempt, or number of a run
-    #[arg(value_name = "JOB|RUN_ID")]
-    what: String,
-    /// This attempt of the run, not the last
-    #[arg(long, value_name = "N")]
-    attempt: Option<i32>,
-    /// One of the two streams
-    #[arg(long, value_enum)]
-    only: Option<Stream>,
-    /// Take a name of digits for a job
-    #[arg(long)]
-    job: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Stream {
-    Stdout,
-    Stderr,
-}
-
 /// Shows a job with what is next and what was last, or a run with all its attempts.
 pub(super) async fn show(args: ShowArgs, session: &Session) -> Result<()> {
     match run_id(&args.what, args.job) {
@@ -95,25 +69,6 @@ pub(super) async fn explain(args: ExplainArgs, session: &Session) -> Result<()> 
     };
     for sentence in session.call(&call).await?.iter().flatten() {
         output::print(sentence)?;
-    }
-    Ok(())
-}
-
-/// Prints what the last attempt wrote: its stdout to stdout, its stderr to stderr.
-pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
-    let run_id = run_id(&args.what, args.job);
-    let job = run_id.is_none().then_some(args.what.as_str());
-    let rows = session.output(run_id, job, args.attempt).await?;
-    let Some(text) = rows.objects.first() else { return Err(no_output(run_id, &args.what, session).await?) };
-    let row = output::object(text)?;
-    let get = |key: &str| row.get(key).and_then(|v| v.as_str()).unwrap_or_default();
-    if args.only != Some(Stream::Stderr) {
-        output::print_raw(get("stdout"))?;
-    }
-    match args.only {
-        None => eprint!("{}", get("stderr")),
-        Some(Stream::Stderr) => output::print_raw(get("stderr"))?,
-        Some(Stream::Stdout) => {}
     }
     Ok(())
 }
@@ -168,15 +123,15 @@ async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> 
     Ok(())
 }
 
-fn preview(name: &str, n: &str) -> Call {
+pub(super) fn preview(name: &str, n: &str) -> Call {
     Call::new("preview").arg("name", "text", name).arg("n", "int", n)
 }
 
-fn explain_run(run_id: i64) -> Call {
+pub(super) fn explain_run(run_id: i64) -> Call {
     Call::new("explain_run").arg("run_id", "bigint", run_id.to_string())
 }
 
-fn run_id(what: &str, job: bool) -> Option<i64> {
+pub(super) fn run_id(what: &str, job: bool) -> Option<i64> {
     if job { None } else { what.parse().ok() }
 }
 
@@ -184,16 +139,4 @@ fn run_id(what: &str, job: bool) -> Option<i64> {
 async fn unknown_job(name: &str, session: &Session) -> Result<Error> {
     session.call_rows(&preview(name, "1")).await?;
     Ok(Error::new(ErrorKind::Failed, format!("job \"{name}\" has just been made; ask again")))
-}
-
-/// Why there is nothing to print.
-async fn no_output(run_id: Option<i64>, name: &str, session: &Session) -> Result<Error> {
-    let Some(run_id) = run_id else {
-        session.call_rows(&preview(name, "1")).await?;
-        return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{name}\" has ended yet"))
-            .hint(format!("sisyphus run {name} --wait runs it now")));
-    };
-    let sentence = session.call(&explain_run(run_id)).await?.into_iter().flatten().collect::<String>();
-    Ok(Error::new(ErrorKind::Failed, format!("run {run_id} has no output: {sentence}"))
-        .hint("output is stored when an attempt ends"))
 }

@@ -110,8 +110,8 @@ macro_rules! typed {
     )*};
 }
 
-typed!(&str => TEXT, String => TEXT, Option<&str> => TEXT, Option<String> => TEXT, bool => BOOL, i64 => INT8,
-       Option<i64> => INT8, Option<i32> => INT4, &[&str] => TEXT_ARRAY, Vec<&str> => TEXT_ARRAY,
+typed!(&str => TEXT, String => TEXT, Option<&str> => TEXT, Option<String> => TEXT, bool => BOOL, f64 => FLOAT8, i64 => INT8,
+       Option<i64> => INT8, Option<i32> => INT4, &[i64] => INT8_ARRAY, &[&str] => TEXT_ARRAY, Vec<&str> => TEXT_ARRAY,
        Vec<String> => TEXT_ARRAY);
 
 /// Rows of a view or function.

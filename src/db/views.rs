@@ -33,10 +33,22 @@ const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 ord
 const ENDED: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
      where h.run_id = $1 and h.is_final";
 
-const OUTPUT: &str = "select h.run_id, h.attempt, h.stdout, h.stderr from sisyphus.history h \
+const END: &str = "h.run_id, h.attempt, h.is_final, h.state, h.host, h.reason, h.stdout, h.stderr, \
+     extract(epoch from h.recorded_at)::float8 as recorded_at";
+
+const OUTPUT: &str = "select {end} from sisyphus.history h \
      where ($1::bigint is null or h.run_id = $1) and ($2::text is null or h.job = $2) \
        and ($3::int is null or h.attempt = $3) and h.attempt > 0 \
      order by h.recorded_at desc, h.attempt desc limit 1";
+
+/// Rows are not committed in the order of `recorded_at`: what is a minute older than the newest may still come.
+const ENDS: &str = "select {end} \
+      from sisyphus.history h \
+     where ($1::bigint is null or h.run_id = $1) and ($2::text is null or h.job = $2) \
+       and h.recorded_at > to_timestamp($3::float8) - interval '1 min' \
+       and not exists (select from unnest($4::bigint[], $5::bigint[]) s (run_id, attempt) \
+                        where s.run_id = h.run_id and s.attempt = h.attempt) \
+     order by h.recorded_at, h.run_id, h.attempt limit 100";
 
 const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
      from sisyphus.fires($1, $2, clock_timestamp(), clock_timestamp() + '50 years', $3::bigint::int) f";
@@ -104,7 +116,24 @@ impl Session {
 
     /// What the last ended attempt of a run or job wrote.
     pub async fn output(&self, run_id: Option<i64>, job: Option<&str>, attempt: Option<i32>) -> Result<Rows> {
-        self.rows(OUTPUT, &[&run_id, &job, &attempt]).await
+        self.rows(&OUTPUT.replace("{end}", END), &[&run_id, &job, &attempt]).await
+    }
+
+    /// Attempts and unstarted runs that ended since an instant, or up to a minute before, and that are not among
+    /// those seen; a hundred at most, the oldest first.
+    pub async fn ends(
+        &self,
+        run_id: Option<i64>,
+        job: Option<&str>,
+        since: f64,
+        seen: (&[i64], &[i64]),
+    ) -> Result<Rows> {
+        self.rows(&ENDS.replace("{end}", END), &[&run_id, &job, &since, &seen.0, &seen.1]).await
+    }
+
+    /// The database's clock, seconds of the epoch.
+    pub async fn now(&self) -> Result<f64> {
+        Ok(self.rows("select", &[]).await?.now)
     }
 
     /// The view `upcoming`.

@@ -4,7 +4,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::LazyLock,
+    sync::{Arc, LazyLock, Mutex},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -30,8 +30,14 @@ pub(crate) struct Finished {
 /// A running command, killed when this is dropped. Its output is read as it comes.
 pub(crate) struct Spawned {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Reader>,
+    stderr: Option<Reader>,
+}
+
+/// Reads a pipe as it fills.
+struct Reader {
+    read: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
 }
 
 /// The binary with these arguments, nothing from the environment, UTC and 100 columns.
@@ -120,6 +126,11 @@ impl Spawned {
         kill(self.pid(), signal).expect("not yet reaped");
     }
 
+    /// What it has written to stdout until now.
+    pub(crate) fn stdout_so_far(&self) -> String {
+        self.stdout.as_ref().map_or_else(String::new, Reader::so_far)
+    }
+
     /// Whether it has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("own child").is_none()
@@ -153,14 +164,26 @@ impl Drop for Spawned {
     }
 }
 
-fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        pipe.read_to_end(&mut bytes).ok();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+fn read_all(mut pipe: impl Read + Send + 'static) -> Reader {
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let bytes = Arc::clone(&read);
+    let thread = thread::spawn(move || {
+        let mut piece = [0; 8192];
+        while let Ok(length @ 1..) = pipe.read(&mut piece) {
+            bytes.lock().expect("no reader panics").extend_from_slice(&piece[..length]);
+        }
+    });
+    Reader { read, thread }
 }
 
-fn text_of(reader: Option<JoinHandle<String>>) -> String {
-    reader.and_then(|thread| thread.join().ok()).unwrap_or_default()
+impl Reader {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.read.lock().expect("no reader panics")).into_owned()
+    }
+}
+
+fn text_of(reader: Option<Reader>) -> String {
+    let Some(Reader { read, thread }) = reader else { return String::new() };
+    thread.join().ok();
+    String::from_utf8_lossy(&read.lock().expect("no reader panics")).into_owned()
 }

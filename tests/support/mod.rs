@@ -30,6 +30,6 @@ pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, reach};
 pub(crate) use disk::{Filler, SmallDisk};
-pub(crate) use play::{Claim, Play, Request};
+pub(crate) use play::{Claim, Play, Request, play, sisyphus};
 pub(crate) use proxy::{Proxy, Server};
 pub(crate) use server::{OwnServer, folder, free_port, program};

@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::{FromSqlOwned, ToSql};
 
-use super::{TestClient, TestDb, db, set_clock};
+use super::{Finished, Spawned, TestClient, TestDb, command, db, set_clock, spawn};
 
 /// A database with a clock that stands still, and one session that plays everybody.
 pub(crate) struct Play {
@@ -33,7 +33,26 @@ pub(crate) struct Request {
     pub(crate) action: String,
 }
 
+/// A database whose clock goes as usual.
+pub(crate) async fn play() -> Play {
+    let db = db().await;
+    let client = db.client().await;
+    Play { db, client }
+}
+
+/// Runs the command line on this database, as the superuser, to its end.
+pub(crate) fn sisyphus(play: &Play, words: &[&str]) -> Finished {
+    play.spawn(words).wait()
+}
+
 impl Play {
+    /// Starts the command line on this database, as the superuser.
+    pub(crate) fn spawn(&self, words: &[&str]) -> Spawned {
+        let mut command = command(words);
+        command.env("DATABASE_URL", self.db.url());
+        spawn(command)
+    }
+
     /// A fresh database whose clock stands at a moment of Monday 2 March 2026, UTC.
     pub(crate) async fn at(time: &str) -> Self {
         let db = db().await;

@@ -1,0 +1,196 @@
+//! `logs`: what runs wrote, once or as they end.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    control::how_it_ended,
+    output,
+    show::{explain_run, preview, run_id},
+};
+use crate::{
+    db::client::Session,
+    error::{Error, ErrorKind, Result},
+};
+
+/// How often `-f` looks; the database is asked for what one job ended within the last minute each time.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Print what a run wrote
+///
+/// The output of an attempt is stored when it ends, not line by line. -f JOB prints the last ended attempt, then
+/// each one as it ends, until Ctrl-C; -f RUN_ID prints the attempts of the run and leaves when the run has ended.
+/// How each ended goes to stderr, also of runs that never started.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  sisyphus logs nightly\n  sisyphus logs 4711 --attempt 1 --only stderr\n  \
+                             sisyphus logs -f nightly"
+)]
+pub struct LogsArgs {
+    /// Name of a job, for its last ended attempt, or number of a run
+    #[arg(value_name = "JOB|RUN_ID")]
+    what: String,
+    /// Go on with what ends from now on
+    #[arg(short, long, conflicts_with = "attempt")]
+    follow: bool,
+    /// This attempt of the run, not the last
+    #[arg(long, value_name = "N")]
+    attempt: Option<i32>,
+    /// One of the two streams
+    #[arg(long, value_enum)]
+    only: Option<Stream>,
+    /// Take a name of digits for a job
+    #[arg(long)]
+    job: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// An ended attempt, or a run that ended unstarted.
+#[derive(Deserialize)]
+struct End {
+    run_id: i64,
+    attempt: i64,
+    is_final: bool,
+    recorded_at: f64,
+    stdout: Option<String>,
+    stderr: Option<String>,
+}
+
+/// Prints what the last attempt wrote: its stdout to stdout, its stderr to stderr.
+pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
+    let run_id = run_id(&args.what, args.job);
+    match (args.follow, run_id) {
+        (true, Some(run_id)) => return follow_run(run_id, args.only, session).await,
+        (true, None) => return follow_job(&args.what, args.only, session).await,
+        _ => {}
+    }
+    let job = run_id.is_none().then_some(args.what.as_str());
+    match session.output(run_id, job, args.attempt).await?.objects.first() {
+        Some(text) => print_output(&read(text)?, args.only),
+        None => Err(no_output(run_id, &args.what, session).await?),
+    }
+}
+
+/// Prints the attempts of a run as they end, until the last.
+async fn follow_run(run_id: i64, only: Option<Stream>, session: &Session) -> Result<()> {
+    let mut ends = Ends::since(0.0);
+    let mut waits = false;
+    loop {
+        for text in ends.more(Some(run_id), None, session).await? {
+            if print_end(&text, only)?.is_final {
+                return Ok(());
+            }
+        }
+        if !waits {
+            waits = true;
+            // Of a run that does not exist this is the error.
+            for sentence in session.call(&explain_run(run_id)).await?.iter().flatten() {
+                eprintln!("run {run_id} {sentence}");
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Prints the last attempt of a job, then all that end from now on.
+async fn follow_job(job: &str, only: Option<Stream>, session: &Session) -> Result<()> {
+    let mut ends = Ends::since(session.now().await?);
+    while !ends.more(None, Some(job), session).await?.is_empty() {}
+    match session.output(None, Some(job), None).await?.objects.first() {
+        Some(text) => ends.note(&print_end(text, only)?),
+        // An unknown job is an error, one that never ran is not.
+        None => drop(session.call_rows(&preview(job, "1")).await?),
+    }
+    loop {
+        let new = ends.more(None, Some(job), session).await?;
+        for text in &new {
+            print_end(text, only)?;
+        }
+        if new.is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// What has been seen of the history.
+struct Ends {
+    since: f64,
+    seen: Vec<(i64, i64, f64)>,
+}
+
+impl Ends {
+    fn since(since: f64) -> Self {
+        Self { since, seen: Vec::new() }
+    }
+
+    /// What has ended and was not given before, the oldest first.
+    async fn more(
+        &mut self,
+        run_id: Option<i64>,
+        job: Option<&str>,
+        session: &Session,
+    ) -> Result<Vec<String>> {
+        let (runs, attempts): (Vec<_>, Vec<_>) =
+            self.seen.iter().map(|(run_id, attempt, _)| (*run_id, *attempt)).unzip();
+        let rows = session.ends(run_id, job, self.since, (&runs, &attempts)).await?;
+        for text in &rows.objects {
+            self.note(&read(text)?);
+        }
+        // Older ones are not asked for any more.
+        self.seen.retain(|(_, _, recorded_at)| recorded_at + 61.0 > self.since);
+        Ok(rows.objects)
+    }
+
+    fn note(&mut self, end: &End) {
+        self.since = self.since.max(end.recorded_at);
+        self.seen.push((end.run_id, end.attempt, end.recorded_at));
+    }
+}
+
+fn print_end(text: &str, only: Option<Stream>) -> Result<End> {
+    let row = output::object(text)?;
+    let attempt = row.get("attempt").and_then(Value::as_i64).unwrap_or_default();
+    let which = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+    eprintln!("{}{which}", how_it_ended(&row));
+    let end = read(text)?;
+    print_output(&end, only)?;
+    Ok(end)
+}
+
+fn print_output(end: &End, only: Option<Stream>) -> Result<()> {
+    let (stdout, stderr) =
+        (end.stdout.as_deref().unwrap_or_default(), end.stderr.as_deref().unwrap_or_default());
+    if only != Some(Stream::Stderr) {
+        output::print_raw(stdout)?;
+    }
+    match only {
+        None => eprint!("{stderr}"),
+        Some(Stream::Stderr) => output::print_raw(stderr)?,
+        Some(Stream::Stdout) => {}
+    }
+    Ok(())
+}
+
+fn read(text: &str) -> Result<End> {
+    serde_json::from_str(text)
+        .map_err(|err| Error::new(ErrorKind::Failed, "the database sent another row").source(err))
+}
+
+/// Why there is nothing to print.
+async fn no_output(run_id: Option<i64>, name: &str, session: &Session) -> Result<Error> {
+    let Some(run_id) = run_id else {
+        session.call_rows(&preview(name, "1")).await?;
+        return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{name}\" has ended yet"))
+            .hint(format!("sisyphus run {name} --wait runs it now")));
+    };
+    let sentence = session.call(&explain_run(run_id)).await?.into_iter().flatten().collect::<String>();
+    Ok(Error::new(ErrorKind::Failed, format!("run {run_id} has no output: {sentence}"))
+        .hint("output is stored when an attempt ends; -f waits for it"))
+}
