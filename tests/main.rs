@@ -17,6 +17,7 @@ mod claim;
 mod cli;
 mod cli_doctor;
 mod cli_errors;
+mod cli_import;
 mod cli_jobs;
 mod cli_logs;
 mod config;

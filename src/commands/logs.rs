@@ -11,7 +11,7 @@ use super::{
     show::{explain_run, preview, run_id},
 };
 use crate::{
-    db::client::Session,
+    db::client::{Session, read_row},
     error::{Error, ErrorKind, Result},
 };
 
@@ -73,7 +73,7 @@ pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
     }
     let job = run_id.is_none().then_some(args.what.as_str());
     match session.output(run_id, job, args.attempt).await?.objects.first() {
-        Some(text) => print_output(&read(text)?, args.only),
+        Some(text) => print_output(&read_row(text)?, args.only),
         None => Err(no_output(run_id, &args.what, session).await?),
     }
 }
@@ -141,7 +141,7 @@ impl Ends {
             self.seen.iter().map(|(run_id, attempt, _)| (*run_id, *attempt)).unzip();
         let rows = session.ends(run_id, job, self.since, (&runs, &attempts)).await?;
         for text in &rows.objects {
-            self.note(&read(text)?);
+            self.note(&read_row(text)?);
         }
         // Older ones are not asked for any more.
         self.seen.retain(|(_, _, recorded_at)| recorded_at + 61.0 > self.since);
@@ -159,7 +159,7 @@ fn print_end(text: &str, only: Option<Stream>) -> Result<End> {
     let attempt = row.get("attempt").and_then(Value::as_i64).unwrap_or_default();
     let which = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
     eprintln!("{}{which}", how_it_ended(&row));
-    let end = read(text)?;
+    let end = read_row(text)?;
     print_output(&end, only)?;
     Ok(end)
 }
@@ -176,11 +176,6 @@ fn print_output(end: &End, only: Option<Stream>) -> Result<()> {
         Some(Stream::Stdout) => {}
     }
     Ok(())
-}
-
-fn read(text: &str) -> Result<End> {
-    serde_json::from_str(text)
-        .map_err(|err| Error::new(ErrorKind::Failed, "the database sent another row").source(err))
 }
 
 /// Why there is nothing to print.

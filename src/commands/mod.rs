@@ -8,12 +8,14 @@ pub mod dev;
 pub mod doctor;
 pub mod guardian;
 mod hosts;
+mod import;
 mod job_options;
 pub mod keeper;
 mod logs;
 mod look;
 pub mod migrate;
 pub mod output;
+mod settle;
 mod show;
 
 use calendar::CalendarArgs;
@@ -22,6 +24,7 @@ use control::{
 };
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
 use hosts::{ActivateArgs, DrainArgs, ForgetArgs, HostsArgs, PoolArgs, SlotsArgs};
+use import::ImportArgs;
 use logs::LogsArgs;
 use look::{JobsArgs, NextArgs, RunsArgs};
 use show::{ExplainArgs, ShowArgs};
@@ -69,6 +72,8 @@ pub enum Ask {
     /// Say why a run has not started, or what became of an occurrence
     Explain(ExplainArgs),
     Logs(LogsArgs),
+    /// Take over the jobs of another scheduler
+    Import(ImportArgs),
     /// List hosts
     Hosts(HostsArgs),
     /// List, make and change pools of hosts
@@ -108,6 +113,7 @@ impl Ask {
             Self::Show(args) => show::show(args, session).await,
             Self::Explain(args) => show::explain(args, session).await,
             Self::Logs(args) => logs::logs(args, session).await,
+            Self::Import(args) => import::import(args, session).await,
             Self::Hosts(args) => hosts::hosts(args, session).await,
             Self::Pool(args) => hosts::pool(args, session).await,
             Self::Calendar(args) => calendar::calendar(args, session).await,

@@ -2,14 +2,20 @@
 
 use std::future::poll_fn;
 
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_postgres::{
     AsyncMessage, Client, Row,
     types::{ToSql, Type},
 };
 
+pub use super::call::Call;
 use super::connect::{Driver, connect};
-use crate::{config::Connection, error::Result, migrate};
+use crate::{
+    config::Connection,
+    error::{Error, ErrorKind, Result},
+    migrate,
+};
 
 /// What a person's statement may take before the server ends it.
 const TIMEOUTS: &str = "set statement_timeout = '60s'; set lock_timeout = '10s'; \
@@ -57,6 +63,36 @@ impl Session {
     /// Runs statements that return nothing, in one transaction.
     pub async fn run_script(&self, text: &str) -> Result<()> {
         Ok(self.client.batch_execute(text).await?)
+    }
+
+    /// Begins a transaction, in which the calls of one command stand or fall together.
+    pub async fn begin(&self) -> Result<()> {
+        self.run_script("begin").await
+    }
+
+    /// Makes what was done since [`Self::begin`] last.
+    pub async fn commit(&self) -> Result<()> {
+        self.run_script("commit").await
+    }
+
+    /// Undoes what was done since [`Self::begin`].
+    pub async fn roll_back(&self) -> Result<()> {
+        self.run_script("rollback").await
+    }
+
+    /// Marks a point in the transaction: [`Self::keep`] or [`Self::undo`] follows.
+    pub async fn mark(&self) -> Result<()> {
+        self.run_script("savepoint mark").await
+    }
+
+    /// Takes what was done since [`Self::mark`] as a part of the transaction.
+    pub async fn keep(&self) -> Result<()> {
+        self.run_script("release savepoint mark").await
+    }
+
+    /// Undoes what was done since [`Self::mark`], locks and all.
+    pub async fn undo(&self) -> Result<()> {
+        self.run_script("rollback to savepoint mark; release savepoint mark").await
     }
 
     /// Calls a function and returns its results as text, one for each row.
@@ -123,97 +159,33 @@ pub struct Rows {
     pub objects: Vec<String>,
 }
 
-enum Value {
-    Null,
-    Text(String),
-    List(Vec<String>),
+impl Rows {
+    /// The rows as values of a type that has some of their columns.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        self.objects.iter().map(|text| read_row(text)).collect()
+    }
 }
 
-/// A call of one function of the schema by argument names.
-pub struct Call {
-    function: &'static str,
-    arguments: Vec<(&'static str, &'static str, Value)>,
-}
-
-impl Call {
-    /// A call without arguments.
-    pub fn new(function: &'static str) -> Self {
-        Self { function, arguments: Vec::new() }
-    }
-
-    /// Adds an argument; the database casts the text to the type.
-    #[must_use]
-    pub fn arg(mut self, name: &'static str, kind: &'static str, value: impl Into<String>) -> Self {
-        self.arguments.push((name, kind, Value::Text(value.into())));
-        self
-    }
-
-    /// Adds an argument when there is a value.
-    #[must_use]
-    pub fn given(self, name: &'static str, kind: &'static str, value: Option<impl ToString>) -> Self {
-        match value {
-            Some(value) => self.arg(name, kind, value.to_string()),
-            None => self,
-        }
-    }
-
-    /// Adds an argument that has no default, NULL when there is no value.
-    #[must_use]
-    pub fn nullable(mut self, name: &'static str, kind: &'static str, value: Option<&str>) -> Self {
-        let value = value.map_or(Value::Null, |text| Value::Text(text.to_owned()));
-        self.arguments.push((name, kind, value));
-        self
-    }
-
-    /// Adds an array, when it has elements; the type is the array's.
-    #[must_use]
-    pub fn list(mut self, name: &'static str, kind: &'static str, values: &[impl ToString]) -> Self {
-        if !values.is_empty() {
-            let values = values.iter().map(ToString::to_string).collect();
-            self.arguments.push((name, kind, Value::List(values)));
-        }
-        self
-    }
-
-    /// Whether there is any argument beside the first.
-    pub fn has_options(&self) -> bool {
-        self.arguments.len() > 1
-    }
-
-    fn sql(&self) -> String {
-        let arguments: Vec<String> = self
-            .arguments
-            .iter()
-            .enumerate()
-            .map(|(at, (name, kind, value))| {
-                let text = if matches!(value, Value::List(_)) { "text[]" } else { "text" };
-                format!("{name} => ${}::{text}::{kind}", at + 1)
-            })
-            .collect();
-        format!("sisyphus.{}({})", self.function, arguments.join(", "))
-    }
-
-    fn values(&self) -> Vec<&dyn Typed> {
-        self.arguments
-            .iter()
-            .map(|(_, _, value)| match value {
-                Value::Null => &None::<String> as &dyn Typed,
-                Value::Text(text) => text as &dyn Typed,
-                Value::List(list) => list as &dyn Typed,
-            })
-            .collect()
-    }
+/// A row as a value of a type that has some of its columns.
+pub fn read_row<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .map_err(|err| Error::new(ErrorKind::Failed, format!("unexpected row {text}")).source(err))
 }
 
 /// Moves messages until the connection ends; a notice is talk, so it goes to stderr.
 async fn drive(mut driver: Driver) {
+    let mut last = None;
     while let Some(message) = poll_fn(|context| driver.poll_message(context)).await {
         match message {
-            Ok(AsyncMessage::Notice(notice)) if notice.severity() != "DEBUG" => {
+            // Calls of several jobs have the same to say of their pool.
+            Ok(AsyncMessage::Notice(notice))
+                if notice.severity() != "DEBUG" && last.as_deref() != Some(notice.message()) =>
+            {
                 eprintln!("{}: {}", notice.severity().to_lowercase(), notice.message());
                 if let Some(hint) = notice.hint() {
                     eprintln!("hint: {hint}");
                 }
+                last = Some(notice.message().to_owned());
             }
             Ok(_) => {}
             // Whoever waits for an answer gets the error.

@@ -2,10 +2,12 @@
 //! holds all SQL text of the guardian; [`client`] serves the commands of people.
 
 pub mod api;
+mod call;
 mod certificate;
 pub mod client;
 mod connect;
 pub mod doctor;
+mod import;
 pub mod listener;
 pub mod messages;
 pub mod pool;

@@ -1,5 +1,7 @@
 //! What people ask of the views.
 
+use serde::Deserialize;
+
 use super::client::{Rows, Session};
 use crate::error::Result;
 
@@ -50,6 +52,17 @@ const ENDS: &str = "select {end} \
                         where s.run_id = h.run_id and s.attempt = h.attempt) \
      order by h.recorded_at, h.run_id, h.attempt limit 100";
 
+const DEFINITION: &str = "select d.tags, (to_jsonb(d) - '{owner,version,created_at,changed_at}'::text[])::text as definition \
+      from sisyphus.definitions d where d.job = $1";
+
+const DIFFERENCE: &str = "select case when $2::text is null then 'created' when c.properties is null then 'unchanged' \
+            else 'changed' end as action, d.job, d.schedule, d.pool, case when $2 is not null then c.properties end as properties \
+       from sisyphus.definitions d \
+      cross join lateral (select string_agg(n.key, ', ' order by n.key) as properties \
+                            from jsonb_each(to_jsonb(d) - '{owner,version,created_at,changed_at}'::text[]) n \
+                           where $2::text::jsonb -> n.key is distinct from n.value) c \
+      where d.job = $1";
+
 const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
      from sisyphus.fires($1, $2, clock_timestamp(), clock_timestamp() + '50 years', $3::bigint::int) f";
 
@@ -73,6 +86,11 @@ pub struct RunFilter<'a> {
     pub limit: i64,
 }
 
+#[derive(Deserialize)]
+struct Setting {
+    value: String,
+}
+
 impl Session {
     /// The view `overview`.
     pub async fn jobs(&self, pool: Option<&str>, state: Option<&str>) -> Result<Rows> {
@@ -85,6 +103,16 @@ impl Session {
         let defined = self.rows("select * from sisyphus.definitions d where d.job = $1", &[&name]).await?;
         found.objects.extend(defined.objects);
         Ok(found)
+    }
+
+    /// The definition of a job as text to compare, and its tags. No row when there is none.
+    pub async fn definition(&self, name: &str) -> Result<Rows> {
+        self.rows(DEFINITION, &[&name]).await
+    }
+
+    /// What has become of a job since its definition was `before`: created, changed or unchanged.
+    pub async fn difference(&self, name: &str, before: Option<&str>) -> Result<Rows> {
+        self.rows(DIFFERENCE, &[&name, &before]).await
     }
 
     /// Live attempts, then the newest ended ones.
@@ -155,6 +183,13 @@ impl Session {
     pub async fn calendars(&self, name: Option<&str>) -> Result<Rows> {
         let query = "select * from sisyphus.calendars c where $1::text is null or c.calendar = $1 order by c.calendar";
         self.rows(query, &[&name]).await
+    }
+
+    /// A setting of the installation.
+    pub async fn setting(&self, name: &str) -> Result<String> {
+        let rows = self.rows("select s.value from sisyphus.settings s where s.name = $1", &[&name]).await?;
+        let mut found: Vec<Setting> = rows.read()?;
+        Ok(found.pop().map(|setting| setting.value).unwrap_or_default())
     }
 
     /// The view `queue_depth`.

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    house::{House, Log, Plan, Running, read},
+    house::{House, Log, Plan, Running},
     screen::Screen,
 };
 use crate::{
@@ -131,7 +131,7 @@ async fn watch(house: &mut House) -> Result<Vec<Expectation>> {
 
 /// Kills the guardian of the host where `import` runs, and starts another one: the job does not notice.
 async fn replace_guardian(house: &mut House, screen: &mut Screen) -> Result<bool> {
-    let running: Vec<Running> = read(&house.session().rows(INTERRUPT, &[]).await?)?;
+    let running: Vec<Running> = house.session().rows(INTERRUPT, &[]).await?.read()?;
     let Some(Running { run_id, host, .. }) = running.into_iter().next() else { return Ok(false) };
     let pid = house.kill_guardian(&host).await?;
     screen.say(&format!(
@@ -144,7 +144,7 @@ async fn replace_guardian(house: &mut House, screen: &mut Screen) -> Result<bool
 }
 
 async fn terminate_import(session: &Session) -> Result<bool> {
-    let running: Vec<Running> = read(&session.rows(INTERRUPT, &[]).await?)?;
+    let running: Vec<Running> = session.rows(INTERRUPT, &[]).await?.read()?;
     for run in &running {
         let call = Call::new("terminate").arg("run_id", "bigint", run.run_id.to_string());
         session.call(&call.arg("reason", "text", "the demo shows how to")).await?;
@@ -153,6 +153,6 @@ async fn terminate_import(session: &Session) -> Result<bool> {
 }
 
 async fn unmet(session: &Session) -> Result<Vec<Expectation>> {
-    let all: Vec<Expectation> = read(&session.rows(EXPECTED, &[]).await?)?;
+    let all: Vec<Expectation> = session.rows(EXPECTED, &[]).await?.read()?;
     Ok(all.into_iter().filter(|expectation| !expectation.ok).collect())
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 pub use super::daemon::Log;
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::Connection,
-    db::client::{Call, Rows, Session},
+    db::client::{Call, Session},
     error::{Error, ErrorKind, Result},
     migrate,
 };
@@ -205,19 +205,8 @@ impl House {
     /// What the hosts of the house are at work on.
     pub async fn running(&self) -> Result<Vec<Running>> {
         let hosts: Vec<&str> = self.daemons.iter().map(Daemon::host).collect();
-        read(&self.session.rows(RUNNING, &[&hosts]).await?)
+        self.session.rows(RUNNING, &[&hosts]).await?.read()
     }
-}
-
-/// Rows as values of a type that names their columns.
-pub(super) fn read<T: DeserializeOwned>(rows: &Rows) -> Result<Vec<T>> {
-    rows.objects
-        .iter()
-        .map(|text| {
-            serde_json::from_str(text)
-                .map_err(|err| Error::new(ErrorKind::Failed, format!("unexpected row {text}")).source(err))
-        })
-        .collect()
 }
 
 async fn open(cluster: &Cluster, database: &str) -> Result<Session> {
@@ -242,7 +231,7 @@ async fn make_database(cluster: &Cluster, database: &'static str, fresh: bool) -
 async fn wait_ready(session: &Session, hosts: &[&str]) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let seen: Vec<HostState> = read(&session.rows(HOSTS, &[&hosts]).await?)?;
+        let seen: Vec<HostState> = session.rows(HOSTS, &[&hosts]).await?.read()?;
         for host in seen.iter().filter(|host| host.state == "draining") {
             session.call(&Call::new("activate_host").arg("name", "text", &*host.host)).await?;
         }

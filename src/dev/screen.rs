@@ -7,7 +7,6 @@ use std::{
 
 use serde::Deserialize;
 
-use super::house::read;
 use crate::{
     commands::output::{Column, print, print_raw, render},
     db::client::Rows,
@@ -68,7 +67,7 @@ impl Screen {
         }
         if self.last_line.is_none_or(|last| passed - last >= LINE_EVERY) {
             self.last_line = Some(passed);
-            print(&line(passed, &read(rows)?))?;
+            print(&line(passed, &rows.read()?))?;
             io::stdout().flush().ok();
         }
         Ok(())

@@ -1,0 +1,165 @@
+//! A call of one function of the schema by argument names, of which only those are passed that were given.
+
+use std::borrow::Cow;
+
+use super::client::Typed;
+
+enum Value {
+    Null,
+    Text(String),
+    List(Vec<String>),
+}
+
+/// A call of one function of the schema by argument names.
+pub struct Call {
+    function: &'static str,
+    arguments: Vec<(Cow<'static, str>, Cow<'static, str>, Value)>,
+}
+
+/// As wide as [`Call::statement`] writes, where it can.
+const WIDTH: usize = 100;
+
+impl Call {
+    /// A call without arguments.
+    pub fn new(function: &'static str) -> Self {
+        Self { function, arguments: Vec::new() }
+    }
+
+    /// Adds an argument; the database casts the text to the type.
+    #[must_use]
+    pub fn arg(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        kind: impl Into<Cow<'static, str>>,
+        value: impl Into<String>,
+    ) -> Self {
+        self.arguments.push((name.into(), kind.into(), Value::Text(value.into())));
+        self
+    }
+
+    /// Adds an argument when there is a value.
+    #[must_use]
+    pub fn given(self, name: &'static str, kind: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.arg(name, kind, value.to_string()),
+            None => self,
+        }
+    }
+
+    /// Adds an argument that has no default, NULL when there is no value.
+    #[must_use]
+    pub fn nullable(mut self, name: &'static str, kind: &'static str, value: Option<&str>) -> Self {
+        let value = value.map_or(Value::Null, |text| Value::Text(text.to_owned()));
+        self.arguments.push((name.into(), kind.into(), value));
+        self
+    }
+
+    /// Adds an array, when it has elements; the type is the array's.
+    #[must_use]
+    pub fn list(self, name: &'static str, kind: &'static str, values: &[impl ToString]) -> Self {
+        if values.is_empty() { self } else { self.array(name, kind, values) }
+    }
+
+    /// Adds an array, also an empty one; the type is the array's.
+    #[must_use]
+    pub fn array(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        kind: impl Into<Cow<'static, str>>,
+        values: &[impl ToString],
+    ) -> Self {
+        let values = values.iter().map(ToString::to_string).collect();
+        self.arguments.push((name.into(), kind.into(), Value::List(values)));
+        self
+    }
+
+    /// Whether there is any argument beside the first.
+    pub fn has_options(&self) -> bool {
+        self.arguments.len() > 1
+    }
+
+    /// The call as a person would write it for psql, with its values.
+    pub fn statement(&self) -> String {
+        let mut text = format!("select sisyphus.{}(", self.function);
+        let mut width = text.len();
+        for (at, (name, kind, value)) in self.arguments.iter().enumerate() {
+            let end = if at + 1 == self.arguments.len() { ");" } else { "," };
+            let argument = format!("{name} => {}{end}", value.literal(kind));
+            if at > 0 && width + 1 + argument.chars().count() > WIDTH {
+                text.push_str("\n    ");
+                width = 4;
+            } else if at > 0 {
+                text.push(' ');
+                width += 1;
+            }
+            width += argument.chars().count();
+            text.push_str(&argument);
+        }
+        text
+    }
+
+    pub(super) fn sql(&self) -> String {
+        let arguments: Vec<String> = self
+            .arguments
+            .iter()
+            .enumerate()
+            .map(|(at, (name, kind, value))| {
+                let text = if matches!(value, Value::List(_)) { "text[]" } else { "text" };
+                format!("{name} => ${}::{text}::{kind}", at + 1)
+            })
+            .collect();
+        format!("sisyphus.{}({})", self.function, arguments.join(", "))
+    }
+
+    pub(super) fn values(&self) -> Vec<&dyn Typed> {
+        self.arguments
+            .iter()
+            .map(|(_, _, value)| match value {
+                Value::Null => &None::<String> as &dyn Typed,
+                Value::Text(text) => text as &dyn Typed,
+                Value::List(list) => list as &dyn Typed,
+            })
+            .collect()
+    }
+}
+
+impl Value {
+    fn literal(&self, kind: &str) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Text(text) if text.parse::<i64>().is_ok() && kind != "text" => text.clone(),
+            Self::Text(text) => quoted(text),
+            Self::List(list) if list.is_empty() => "'{}'".to_owned(),
+            Self::List(list) => {
+                let elements: Vec<_> = list.iter().map(|element| quoted(element)).collect();
+                let cast = if kind == "text[]" { String::new() } else { format!("::{kind}") };
+                format!("array[{}]{cast}", elements.join(", "))
+            }
+        }
+    }
+}
+
+/// A literal, whatever standard_conforming_strings says.
+fn quoted(text: &str) -> String {
+    let escape = if text.contains('\\') { "E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_what_a_person_would_write() {
+        let call = Call::new("schedule")
+            .arg("name", "text", "it's")
+            .nullable("schedule", "text", None)
+            .list("argv", "text[]", &["a", r"b\c"])
+            .arg("retries", "int", "3")
+            .array("success_exit_codes", "integer[]", &["0", "3"])
+            .array("tags", "text[]", &[""; 0]);
+        let wanted = r"select sisyphus.schedule(name => 'it''s', schedule => null, argv => array['a', E'b\\c'],
+    retries => 3, success_exit_codes => array['0', '3']::integer[], tags => '{}');";
+        assert_eq!(call.statement(), wanted);
+    }
+}
