@@ -35,6 +35,7 @@ set local role sisyphus_owner;
 \ir code/34_preview.sql
 \ir code/35_calendar.sql
 \ir code/36_run_as.sql
+\ir code/37_export.sql
 \ir code/39_left_out.sql
 \ir code/40_plan.sql
 \ir code/41_catch_up.sql

@@ -15,6 +15,7 @@ mod catalogue_snapshot;
 mod chaos;
 mod claim;
 mod cli;
+mod cli_apply;
 mod cli_doctor;
 mod cli_errors;
 mod cli_import;

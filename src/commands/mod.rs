@@ -1,15 +1,18 @@
 //! One module a command, or a few that belong together: thin callers of the SQL functions and views.
 
+mod apply;
 mod calendar;
 pub mod config;
 mod control;
 mod definition;
 pub mod dev;
 pub mod doctor;
+mod export;
 pub mod guardian;
 mod hosts;
 mod import;
 mod job_options;
+mod jobs_file;
 pub mod keeper;
 mod logs;
 mod look;
@@ -18,11 +21,13 @@ pub mod output;
 mod settle;
 mod show;
 
+use apply::ApplyArgs;
 use calendar::CalendarArgs;
 use control::{
     BackfillArgs, CancelArgs, PauseArgs, RerunArgs, RunArgs, SubmitArgs, TerminateArgs, UnpauseArgs,
 };
 use definition::{AlterArgs, ResumeArgs, ScheduleArgs, SuspendArgs, UnscheduleArgs};
+use export::ExportArgs;
 use hosts::{ActivateArgs, DrainArgs, ForgetArgs, HostsArgs, PoolArgs, SlotsArgs};
 use import::ImportArgs;
 use logs::LogsArgs;
@@ -72,6 +77,8 @@ pub enum Ask {
     /// Say why a run has not started, or what became of an occurrence
     Explain(ExplainArgs),
     Logs(LogsArgs),
+    Apply(ApplyArgs),
+    Export(ExportArgs),
     /// Take over the jobs of another scheduler
     Import(ImportArgs),
     /// List hosts
@@ -113,6 +120,8 @@ impl Ask {
             Self::Show(args) => show::show(args, session).await,
             Self::Explain(args) => show::explain(args, session).await,
             Self::Logs(args) => logs::logs(args, session).await,
+            Self::Apply(args) => apply::apply(args, session).await,
+            Self::Export(args) => export::export(args, session).await,
             Self::Import(args) => import::import(args, session).await,
             Self::Hosts(args) => hosts::hosts(args, session).await,
             Self::Pool(args) => hosts::pool(args, session).await,

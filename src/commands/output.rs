@@ -1,6 +1,9 @@
 //! What a command prints: tables for people, JSON for programs, and how people write times and amounts.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fs,
+    io::{self, IsTerminal, Read, Write},
+};
 
 use chrono::{DateTime, SecondsFormat};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
@@ -134,6 +137,21 @@ pub fn print_raw(text: &str) -> Result<()> {
 
 fn unwritable(error: io::Error) -> Error {
     Error::new(ErrorKind::Failed, "cannot write to stdout").source(error)
+}
+
+/// The text of a file, or for `-` of standard input, behind the name to call it in errors.
+pub fn read_file(file: &str) -> Result<(String, String)> {
+    let (name, bytes) = match file {
+        "-" => {
+            let mut bytes = Vec::new();
+            ("stdin".to_owned(), io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes))
+        }
+        path => (path.to_owned(), fs::read(path)),
+    };
+    let fault = |why: String| Error::new(ErrorKind::Config, format!("{name} cannot be read: {why}"));
+    let bytes = bytes.map_err(|err| fault(err.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|err| fault(err.to_string()))?;
+    Ok((name, text))
 }
 
 /// Reads a row; the keys keep the order of the view's columns.

@@ -18,8 +18,8 @@ pub(super) struct Wanted {
     pub(super) place: String,
 }
 
-/// Whether a job with these tags may be replaced; else why not, and what would do.
-pub(super) type Check<'a> = &'a dyn Fn(&[String]) -> Result<(), (String, String)>;
+/// Whether a job of this name, which has these tags, may be replaced; else why not, and what would do.
+pub(super) type Check<'a> = &'a dyn Fn(&str, &[String]) -> Result<(), (String, String)>;
 
 #[derive(Deserialize)]
 struct Defined {
@@ -30,17 +30,22 @@ struct Defined {
 #[derive(Deserialize)]
 struct Outcome {
     action: String,
+    job: String,
 }
 
 /// Defines jobs in the transaction that is open; a row of each says what became of it. One that is so already is
 /// not touched: neither its row nor the audit log shows that it was looked at.
-pub(super) async fn define(wanted: &[Wanted], may_replace: Check<'_>, session: &Session) -> Result<Rows> {
+pub(super) async fn define<'a>(
+    wanted: impl IntoIterator<Item = &'a Wanted>,
+    may_replace: Check<'_>,
+    session: &Session,
+) -> Result<Rows> {
     let mut told = Rows { now: 0.0, objects: Vec::new() };
     for one in wanted {
         let refused = |err: Error| err.within(format!("{}: job {:?} is refused", one.place, one.job));
         let before: Option<Defined> = session.definition(&one.job).await?.read()?.pop();
         if let Some(before) = &before {
-            may_replace(&before.tags)
+            may_replace(&one.job, &before.tags)
                 .map_err(|(message, hint)| refused(Error::new(ErrorKind::Failed, message).hint(hint)))?;
         }
         session.mark().await?;
@@ -58,8 +63,8 @@ pub(super) async fn define(wanted: &[Wanted], may_replace: Check<'_>, session: &
     Ok(told)
 }
 
-/// Prints what became of each job, and says of how many.
-pub(super) fn print_outcomes(rows: &Rows, format: Format) -> Result<()> {
+/// Prints what became of each job, and says of how many, with the rest of that sentence.
+pub(super) fn print_outcomes(rows: &Rows, format: Format, rest: &str) -> Result<()> {
     let columns = [
         Column::text("action"),
         Column::text("job"),
@@ -68,13 +73,13 @@ pub(super) fn print_outcomes(rows: &Rows, format: Format) -> Result<()> {
         Column::text("properties").titled("changed"),
     ];
     print_rows(rows, &columns, format, "no jobs")?;
-    say_counts(rows, "")
+    say_counts(rows, rest)
 }
 
 /// Says of how many jobs became what: `2 created, 1 unchanged`, and the rest of the sentence.
 pub(super) fn say_counts(rows: &Rows, rest: &str) -> Result<()> {
     let mut counts: Vec<(String, usize)> = Vec::new();
-    for Outcome { action } in rows.read()? {
+    for Outcome { action, .. } in rows.read()? {
         match counts.iter_mut().find(|(known, _)| *known == action) {
             Some((_, count)) => *count += 1,
             None => counts.push((action, 1)),
@@ -85,4 +90,9 @@ pub(super) fn say_counts(rows: &Rows, rest: &str) -> Result<()> {
         eprintln!("{}{rest}", counts.join(", "));
     }
     Ok(())
+}
+
+/// The names of the jobs in rows that tell outcomes.
+pub(super) fn jobs_of(rows: &Rows) -> Result<Vec<String>> {
+    Ok(rows.read()?.into_iter().map(|Outcome { job, .. }| job).collect())
 }

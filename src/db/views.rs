@@ -63,6 +63,18 @@ const DIFFERENCE: &str = "select case when $2::text is null then 'created' when 
                            where $2::text::jsonb -> n.key is distinct from n.value) c \
       where d.job = $1";
 
+const PROPERTIES: &str = "select a.name, pg_catalog.format_type(a.type, null) as kind \
+      from pg_catalog.pg_proc p \
+     cross join unnest(p.proargnames, p.proargtypes::oid[]) with ordinality a (name, type, n) \
+     where p.oid = 'sisyphus.schedule'::regproc and a.name <> 'name' order by a.n";
+
+const DECLARED: &str = "select d.job, d.declared from sisyphus._declared_jobs() d \
+     where $1::text is null or d.declared -> 'tags' ? $1 order by d.job";
+
+const SURPLUS: &str = "select 'removed' as action, o.job, o.schedule, o.pool, null as properties \
+      from sisyphus._declared_jobs() d join sisyphus.definitions o on o.job = d.job \
+     where d.declared -> 'tags' ? $1 and d.job <> all($2::text[]) order by d.job";
+
 const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
      from sisyphus.fires($1, $2, clock_timestamp(), clock_timestamp() + '50 years', $3::bigint::int) f";
 
@@ -84,6 +96,15 @@ pub struct RunFilter<'a> {
     pub live: bool,
     /// How many ended ones.
     pub limit: i64,
+}
+
+/// An argument of schedule().
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Property {
+    /// Its name.
+    pub name: String,
+    /// Its type in SQL.
+    pub kind: String,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +134,21 @@ impl Session {
     /// What has become of a job since its definition was `before`: created, changed or unchanged.
     pub async fn difference(&self, name: &str, before: Option<&str>) -> Result<Rows> {
         self.rows(DIFFERENCE, &[&name, &before]).await
+    }
+
+    /// The arguments of schedule() beside the name, with their types, in its order.
+    pub async fn properties(&self) -> Result<Vec<Property>> {
+        self.rows(PROPERTIES, &[]).await?.read()
+    }
+
+    /// The jobs that the caller may change, perhaps only those with a tag, as they were declared.
+    pub async fn declared(&self, tag: Option<&str>) -> Result<Rows> {
+        self.rows(DECLARED, &[&tag]).await
+    }
+
+    /// The jobs with a tag that the caller may change and that are not among these.
+    pub async fn surplus(&self, tag: &str, jobs: &[&str]) -> Result<Rows> {
+        self.rows(SURPLUS, &[&tag, &jobs]).await
     }
 
     /// Live attempts, then the newest ended ones.

@@ -1630,6 +1630,11 @@ GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._computed_fires(p_now timestamp with time zone, p_until timestamp with time zone, p_limit integer) TO sisyphus_viewer;
 
+GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_viewer;
+
 GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_operator;

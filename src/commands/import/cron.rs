@@ -1,10 +1,6 @@
 //! `import crontab`: a line becomes a call of schedule().
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -14,7 +10,7 @@ use super::{
     names::{Names, of_command},
 };
 use crate::{
-    commands::settle::Wanted,
+    commands::{output, settle::Wanted},
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},
 };
@@ -50,7 +46,7 @@ pub(super) struct CrontabArgs {
 
 /// Takes over the jobs of a crontab.
 pub(super) async fn import(args: CrontabArgs, session: &Session) -> Result<()> {
-    let (name, text) = read_file(&args.file)?;
+    let (name, text) = output::read_file(&args.file)?;
     let has_user = args.user_field
         || args.options.run_as.is_none()
             && (args.file == "/etc/crontab" || Path::new(&args.file).starts_with("/etc/cron.d"));
@@ -155,19 +151,4 @@ fn say_what_is_left_out(name: &str, entries: &[Entry]) {
             eprintln!("{name}: {variable} is left out: {instead}");
         }
     }
-}
-
-/// A file, or standard input, with the name to tell of it.
-fn read_file(file: &str) -> Result<(String, String)> {
-    let (name, bytes) = match file {
-        "-" => {
-            let mut bytes = Vec::new();
-            ("stdin".to_owned(), io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes))
-        }
-        path => (path.to_owned(), fs::read(path)),
-    };
-    let fault = |why: String| Error::new(ErrorKind::Config, format!("{name} cannot be read: {why}"));
-    let bytes = bytes.map_err(|err| fault(err.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|err| fault(err.to_string()))?;
-    Ok((name, text))
 }

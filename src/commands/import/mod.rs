@@ -78,7 +78,7 @@ impl Options {
 
     /// Makes the jobs, or tries it; jobs that no import of this kind made are not replaced.
     async fn take_over(&self, wanted: &[Wanted], tag: &str, session: &Session) -> Result<()> {
-        let may_replace = |tags: &[String]| {
+        let may_replace = |_: &str, tags: &[String]| {
             if tags.iter().any(|known| known == tag) {
                 return Ok(());
             }
@@ -91,7 +91,7 @@ impl Options {
         let outcomes = settle::define(wanted, &may_replace, session).await?;
         if !self.dry_run {
             session.commit().await?;
-            return settle::print_outcomes(&outcomes, self.format);
+            return settle::print_outcomes(&outcomes, self.format, "");
         }
         session.roll_back().await?;
         if !wanted.is_empty() {
