@@ -1,18 +1,15 @@
 //! `sisyphus dev`: the embedded default.
 
 use std::{
-    env, io,
+    env,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
 
 use clap::Args;
-use tokio::{
-    process::Command,
-    signal::unix::{Signal, SignalKind, signal},
-};
+use tokio::process::Command;
 
-use super::output::print;
+use super::{output::print, signals::Signals};
 use crate::{
     dev::{
         demo,
@@ -43,13 +40,6 @@ pub struct DevArgs {
     /// Command to run beside it, with PGHOST and the like set; when it ends, so does everything
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<String>,
-}
-
-/// The signals that end it; registered before anything is started, so that none ends us half way.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
 }
 
 /// Runs until a signal, the end of the demo or of the command.
@@ -111,27 +101,7 @@ async fn run_command(house: &House, words: &[String], signals: &mut Signals) -> 
             Error::new(ErrorKind::Failed, format!("{} cannot be waited for", words[0])).source(err)
         }),
         // A Ctrl-C reaches the command as well, and is its business: psql cancels a query with it.
-        _ = signals.terminate.recv() => Err(Error::new(ErrorKind::Failed, format!("stopped while {} ran", words[0]))),
-    }
-}
-
-impl Signals {
-    fn register() -> Result<Self> {
-        let fault = |err: io::Error| Error::new(ErrorKind::Failed, "signals cannot be handled").source(err);
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(fault)?,
-            terminate: signal(SignalKind::terminate()).map_err(fault)?,
-            hang_up: signal(SignalKind::hangup()).map_err(fault)?,
-        })
-    }
-
-    /// Waits for any of them. Cancel safe.
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
+        () = signals.terminate() => Err(Error::new(ErrorKind::Failed, format!("stopped while {} ran", words[0]))),
     }
 }
 

@@ -20,6 +20,9 @@ pub mod migrate;
 pub mod output;
 mod settle;
 mod show;
+mod signals;
+pub(crate) mod terminal;
+mod top;
 
 use apply::ApplyArgs;
 use calendar::CalendarArgs;
@@ -33,6 +36,7 @@ use import::ImportArgs;
 use logs::LogsArgs;
 use look::{JobsArgs, NextArgs, RunsArgs};
 use show::{ExplainArgs, ShowArgs};
+use top::TopArgs;
 
 use crate::{db::client::Session, error::Result};
 
@@ -77,6 +81,7 @@ pub enum Ask {
     /// Say why a run has not started, or what became of an occurrence
     Explain(ExplainArgs),
     Logs(LogsArgs),
+    Top(TopArgs),
     Apply(ApplyArgs),
     Export(ExportArgs),
     /// Take over the jobs of another scheduler
@@ -120,6 +125,7 @@ impl Ask {
             Self::Show(args) => show::show(args, session).await,
             Self::Explain(args) => show::explain(args, session).await,
             Self::Logs(args) => logs::logs(args, session).await,
+            Self::Top(args) => top::top(args, session).await,
             Self::Apply(args) => apply::apply(args, session).await,
             Self::Export(args) => export::export(args, session).await,
             Self::Import(args) => import::import(args, session).await,

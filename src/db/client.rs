@@ -17,9 +17,10 @@ use crate::{
     migrate,
 };
 
-/// What a person's statement may take before the server ends it.
+/// What a person's statement may take before the server ends it. Compiling one costs seconds: over the partitions of
+/// the history the estimates look dear.
 const TIMEOUTS: &str = "set statement_timeout = '60s'; set lock_timeout = '10s'; \
-     set idle_in_transaction_session_timeout = '60s'; set intervalstyle = 'postgres'";
+     set idle_in_transaction_session_timeout = '60s'; set intervalstyle = 'postgres'; set jit = off";
 
 /// A session for one command. The server's notices go to stderr; dropping it closes the connection.
 #[derive(Debug)]

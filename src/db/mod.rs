@@ -2,6 +2,7 @@
 //! holds all SQL text of the guardian; [`client`] serves the commands of people.
 
 pub mod api;
+pub mod board;
 mod call;
 mod certificate;
 pub mod client;

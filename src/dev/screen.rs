@@ -8,7 +8,10 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    commands::output::{Column, print, print_raw, render},
+    commands::{
+        output::{Column, print, render},
+        terminal::Drawing,
+    },
     db::client::Rows,
     error::Result,
 };
@@ -30,7 +33,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Screen {
     begun: Instant,
     terminal: bool,
-    height: usize,
+    drawing: Drawing,
     last_line: Option<Duration>,
 }
 
@@ -44,12 +47,17 @@ struct Job {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), terminal: io::stdout().is_terminal(), height: 0, last_line: None }
+        Self {
+            begun: Instant::now(),
+            terminal: io::stdout().is_terminal(),
+            drawing: Drawing::default(),
+            last_line: None,
+        }
     }
 
     /// Says something that stays, below what was shown.
     pub(super) fn say(&mut self, text: &str) -> Result<()> {
-        self.height = 0;
+        self.drawing.leave();
         print(text)?;
         io::stdout().flush().ok();
         Ok(())
@@ -60,10 +68,7 @@ impl Screen {
         let passed = self.begun.elapsed();
         if self.terminal {
             let text = format!("after {} s\n{}\n", passed.as_secs(), render(rows, &COLUMNS)?);
-            // Up to where the last table began, and clear from there on.
-            let back = if self.height > 0 { format!("\x1b[{}A\x1b[J", self.height) } else { String::new() };
-            self.height = text.lines().count();
-            return print_raw(&format!("{back}{text}"));
+            return self.drawing.draw(&text);
         }
         if self.last_line.is_none_or(|last| passed - last >= LINE_EVERY) {
             self.last_line = Some(passed);
