@@ -170,6 +170,8 @@ async fn one_bad_line_changes_nothing_and_is_named() {
     fs::write(latin.path(), b"# \xe9\n").unwrap();
     sisyphus(&play, &["import", "crontab", latin.path().to_str().unwrap()])
         .failure(3, &["cannot be read", "utf-8"]);
+    sisyphus(&play, &["import", "crontab", "/etc/cron.d/e2scrub_all", "--run-as", "www"])
+        .failure(2, &["--run-as is not for /etc/cron.d/e2scrub_all", "hint: "]);
     sisyphus(&play, &["import"]).failure(2, &["crontab", "pg_cron"]);
 }
 
@@ -257,6 +259,139 @@ async fn the_jobs_of_pg_cron_are_taken_over() {
     assert_eq!(traces(&play).await, before);
 }
 
+const PGAGENT: &str = r"
+    create schema pgagent;
+    create table pgagent.pga_job (jobid integer, jobname text, jobdesc text, jobhostagent text, jobenabled boolean);
+    create table pgagent.pga_jobstep (jstid integer, jstjobid integer, jstname text, jstenabled boolean, jstkind char,
+                                      jstcode text, jstconnstr text, jstdbname text, jstonerror char);
+    create table pgagent.pga_schedule (jscid integer primary key, jscjobid integer, jscname text, jscenabled boolean,
+        jscstart timestamptz, jscend timestamptz, jscminutes bool[], jschours bool[], jscweekdays bool[],
+        jscmonthdays bool[], jscmonths bool[]);
+    create table pgagent.pga_exception (jexid integer, jexscid integer, jexdate date, jextime time);
+    create function pg_temp.chosen(n integer, ones text) returns bool[] language sql as
+        'select array(select i = any (ones::int[]) from generate_series(1, n) i order by i)';
+    insert into pgagent.pga_job values
+        (1, 'nightly', 'all of it', '', true), (2, 'often', '', '', true), (3, 'first monday', '', '', true),
+        (4, 'off', '', '', false), (5, 'no step', '', '', true), (6, 'no schedule', '', '', true);
+    insert into pgagent.pga_jobstep values
+        (1, 1, 'a', true, 's', 'select ''it''''s''', '', 'shop', 'f'), (2, 1, 'b', true, 'b', 'rm -f /tmp/x', '', '', 'i'),
+        (3, 2, 'a', true, 'b', E'true\nfalse', '', '', 'f'), (4, 3, 'a', true, 'b', 'true', '', '', 'f'),
+        (5, 5, 'a', false, 'b', 'true', '', '', 'f');
+    insert into pgagent.pga_schedule
+    select n, job, 's' || n, n <> 8, '2026-01-01 00:00+00', ends::timestamptz, pg_temp.chosen(60, minutes),
+           pg_temp.chosen(24, hours), pg_temp.chosen(7, weekdays), pg_temp.chosen(32, days), pg_temp.chosen(12, months)
+      from (values (1, 1, '{31}', '{3}', '{0}', '{1, 32}', '{0}', '2199-01-01 00:00+00'), (2, 2, '{}', '{}', '{}', '{}', '{}', null),
+                   (3, 2, '{1}', '{13}', '{2, 6}', '{}', '{1, 7}', null), (4, 3, '{1}', '{1}', '{2}', '{1, 2}', '{}', null),
+                   (5, 4, '{}', '{}', '{}', '{}', '{}', null), (6, 5, '{}', '{}', '{}', '{}', '{}', null),
+                   (7, 2, '{}', '{}', '{}', '{}', '{}', '2026-01-02 00:00+00'), (8, 2, '{}', '{}', '{}', '{}', '{}', null),
+                   (9, 2, '{}', '{}', '{}', '{}', '{}', null))
+           s (n, job, minutes, hours, weekdays, days, months, ends);
+    insert into pgagent.pga_exception values (1, 9, '2026-12-25', null)";
+
+/// What an import left out, and why.
+fn left_out(done: &Finished) -> Vec<&str> {
+    done.stderr.lines().filter(|line| line.contains(" is left out: ")).collect()
+}
+
+#[tokio::test]
+async fn the_jobs_of_pgagent_are_taken_over() {
+    let play = play().await;
+    play.exec(PGAGENT).await;
+    let done = sisyphus(&play, &["import", "pgagent"]);
+    assert!(done.stderr.contains("\n3 created\n"), "{}", done.stderr);
+    let both = "days of the month and of the week had both to match there, either may here";
+    assert_eq!(
+        left_out(&done),
+        [
+            "pgagent.pga_schedule 7 (often/s7) is left out: it has ended",
+            "pgagent.pga_schedule 8 (often/s8) is left out: it is not enabled",
+            "pgagent.pga_schedule 9 (often/s9) is left out: it has exceptions, which become a calendar for except_on",
+            &format!("pgagent.pga_schedule 4 (first monday) is left out: {both}"),
+            "pgagent.pga_schedule 5 (off) is left out: its job is not enabled",
+            "pgagent.pga_schedule 6 (no step) is left out: its job has no enabled step",
+            "pgagent.pga_job 6 (no schedule) is left out: it has no schedule",
+        ]
+    );
+    done.success();
+    let nightly = job(&play, "nightly");
+    let command = "psql -X -v ON_ERROR_STOP=1 -d 'dbname=shop' -c 'select '\\''it'\\'''\\''s'\\''' || exit\n( rm -f /tmp/x ) || true";
+    for (key, value) in [
+        ("schedule", json!("30 2 1,L * *")),
+        ("command", json!(command)),
+        ("description", json!("all of it")),
+        ("tags", json!(["pgagent"])),
+        ("overlap", json!("skip")),
+        ("missed", json!("latest")),
+        ("starts_at", json!("2026-01-01T00:00:00+00:00")),
+        ("ends_at", json!("2199-01-01T00:00:00+00:00")),
+    ] {
+        assert_eq!(nightly[key], value, "{key}");
+    }
+    assert_eq!(job(&play, "often/s2")["schedule"], "* * * * *");
+    assert_eq!(job(&play, "often/s2")["command"], "( true\nfalse ) || exit");
+    assert_eq!(job(&play, "often/s3")["schedule"], "0 12 * 1,7 1,5");
+    let before = traces(&play).await;
+    let again = sisyphus(&play, &["import", "pgagent"]);
+    assert!(again.stderr.starts_with("3 unchanged\n"), "{}", again.stderr);
+    assert_eq!(traces(&play).await, before);
+}
+
+const PG_TIMETABLE: &str = r#"
+    create schema timetable;
+    create type timetable.command_kind as enum ('SQL', 'PROGRAM', 'BUILTIN');
+    create table timetable.chain (chain_id bigint, chain_name text, run_at text, max_instances integer, timeout integer,
+                                  live boolean, self_destruct boolean, client_name text);
+    create table timetable.task (task_id bigint, chain_id bigint, kind timetable.command_kind, command text, database_connection text);
+    create table timetable.parameter (task_id bigint, order_id integer, value jsonb);
+    insert into timetable.chain values
+        (1, 'dump', '0 2 * * *', 1, 60000, true, false, null), (2, 'sync', '@every 5 minutes', null, 0, true, null, null),
+        (3, 'sql', null, null, null, true, null, null), (4, 'both', '0 7 1-7 * 1', 1, 0, true, null, null),
+        (5, 'off', '* * * * *', 1, 0, false, null, null), (6, 'two', '* * * * *', 1, 0, true, null, null),
+        (7, 'boot', '@reboot', 1, 0, true, null, null), (8, 'built in', '* * * * *', 1, 0, true, null, null),
+        (9, 'once', '* * * * *', 1, 0, true, true, null), (10, 'rows', '* * * * *', 1, 0, true, null, null),
+        (11, 'after', '@after 5 minutes', null, 0, true, null, null);
+    insert into timetable.task values
+        (1, 1, 'PROGRAM', 'pg_dump', null), (2, 2, 'PROGRAM', '/opt/sync', null), (3, 3, 'SQL', 'select 1', null),
+        (4, 4, 'SQL', 'x', null), (5, 5, 'SQL', 'x', null), (6, 6, 'SQL', 'x', null), (7, 6, 'SQL', 'x', null),
+        (8, 7, 'SQL', 'x', null), (9, 8, 'BUILTIN', 'NoOp', null), (10, 9, 'SQL', 'x', null), (11, 10, 'PROGRAM', 'x', null),
+        (12, 11, 'SQL', 'select 2', 'host=db2');
+    insert into timetable.parameter values (1, 1, '["-d", "shop"]'), (11, 1, '["a"]'), (11, 2, '["b"]')"#;
+
+#[tokio::test]
+async fn the_chains_of_pg_timetable_are_taken_over() {
+    let play = play().await;
+    play.exec(PG_TIMETABLE).await;
+    let done = sisyphus(&play, &["import", "pg_timetable"]);
+    assert!(done.stderr.contains("\n4 created\n"), "{}", done.stderr);
+    assert_eq!(
+        left_out(&done),
+        [
+            "timetable.chain 4 (both) is left out: days of the month and of the week had both to match there, either may here",
+            "timetable.chain 5 (off) is left out: it is not live",
+            "timetable.chain 6 (two) is left out: it has 2 tasks: make one script of them",
+            "timetable.chain 7 (boot) is left out: @reboot is no time",
+            "timetable.chain 8 (built in) is left out: its task is built in there",
+            "timetable.chain 9 (once) is left out: it runs once and goes: submit() does that",
+            "timetable.chain 10 (rows) is left out: of its parameters only one row of a program is taken",
+        ]
+    );
+    done.success();
+    let dump = job(&play, "dump");
+    assert_eq!(
+        (&dump["argv"], &dump["max_runtime"]),
+        (&json!(["pg_dump", "-d", "shop"]), &"00:01:00".into())
+    );
+    assert_eq!((&dump["overlap"], &dump["missed"]), (&"skip".into(), &"none".into()));
+    let sync = job(&play, "sync");
+    assert_eq!((&sync["schedule"], &sync["argv"]), (&"every 5 minutes".into(), &json!(["/opt/sync"])));
+    assert_eq!((&sync["overlap"], &sync["max_runtime"]), (&"allow".into(), &Value::Null));
+    assert_eq!(job(&play, "sql")["argv"][5], format!("dbname={}", play.db.name()));
+    let after = job(&play, "after");
+    assert_eq!((&after["overlap"], &after["argv"][5]), (&"skip".into(), &"host=db2".into()));
+    let again = sisyphus(&play, &["import", "pg_timetable", "--dry-run"]);
+    assert!(again.stderr.starts_with("4 unchanged; a dry run"), "{}", again.stderr);
+}
+
 #[tokio::test]
 async fn pg_cron_may_live_in_another_database() {
     let (play, other) = (play().await, crate::support::empty_db().await);
@@ -280,6 +415,7 @@ async fn pg_cron_may_live_in_another_database() {
     sisyphus(&play, &words).success();
     let made = job(&play, "db1-refresh");
     assert_eq!((&made["overlap"], &made["run_as"]), (&"skip".into(), &"postgres".into()));
+    assert_eq!(made["description"], "from pg_cron, job 2");
     other
         .client()
         .await

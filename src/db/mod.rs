@@ -8,7 +8,7 @@ mod certificate;
 pub mod client;
 mod connect;
 pub mod doctor;
-mod import;
+pub mod import;
 pub mod listener;
 pub mod messages;
 pub mod pool;

@@ -47,9 +47,15 @@ pub(super) struct CrontabArgs {
 /// Takes over the jobs of a crontab.
 pub(super) async fn import(args: CrontabArgs, session: &Session) -> Result<()> {
     let (name, text) = output::read_file(&args.file)?;
-    let has_user = args.user_field
-        || args.options.run_as.is_none()
-            && (args.file == "/etc/crontab" || Path::new(&args.file).starts_with("/etc/cron.d"));
+    let has_user =
+        args.user_field || args.file == "/etc/crontab" || Path::new(&args.file).starts_with("/etc/cron.d");
+    if has_user && args.options.run_as.is_some() {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("--run-as is not for {name}: its lines name their users"),
+        )
+        .hint("leave it out"));
+    }
     let entries = crontab::read(&name, &text, has_user)?;
     let mut names = Names::new(&args.options.prefix);
     let wanted = entries
@@ -103,9 +109,11 @@ fn call_of(entry: &Entry, job: &str, place: &str, args: &CrontabArgs) -> Result<
         .given("jitter", "interval", jitter)
         .given("env", "jsonb", (!env.is_empty()).then(|| Value::Object(env)))
         .given("cwd", "text", cwd)
-        .given("run_as", "text", entry.user.as_ref().or(args.options.run_as.as_ref()))
+        .given("run_as", "text", entry.user.as_ref())
+        .given("overlap", "text", (!args.options.gives("overlap")).then_some("allow"))
+        .given("missed", "text", (!args.options.gives("missed")).then_some("none"))
         .given("description", "text", entry.comment.as_ref());
-    Ok(args.options.add_to(call, "allow", TAG))
+    Ok(args.options.add_to(call, TAG))
 }
 
 /// Variables that cron itself reads, or sets whatever a crontab says.

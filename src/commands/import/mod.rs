@@ -2,15 +2,18 @@
 
 mod cron;
 mod crontab;
+mod foreign;
 mod names;
-mod pg_cron;
 
 use super::{
     output::{self, Format},
     settle::{self, Wanted},
 };
 use crate::{
-    db::client::{Call, Session},
+    db::{
+        client::{Call, Session},
+        import::{PG_CRON, PG_TIMETABLE, PGAGENT},
+    },
     error::Result,
 };
 
@@ -26,7 +29,11 @@ pub struct ImportArgs {
 enum From {
     Crontab(cron::CrontabArgs),
     #[command(name = "pg_cron")]
-    PgCron(pg_cron::PgCronArgs),
+    PgCron(foreign::PgCronArgs),
+    #[command(name = "pgagent")]
+    PgAgent(foreign::PgAgentArgs),
+    #[command(name = "pg_timetable")]
+    PgTimetable(foreign::PgTimetableArgs),
 }
 
 /// What is said of all jobs of an import.
@@ -44,9 +51,9 @@ struct Options {
     /// When the last run is still going: skip, queue, replace or allow; as that scheduler does when not given
     #[arg(long, value_name = "POLICY")]
     overlap: Option<String>,
-    /// Which occurrences of a downtime still run: latest, all or none
-    #[arg(long, value_name = "POLICY", default_value = "none")]
-    missed: String,
+    /// Which occurrences of a downtime still run: latest, all or none; as that scheduler does when not given
+    #[arg(long, value_name = "POLICY")]
+    missed: Option<String>,
     /// What the names of the jobs begin with
     #[arg(long, value_name = "TEXT", default_value = "")]
     prefix: String,
@@ -62,18 +69,30 @@ struct Options {
 pub(super) async fn import(args: ImportArgs, session: &Session) -> Result<()> {
     match args.from {
         From::Crontab(args) => cron::import(args, session).await,
-        From::PgCron(args) => pg_cron::import(args, session).await,
+        From::PgCron(args) => foreign::import(&args.foreign, &PG_CRON, session).await,
+        From::PgAgent(args) => foreign::import(&args.foreign, &PGAGENT, session).await,
+        From::PgTimetable(args) => foreign::import(&args.foreign, &PG_TIMETABLE, session).await,
     }
 }
 
 impl Options {
-    /// Adds what is the same for all jobs.
-    fn add_to(&self, call: Call, overlap: &str, tag: &str) -> Call {
+    /// Adds what the command line says of all jobs.
+    fn add_to(&self, call: Call, tag: &str) -> Call {
         call.given("pool", "text", self.pool.as_ref())
             .given("run_on", "text", self.run_on.as_ref())
-            .arg("overlap", "text", self.overlap.as_deref().unwrap_or(overlap))
-            .arg("missed", "text", &self.missed)
+            .given("run_as", "text", self.run_as.as_ref())
+            .given("overlap", "text", self.overlap.as_ref())
+            .given("missed", "text", self.missed.as_ref())
             .list("tags", "text[]", &[tag])
+    }
+
+    /// Whether the command line says this, whatever the other scheduler does.
+    fn gives(&self, property: &str) -> bool {
+        match property {
+            "overlap" => self.overlap.is_some(),
+            "missed" => self.missed.is_some(),
+            _ => false,
+        }
     }
 
     /// Makes the jobs, or tries it; jobs that no import of this kind made are not replaced.
