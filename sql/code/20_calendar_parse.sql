@@ -203,19 +203,18 @@ declare
     v_text text := pg_catalog.btrim(pg_catalog.substr(pg_catalog.btrim(p_schedule, E' \t'), 3), E' \t');
     v_parts text[] := pg_catalog.regexp_match(v_text,
         '^(\d{4})-(\d\d)-(\d\d)(?:(?:[Tt]|[ \t]+)(\d\d):(\d\d)(?::(\d\d)(?:\.0+)?)?[ \t]*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?$');
-    v_year int := v_parts[1]::int;
-    v_month int := v_parts[2]::int;
+    v_month int := v_parts[1]::int * 12 + v_parts[2]::int + 4799;
     v_local bigint;
     v_at bigint;
 begin
-    if v_parts is null or v_year = 0 or v_month not between 1 and 12
-        or v_parts[3]::int not between 1 and sisyphus._month_length(v_year, v_month)
+    if v_parts is null or v_parts[1]::int = 0 or v_parts[2]::int not between 1 and 12
+        or v_parts[3]::int not between 1 and sisyphus._month_start(v_month + 1) - sisyphus._month_start(v_month)
         or v_parts[4]::int > 23 or v_parts[5]::int > 59 or v_parts[6]::int > 59
         or v_parts[9]::int > 15 or v_parts[10]::int > 59
     then
         perform sisyphus._refuse_at(p_schedule, v_text, null);
     end if;
-    v_local := (pg_catalog.make_date(v_year, v_month, v_parts[3]::int) - date '1970-01-01') * 86400::bigint
+    v_local := (sisyphus._month_start(v_month) + v_parts[3]::int - 1) * 86400::bigint
         + coalesce(v_parts[4]::int * 3600 + v_parts[5]::int * 60, 0) + coalesce(v_parts[6]::int, 0);
     v_at := case
         when v_parts[7] is not null then v_local

@@ -7,10 +7,10 @@
 
 -- The offset of a zone at an instant.
 create or replace function sisyphus._offset(p_timezone text, p_at bigint)
-returns bigint language plpgsql stable parallel safe
+returns int language plpgsql stable parallel safe
 as $$
 begin
-    return pg_catalog.date_part('epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at;
+    return (pg_catalog.date_part(text 'epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at)::int;
 end
 $$;
 comment on function sisyphus._offset(text, bigint)
@@ -22,7 +22,7 @@ returns bigint language plpgsql stable parallel safe
 as $$
 declare
     c_step constant int := 259200;
-    v_offset bigint := sisyphus._offset(p_timezone, p_from);
+    v_offset int := sisyphus._offset(p_timezone, p_from);
     v_same bigint := p_from;
     v_other bigint := p_from;
     v_middle bigint;
@@ -49,21 +49,18 @@ $$;
 comment on function sisyphus._next_transition(text, bigint, bigint)
     is 'First clock change of a zone after p_from and not after p_to, null when there is none';
 
-create or replace function sisyphus._month_length(p_year int, p_month int)
+-- Months are counted from January of the year -400: the calendar repeats itself after 400 years, and make_date() knows no
+-- year 0.
+create or replace function sisyphus._month_start(p_month int)
 returns int language sql immutable parallel safe
-as $$
-    select case
-        when p_month <> 2 then 30 + (p_month + p_month / 8) % 2
-        when p_year % 4 = 0 and (p_year % 100 <> 0 or p_year % 400 = 0) then 29
-        else 28
-    end
-$$;
-comment on function sisyphus._month_length(int, int) is 'Number of days of a month';
+return pg_catalog.make_date(p_month / 12, p_month % 12 + 1, 1) - date '2370-01-01';
+comment on function sisyphus._month_start(int)
+    is 'The day (0 is 1970-01-01) on which a month begins, counted from January of the year -400';
 
 -- The days of a month that have a weekday of a mask (bit 0 Sunday): 42 bits hold a week six times over.
 create or replace function sisyphus._weekday_days(p_weekdays bigint, p_first int)
 returns bigint language sql immutable parallel safe
-as $$ select ((p_weekdays >> 57) & 127) * 34630287489 << (21 + (p_first % 7 + 11) % 7) $$;
+return ((p_weekdays >> 57) & 127) * 34630287489 << (21 + (p_first % 7 + 11) % 7);
 comment on function sisyphus._weekday_days(bigint, int) is 'The days of a month, whose 1st is day p_first, that have a weekday of a mask';
 
 -- 1W to 31W, L and LW, of compiled[8].
@@ -137,34 +134,23 @@ create or replace function sisyphus._next_day(p_compiled bigint[], p_day int)
 returns int language plpgsql immutable parallel safe
 as $$
 declare
-    v_date timestamp := pg_catalog.timezone('UTC', pg_catalog.to_timestamp(p_day * 86400::bigint));
-    v_year int := pg_catalog.date_part('year', v_date)::int;
-    v_month int := pg_catalog.date_part('month', v_date)::int;
-    v_day int := pg_catalog.date_part('day', v_date)::int;
-    v_first int := p_day - v_day + 1;
-    v_days bigint;
+    -- 3135 days are 103 months, nearly: this is the month before that of p_day, or the one before.
+    v_month int := (p_day + 865592) * 103 / 3135;
+    v_first int;
+    v_day int;
     v_next int;
 begin
     loop
-        v_next := position(B'1' in (p_compiled[6] << v_month)::bit(64));
-        if v_next <> 1 then
-            v_day := 1;
-            v_month := v_month + v_next - 1;
-            if v_next = 0 then
-                v_year := v_year + 1;
-                v_month := position(B'1' in p_compiled[6]::bit(64)) - 1;
-                exit when v_year > pg_catalog.date_part('year', v_date) + 41;
-            end if;
-            v_first := pg_catalog.make_date(v_year, v_month, 1) - date '1970-01-01';
-        end if;
-        v_days := sisyphus._month_days(p_compiled, v_first, sisyphus._month_length(v_year, v_month));
-        v_next := position(B'1' in (v_days << v_day)::bit(64));
+        -- To the next matching month; the mask holds January to December twice.
+        v_month := v_month + position(B'1' in ((p_compiled[6] | (p_compiled[6] >> 12)) << (v_month % 12 + 2))::bit(64));
+        v_first := sisyphus._month_start(v_month);
+        v_day := case when p_day > v_first then p_day else v_first end;
+        v_next := position(B'1' in (sisyphus._month_days(p_compiled, v_first, sisyphus._month_start(v_month + 1) - v_first)
+                                    << (v_day - v_first + 1))::bit(64));
         if v_next > 0 then
-            return v_first + v_day + v_next - 2;
+            return v_day + v_next - 1;
         end if;
-        v_day := 1;
-        v_first := v_first + sisyphus._month_length(v_year, v_month);
-        v_month := v_month + 1;
+        exit when v_first > p_day + 15000;
     end loop;
     return null;
 end
@@ -172,94 +158,99 @@ $$;
 comment on function sisyphus._next_day(bigint[], int)
     is 'First matching day at or after p_day, null when there is none';
 
--- First match on the wall clock at or after p_local; null when there is none.
-create or replace function sisyphus._next_match(p_compiled bigint[], p_local bigint)
-returns bigint language plpgsql immutable parallel safe
+-- First fire of a cron schedule from p_base on, around all clock changes.
+-- Known: nothing fires before the wall clock, which runs p_offset ahead of UTC at p_base, reaches p_local.
+create or replace function sisyphus._next_cron_fire(
+    p_compiled bigint[], p_timezone text, p_base bigint, p_offset int, p_local bigint)
+returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    v_second int := ((p_local % 86400::bigint + 86400) % 86400::bigint)::int;
-    v_day int := ((p_local - v_second) / 86400)::int;
-    v_matching_day int := case when p_compiled[10] = 0 then v_day else sisyphus._next_day(p_compiled, v_day) end;
-    v_next bigint;
+    -- From the year 0, because a division rounds towards 0.
+    v_day int := ((p_local + 62167219200) / 86400)::int - 719528;
+    v_second int := (p_local - 86400::bigint * v_day)::int;
+    v_matching_day int;
+    v_next int;
+    v_fire bigint;
 begin
-    if v_matching_day = v_day then
-        if (p_compiled[4] << (v_second / 3600)) < 0 then
-            -- In this minute, or in a later one of this hour.
-            v_next := coalesce(
-                case when (p_compiled[3] << (v_second / 60 % 60)) < 0
-                    then v_second + nullif(position(B'1' in (p_compiled[2] << (v_second % 60))::bit(64)), 0) - 1 end,
-                (v_second / 60 + nullif(position(B'1' in (p_compiled[3] << (v_second / 60 % 60 + 1))::bit(64)), 0)) * 60
-                    + p_compiled[11] % 60::bigint);
-        end if;
-        if v_next is null then
-            v_next := (v_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (v_second / 3600 + 1))::bit(64)), 0)) * 3600
-                + p_compiled[11] % 3600::bigint;
-        end if;
-        if v_next is null then
-            v_matching_day := case when p_compiled[10] = 0 then v_day + 1 else sisyphus._next_day(p_compiled, v_day + 1) end;
-        end if;
+    if (p_compiled[4] << (v_second / 3600)) < 0 then
+        -- In this minute, or in a later one of this hour.
+        v_next := coalesce(
+            case when (p_compiled[3] << (v_second / 60 % 60)) < 0
+                then v_second + nullif(position(B'1' in (p_compiled[2] << (v_second % 60))::bit(64)), 0) - 1 end,
+            (v_second / 60 + nullif(position(B'1' in (p_compiled[3] << (v_second / 60 % 60 + 1))::bit(64)), 0)) * 60
+                + p_compiled[11]::int % 60);
     end if;
-    return v_matching_day * 86400::bigint + coalesce(v_next, p_compiled[11]);
+    if v_next is null then
+        v_next := (v_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (v_second / 3600 + 1))::bit(64)), 0)) * 3600
+            + p_compiled[11]::int % 3600;
+    end if;
+    if v_next is null then
+        v_day := v_day + 1;
+        v_next := p_compiled[11]::int;
+    end if;
+    if p_compiled[10] > 0 then
+        v_matching_day := sisyphus._next_day(p_compiled, v_day);
+        if v_matching_day > v_day then
+            v_next := p_compiled[11]::int;
+        end if;
+        v_day := v_matching_day;
+    end if;
+    v_fire := 86400::bigint * v_day + v_next - p_offset;
+    -- No clock change near either end, or none before a wildcard job that fires soon.
+    if v_fire is null or sisyphus._offset(p_timezone, v_fire) = p_offset
+        and (v_fire - p_base < 97200 and p_compiled[1] = 2
+            or sisyphus._offset(p_timezone, v_fire - 97200) = p_offset
+            and (v_fire - p_base < 97200 or sisyphus._offset(p_timezone, p_base + 97200) = p_offset))
+    then
+        return v_fire;
+    end if;
+    return sisyphus._cron_fire_at_change(p_compiled, p_timezone, p_base, p_offset, v_fire);
 end
 $$;
-comment on function sisyphus._next_match(bigint[], bigint)
-    is 'First second at or after p_local at which the wall clock matches, null when there is none';
+comment on function sisyphus._next_cron_fire(bigint[], text, bigint, int, bigint)
+    is 'First fire of a compiled cron schedule from p_base on, in seconds since the epoch, null when there is none';
 
--- First fire of a cron schedule after p_after, around all clock changes.
--- Known at the head of each pass: nothing fires after p_after and before the wall clock, which runs v_offset ahead of
--- UTC at v_base, reaches v_local. A pass finds the answer or moves v_base forward, past a clock change at the latest.
-create or replace function sisyphus._next_cron_fire(p_compiled bigint[], p_timezone text, p_after bigint)
+-- What _next_cron_fire says when p_fire, which it found in the offset of p_base, may be on the other side of a clock
+-- change. Finds the answer, or looks again from a later p_base, past a clock change at the latest.
+create or replace function sisyphus._cron_fire_at_change(
+    p_compiled bigint[], p_timezone text, p_base bigint, p_offset int, p_fire bigint)
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
     c_far constant int := 97200;
     c_short constant int := 10800;
     v_fixed boolean := p_compiled[1] = 1;
-    v_base bigint := p_after;
-    v_offset bigint := sisyphus._offset(p_timezone, p_after);
-    v_local bigint := p_after + v_offset + 1;
-    v_match bigint;
-    v_fire bigint;
-    v_change bigint;
-    v_jump bigint;
+    v_base bigint;
+    v_offset int := p_offset;
+    v_change bigint := sisyphus._next_transition(p_timezone, p_base, p_base + c_far);
+    v_jump int;
 begin
-    loop
-        v_match := sisyphus._next_match(p_compiled, v_local);
-        v_fire := v_match - v_offset;
-        -- The common case: no clock change near either end, or none before a wildcard job that fires soon.
-        exit when v_match is null or sisyphus._offset(p_timezone, v_fire) = v_offset
-            and (v_fire - v_base <= c_far and not v_fixed
-                or sisyphus._offset(p_timezone, v_fire - c_far) = v_offset
-                and (v_fire - v_base <= c_far or sisyphus._offset(p_timezone, v_base + c_far) = v_offset));
-
-        v_change := sisyphus._next_transition(p_timezone, v_base, v_base + c_far);
-        if v_change is null and v_fire - v_base > c_far then
-            -- Nothing is near v_base: look again from shortly before the match, in the offset of that time.
-            v_base := v_fire - c_far;
-            v_offset := sisyphus._offset(p_timezone, v_base);
-        elsif v_change is null or v_fire < v_change then
-            -- Before the change: right, unless a fixed job is in the second pass of a repeated hour.
-            v_change := sisyphus._next_transition(p_timezone, v_fire - c_short, v_fire);
-            v_jump := v_offset - sisyphus._offset(p_timezone, v_change - 1);
-            exit when not v_fixed or v_change is null or v_jump not between 1 - c_short and -1 or v_fire >= v_change - v_jump;
-            v_base := v_change - v_jump;
-        else
-            v_jump := sisyphus._offset(p_timezone, v_change) - v_offset;
-            if v_fixed and v_jump between 1 and c_short - 1 and v_match < v_change + v_offset + v_jump then
-                -- In the gap: moves to its end.
-                v_fire := v_change;
-                exit;
-            end if;
-            v_offset := v_offset + v_jump;
-            v_base := v_change - case when v_fixed and v_jump between 1 - c_short and -1 then v_jump else 0 end;
+    if v_change is null and p_fire - p_base > c_far then
+        -- Nothing is near p_base: look again from shortly before the match, in the offset of that time.
+        v_base := p_fire - c_far;
+        v_offset := sisyphus._offset(p_timezone, v_base);
+    elsif v_change is null or p_fire < v_change then
+        -- Before the change: right, unless a fixed job is in the second pass of a repeated hour.
+        v_change := sisyphus._next_transition(p_timezone, p_fire - c_short, p_fire);
+        v_jump := p_offset - sisyphus._offset(p_timezone, v_change - 1);
+        if not v_fixed or v_change is null or v_jump not between 1 - c_short and -1 or p_fire >= v_change - v_jump then
+            return p_fire;
         end if;
-        v_local := v_base + v_offset;
-    end loop;
-    return v_fire;
+        v_base := v_change - v_jump;
+    else
+        v_jump := sisyphus._offset(p_timezone, v_change) - p_offset;
+        if v_fixed and v_jump between 1 and c_short - 1 and p_fire < v_change + v_jump then
+            -- In the gap: moves to its end.
+            return v_change;
+        end if;
+        v_offset := p_offset + v_jump;
+        v_base := v_change - case when v_fixed and v_jump between 1 - c_short and -1 then v_jump else 0 end;
+    end if;
+    return sisyphus._next_cron_fire(p_compiled, p_timezone, v_base, v_offset, v_base + v_offset);
 end
 $$;
-comment on function sisyphus._next_cron_fire(bigint[], text, bigint)
-    is 'First fire of a compiled cron schedule after p_after, in seconds since the epoch, null when there is none';
+comment on function sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint)
+    is 'As _next_cron_fire, when a clock change is near p_base or near p_fire, which is what it would be without';
 
 -- The instant at which the clocks of a zone show a wall-clock time: the first when they show it twice, the end of the gap
 -- when it lies in a short one; null when it lies in a longer one (Apia's lost day).
@@ -290,18 +281,21 @@ as $$
 declare
     v_after bigint;
     v_anchor bigint;
+    v_offset int;
 begin
-    if p_after >= timestamptz '9999-01-01 00:00:00+00' or p_compiled[1] = 0 then
+    if p_compiled[1] = 0 or not timestamptz '9999-01-01 00:00:00+00' > p_after then
         return null;
     end if;
-    v_after := pg_catalog.floor(pg_catalog.date_part('epoch', case
-        when p_after >= timestamptz '0001-01-01 00:00:00+00' then p_after else timestamptz '0001-01-01 00:00:00+00' end));
+    v_after := case when p_after > timestamptz '0001-01-01 00:00:00+00'
+        then pg_catalog.floor(pg_catalog.date_part(text 'epoch', p_after))::bigint else -62135596800 end;
     if p_compiled[1] < 3 then
-        return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after));
+        v_offset := sisyphus._offset(p_timezone, v_after);
+        return pg_catalog.to_timestamp(
+            sisyphus._next_cron_fire(p_compiled, p_timezone, v_after, v_offset, v_after + v_offset + 1));
     elsif p_compiled[1] = 4 then
         return case when p_compiled[2] > v_after then pg_catalog.to_timestamp(p_compiled[2]) end;
     end if;
-    v_anchor := pg_catalog.floor(pg_catalog.date_part('epoch', p_anchor));
+    v_anchor := pg_catalog.floor(pg_catalog.date_part(text 'epoch', p_anchor));
     return pg_catalog.to_timestamp(v_anchor
         + case when v_anchor > v_after then 0 else ((v_after - v_anchor) / p_compiled[2] + 1) * p_compiled[2] end);
 end
@@ -314,15 +308,14 @@ create or replace function sisyphus.next_fire(schedule text, timezone text defau
     starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_after timestamptz := coalesce(next_fire.after, pg_catalog.clock_timestamp());
 begin
-    -- starts_at itself may fire.
-    if next_fire.starts_at > v_after and next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then
-        v_after := next_fire.starts_at - interval '1 microsecond';
+    if next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then
+        -- starts_at itself may fire.
+        next_fire.after := greatest(coalesce(next_fire.after, pg_catalog.clock_timestamp()), next_fire.starts_at - interval '1 microsecond');
     end if;
     return sisyphus._next_fire(sisyphus._compile_schedule(next_fire.schedule, coalesce(next_fire.timezone, 'UTC')),
-        coalesce(next_fire.timezone, 'UTC'), v_after, coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
+        coalesce(next_fire.timezone, 'UTC'), coalesce(next_fire.after, pg_catalog.clock_timestamp()),
+        coalesce(next_fire.starts_at, timestamptz '1970-01-01 00:00:00+00'));
 end
 $$;
 comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz)
@@ -354,9 +347,9 @@ comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, ti
 
 revoke all on function
     sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint),
-    sisyphus._month_length(int, int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
+    sisyphus._month_start(int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
     sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
-    sisyphus._next_match(bigint[], bigint), sisyphus._next_cron_fire(bigint[], text, bigint),
+    sisyphus._next_cron_fire(bigint[], text, bigint, int, bigint), sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint),
     sisyphus._instant(text, bigint), sisyphus._next_fire(bigint[], text, timestamptz, timestamptz),
     sisyphus.next_fire(text, text, timestamptz, timestamptz),
     sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
