@@ -73,78 +73,74 @@ $$;
 comment on function sisyphus._special_day(int, text)
     is 'L, LW, 15W, 5L or MON#2 as a mask for compiled[8] or [9], null when the item is none of them';
 
--- raises: SY102 to SY108, through _refuse_item
-create or replace function sisyphus._parse_field(p_schedule text, p_fields int, p_field int, p_min int, p_max int, p_text text)
-returns bigint[] language plpgsql immutable parallel safe
-as $$
-declare
-    v_mask bigint;
-    v_special bigint;
-    v_item text;
-    v_range text;
-    v_first int;
-    v_last int;
-    v_step int;
-begin
-    foreach v_item in array pg_catalog.string_to_array(p_text, ',') loop
-        v_range := pg_catalog.split_part(v_item, '/', 1);
-        v_first := case when v_range = '*' then p_min else sisyphus._field_value(p_field, pg_catalog.split_part(v_range, '-', 1)) end;
-        v_last := case
-            when pg_catalog.strpos(v_range, '-') > 0
-                then sisyphus._field_value(p_field, pg_catalog.substr(v_range, pg_catalog.strpos(v_range, '-') + 1))
-            when v_range = v_item and v_range <> '*' then v_first
-            else p_max end;
-        v_step := case when v_range = v_item then 1
-            else sisyphus._field_value(0, pg_catalog.substr(v_item, pg_catalog.length(v_range) + 2)) end;
-        if v_first >= p_min and v_last between v_first and p_max and v_step > 0 then
-            for v_value in v_first .. v_last by v_step loop
-                v_mask := coalesce(v_mask, 0) | (1::bigint << (63 - v_value));
-            end loop;
-        else
-            v_special := coalesce(v_special, 0) | sisyphus._special_day(p_field, v_item);
-            if v_special is null then
-                perform sisyphus._refuse_item(p_schedule, p_fields, p_field, v_item, p_text);
-            end if;
-        end if;
-    end loop;
-    return array[coalesce(v_mask, 0), coalesce(v_special, 0), position(B'1' in v_mask::bit(64)) - 1];
-end
-$$;
-comment on function sisyphus._parse_field(text, int, int, int, int, text)
-    is 'One cron field as {mask of plain values, mask of special days, first plain value}';
-
+-- Begins with what `* * * * *` is, and replaces the fields that are not a single star.
 -- raises: SY101 for another number of fields, SY102 to SY108 for what a field holds
 create or replace function sisyphus._compile_cron(p_schedule text)
 returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
     v_fields text[] := pg_catalog.regexp_split_to_array(pg_catalog.btrim(p_schedule, E' \t'), E'[ \t]+');
-    n int := pg_catalog.cardinality(v_fields);
-    v_parsed bigint[];
-    v_compiled bigint[];
+    v_count int := pg_catalog.cardinality(v_fields);
+    -- Of five fields the seconds are missing.
+    v_field int := 6 - v_count;
+    v_compiled bigint[] := '{1,-9223372036854775808,-16,-1099511627776,9223372032559808512,9221120237041090560,-72057594037927936,0,0,1,0}'::bigint[];
+    v_text text;
+    v_item text;
+    v_range text;
+    v_min int;
+    v_max int;
+    v_first int;
+    v_last int;
+    v_step int;
+    v_mask bigint;
 begin
-    if n not between 5 and 6 then
+    if not (v_count = 5 or v_count = 6) then
         perform sisyphus._refuse_count(p_schedule, pg_catalog.array_remove(v_fields, ''));
     end if;
-    -- Counted from the end: of five fields the seconds are missing.
-    v_parsed := array[
-        sisyphus._parse_field(p_schedule, n, 1, 0, 59, coalesce(v_fields[n - 5], '0')),
-        sisyphus._parse_field(p_schedule, n, 2, 0, 59, v_fields[n - 4]),
-        sisyphus._parse_field(p_schedule, n, 3, 0, 23, v_fields[n - 3]),
-        sisyphus._parse_field(p_schedule, n, 4, 1, 31, v_fields[n - 2]),
-        sisyphus._parse_field(p_schedule, n, 5, 1, 12, v_fields[n - 1]),
-        sisyphus._parse_field(p_schedule, n, 6, 0, 7, v_fields[n])];
-    v_compiled := array[
-        case when pg_catalog.strpos(v_fields[n - 4], '*') = 1 or pg_catalog.strpos(v_fields[n - 3], '*') = 1 then 2 else 1 end,
-        v_parsed[1][1], v_parsed[2][1], v_parsed[3][1], v_parsed[4][1], v_parsed[5][1],
-        -- 7 is Sunday, as 0 is.
-        v_parsed[6][1] | (v_parsed[6][1] << 7), v_parsed[4][2], v_parsed[6][2],
-        case when v_fields[n - 2] = '*' and v_fields[n - 1] = '*' and v_fields[n] = '*' then 0
-            when pg_catalog.strpos(v_fields[n - 2], '*') <> 1 and pg_catalog.strpos(v_fields[n], '*') <> 1 then 2
-            else 1 end,
-        v_parsed[3][3] * 3600 + v_parsed[2][3] * 60 + v_parsed[1][3]];
+    foreach v_text in array v_fields loop
+        v_field := v_field + 1;
+        continue when v_text = '*' and v_field > 1;
+        v_min := ('{0,0,0,1,1,0}'::int[])[v_field];
+        v_max := ('{59,59,23,31,12,7}'::int[])[v_field];
+        v_mask := 0::bigint;
+        foreach v_item in array pg_catalog.string_to_array(v_text, ',') loop
+            v_range := pg_catalog.split_part(v_item, '/', 1);
+            v_first := case when v_range = '*' then v_min else sisyphus._field_value(v_field, pg_catalog.split_part(v_range, '-', 1)) end;
+            v_last := case
+                when v_range = '*' then v_max
+                when pg_catalog.strpos(v_range, '-') > 0
+                    then sisyphus._field_value(v_field, pg_catalog.substr(v_range, pg_catalog.strpos(v_range, '-') + 1))
+                when v_range = v_item then v_first
+                else v_max end;
+            v_step := case when v_range = v_item then 1
+                else sisyphus._field_value(0, pg_catalog.substr(v_item, pg_catalog.length(v_range) + 2)) end;
+            if v_first >= v_min and v_last >= v_first and v_max >= v_last and v_step >= 1 then
+                for v_value in v_first .. v_last by v_step loop
+                    v_mask := v_mask | (1::bigint << (63 - v_value));
+                end loop;
+            else
+                v_compiled[6 + v_field / 2] := v_compiled[6 + v_field / 2] | coalesce(sisyphus._special_day(v_field, v_item),
+                    sisyphus._refuse_item(p_schedule, v_count, v_field, v_item, v_text));
+            end if;
+        end loop;
+        v_compiled[v_field + 1] := v_mask;
+    end loop;
+    -- 7 is Sunday, as 0 is.
+    v_compiled[7] := v_compiled[7] | (v_compiled[7] << 7);
+    v_compiled[11] := position(B'1' in v_compiled[4]::bit(64)) * 3600 + position(B'1' in v_compiled[3]::bit(64)) * 60
+        + position(B'1' in v_compiled[2]::bit(64)) - 3661;
+    if pg_catalog.strpos(v_fields[v_count - 4], '*') = 1 or pg_catalog.strpos(v_fields[v_count - 3], '*') = 1 then
+        v_compiled[1] := 2;
+    end if;
+    if pg_catalog.right(p_schedule, 6) = ' * * *' then
+        v_compiled[10] := 0;
+        return v_compiled;
+    end if;
+    if not (pg_catalog.strpos(v_fields[v_count - 2], '*') = 1 or pg_catalog.strpos(v_fields[v_count], '*') = 1) then
+        v_compiled[10] := 2;
+    end if;
     -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
-    if v_compiled[10] > 0 and sisyphus._next_day(v_compiled, 10957) is null then
+    if sisyphus._next_day(v_compiled, 10957) is null then
         v_compiled[1] := 0;
     end if;
     return v_compiled;
@@ -236,14 +232,16 @@ returns bigint[] language plpgsql stable strict parallel safe
 as $$
 declare
     v_timezone text := sisyphus._check_timezone(p_timezone);
-    v_schedule text := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
+    v_schedule text;
 begin
-    if pg_catalog.length(p_schedule) > 1000
-        or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&''()+.:;<=>?@[\\]^_`{|}~') <> ''
-    then
+    if pg_catalog.length(p_schedule) > 1000 then
         perform sisyphus._refuse_text(p_schedule);
-    elsif pg_catalog.strpos('@ae', pg_catalog.substr(v_schedule, 1, 1)) = 0 then
+    elsif pg_catalog.strpos('0123456789*', pg_catalog.substr(p_schedule, 1, 1)) > 0 then
         return sisyphus._compile_cron(p_schedule);
+    end if;
+    v_schedule := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
+    if pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&\'()+.:;<=>?@[\\]^_`{|}~') <> '' then
+        perform sisyphus._refuse_text(p_schedule);
     elsif pg_catalog.substr(v_schedule, 1, 1) = '@' then
         return sisyphus._compile_cron(coalesce(sisyphus._macro_schedule(v_schedule), sisyphus._refuse_macro(p_schedule, v_schedule)));
     elsif v_schedule ~ '^every\M' then
@@ -297,8 +295,8 @@ as $$
 begin
     if p_timezone = 'UTC' then
         return p_timezone;
-    elsif pg_catalog.strpos(p_timezone, '/') < 2
-        or pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') <> ''
+    elsif not (pg_catalog.strpos(p_timezone, '/') > 1
+        and pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') = '')
     then
         if not sisyphus._is_plain_timezone(p_timezone) then
             return sisyphus._refuse_timezone(p_timezone);
@@ -330,7 +328,7 @@ comment on function sisyphus._is_plain_timezone(text)
 
 revoke all on function
     sisyphus._bit(int), sisyphus._field_value(int, text),
-    sisyphus._special_day(int, text), sisyphus._parse_field(text, int, int, int, int, text), sisyphus._compile_cron(text),
+    sisyphus._special_day(int, text), sisyphus._compile_cron(text),
     sisyphus._compile_every(text), sisyphus._compile_at(text, text), sisyphus._compile_schedule(text, text),
     sisyphus._macro_schedule(text), sisyphus._check_schedule(text, text), sisyphus._check_timezone(text),
     sisyphus._is_plain_timezone(text)

@@ -187,9 +187,9 @@ end
 $$;
 comment on function sisyphus._diagnose_item(int, text) is 'What is wrong with an item of a cron field';
 
--- raises: SY102 to SY108
+-- raises: SY102 to SY108, SY102 of _refuse_text before all. Returns bigint, so that it can stand where a mask was expected.
 create or replace function sisyphus._refuse_item(p_schedule text, p_fields int, p_field int, p_item text, p_text text)
-returns void language plpgsql immutable parallel safe
+returns bigint language plpgsql immutable parallel safe
 as $$
 declare
     v_fault record;
@@ -202,6 +202,9 @@ declare
     v_instead text;
     v_hint text;
 begin
+    if p_schedule ~ '[^ -~\t]' then
+        perform sisyphus._refuse_text(p_schedule);
+    end if;
     select * into v_fault from sisyphus._diagnose_item(p_field, p_item) d;
     if v_fault.code = 'SY107' then
         v_instead := nullif(pg_catalog.array_to_string(pg_catalog.array_remove(v_items, ''), ','), '');

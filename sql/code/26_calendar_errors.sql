@@ -12,7 +12,9 @@ declare
     v_clock text[] := pg_catalog.regexp_match(v_text, '^([01]?\d|2[0-3]):([0-5]\d)$');
     v_hint text := 'A cron expression has five fields (minute, hour, day of month, month, day of week) or six (second in front).';
 begin
-    if v_clock is not null then
+    if p_schedule ~ '[^ -~\t]' then
+        perform sisyphus._refuse_text(p_schedule);
+    elsif v_clock is not null then
         v_hint := pg_catalog.format('For every day at that time write "%s %s * * *".', v_clock[2]::int, v_clock[1]::int);
     elsif sisyphus._macro_schedule('@' || v_text) is not null then
         v_hint := pg_catalog.format('Did you mean "@%s"?', v_text);
