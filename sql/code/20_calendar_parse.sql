@@ -32,7 +32,7 @@ declare
     v_at int;
 begin
     if pg_catalog.ltrim(p_text, '0123456789') = '' then
-        return case when p_text = '' then null when pg_catalog.length(p_text) < 10 then p_text::int else 999999999 end;
+        return case when p_text = '' then null when pg_catalog.length(p_text) > 9 then 999999999 else p_text::int end;
     elsif p_field > 4 and pg_catalog.length(p_text) = 3 then
         v_at := pg_catalog.strpos(case p_field when 5 then '---janfebmaraprmayjunjulaugsepoctnovdec' else 'sunmontuewedthufrisat' end,
                                   pg_catalog.lower(p_text collate "C"));
@@ -83,7 +83,7 @@ declare
     v_count int := pg_catalog.cardinality(v_fields);
     -- Of five fields the seconds are missing.
     v_field int := 6 - v_count;
-    v_compiled bigint[] := '{1,-9223372036854775808,-16,-1099511627776,9223372032559808512,9221120237041090560,-72057594037927936,0,0,1,0}'::bigint[];
+    v_compiled bigint[] := '{1,-9223372036854775808,-16,-1099511627776,9223372032559808512,9221120237041090560,-72057594037927936,0,0,0,0}'::bigint[];
     v_text text;
     v_item text;
     v_range text;
@@ -124,24 +124,24 @@ begin
             end if;
         end loop;
         v_compiled[v_field + 1] := v_mask;
+        -- Whether not every day matches.
+        v_compiled[10] := v_field / 4;
     end loop;
-    -- 7 is Sunday, as 0 is.
-    v_compiled[7] := v_compiled[7] | (v_compiled[7] << 7);
     v_compiled[11] := position(B'1' in v_compiled[4]::bit(64)) * 3600 + position(B'1' in v_compiled[3]::bit(64)) * 60
         + position(B'1' in v_compiled[2]::bit(64)) - 3661;
     if pg_catalog.strpos(v_fields[v_count - 4], '*') = 1 or pg_catalog.strpos(v_fields[v_count - 3], '*') = 1 then
         v_compiled[1] := 2;
     end if;
-    if pg_catalog.right(p_schedule, 6) = ' * * *' then
-        v_compiled[10] := 0;
-        return v_compiled;
-    end if;
-    if not (pg_catalog.strpos(v_fields[v_count - 2], '*') = 1 or pg_catalog.strpos(v_fields[v_count], '*') = 1) then
-        v_compiled[10] := 2;
-    end if;
-    -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
-    if sisyphus._next_day(v_compiled, 10957) is null then
-        v_compiled[1] := 0;
+    if v_compiled[10] = 1 then
+        -- 7 is Sunday, as 0 is.
+        v_compiled[7] := v_compiled[7] | (v_compiled[7] << 7);
+        if not (pg_catalog.strpos(v_fields[v_count - 2], '*') = 1 or pg_catalog.strpos(v_fields[v_count], '*') = 1) then
+            v_compiled[10] := 2;
+        end if;
+        -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
+        if sisyphus._next_day(v_compiled, 10957) is null then
+            v_compiled[1] := 0;
+        end if;
     end if;
     return v_compiled;
 end
@@ -234,13 +234,13 @@ declare
     v_timezone text := sisyphus._check_timezone(p_timezone);
     v_schedule text;
 begin
-    if pg_catalog.length(p_schedule) > 1000 then
-        perform sisyphus._refuse_text(p_schedule);
-    elsif pg_catalog.strpos('0123456789*', pg_catalog.substr(p_schedule, 1, 1)) > 0 then
+    if pg_catalog.strpos('0123456789*', pg_catalog.substr(p_schedule, 1, 1)) > 0 and not pg_catalog.length(p_schedule) > 1000 then
         return sisyphus._compile_cron(p_schedule);
     end if;
     v_schedule := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
-    if pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&\'()+.:;<=>?@[\\]^_`{|}~') <> '' then
+    if pg_catalog.length(p_schedule) > 1000
+        or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&\'()+.:;<=>?@[\\]^_`{|}~') <> ''
+    then
         perform sisyphus._refuse_text(p_schedule);
     elsif pg_catalog.substr(v_schedule, 1, 1) = '@' then
         return sisyphus._compile_cron(coalesce(sisyphus._macro_schedule(v_schedule), sisyphus._refuse_macro(p_schedule, v_schedule)));

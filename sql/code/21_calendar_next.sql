@@ -118,7 +118,7 @@ declare
     v_days bigint := p_compiled[5];
     v_weekdays bigint := sisyphus._weekday_days(p_compiled[7], p_first);
 begin
-    if p_compiled[8] <> 0 or p_compiled[9] <> 0 then
+    if not p_compiled[8] | p_compiled[9] = 0 then
         v_days := v_days | sisyphus._special_days(p_compiled[8], p_first, p_length);
         v_weekdays := v_weekdays | sisyphus._special_weekdays(p_compiled[9], p_first, p_length);
     end if;
@@ -158,17 +158,17 @@ $$;
 comment on function sisyphus._next_day(bigint[], int)
     is 'First matching day at or after p_day, null when there is none';
 
--- First fire of a cron schedule from p_base on, around all clock changes.
--- Known: nothing fires before the wall clock, which runs p_offset ahead of UTC at p_base, reaches p_local.
-create or replace function sisyphus._next_cron_fire(
-    p_compiled bigint[], p_timezone text, p_base bigint, p_offset int, p_local bigint)
+-- First fire of a cron schedule, around all clock changes.
+-- Known: nothing fires before the wall clock shows p_from, reckoned in the zone's offset at p_base, which is not later.
+create or replace function sisyphus._next_cron_fire(p_compiled bigint[], p_timezone text, p_base bigint, p_from bigint)
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    -- From the year 0, because a division rounds towards 0.
-    v_day int := ((p_local + 62167219200) / 86400)::int - 719528;
-    v_second int := (p_local - 86400::bigint * v_day)::int;
-    v_matching_day int;
+    v_offset int := sisyphus._offset(p_timezone, p_base);
+    -- Days and seconds of the wall clock. From the year 0, because a division rounds towards 0.
+    v_day int := ((p_from + v_offset + 62167219200) / 86400)::int - 719528;
+    v_second int := (p_from + v_offset - 86400::bigint * v_day)::int;
+    v_first_day int;
     v_next int;
     v_fire bigint;
 begin
@@ -181,54 +181,49 @@ begin
                 + p_compiled[11]::int % 60);
     end if;
     if v_next is null then
-        v_next := (v_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (v_second / 3600 + 1))::bit(64)), 0)) * 3600
-            + p_compiled[11]::int % 3600;
+        -- In a later hour, or on the next day.
+        v_next := coalesce(
+            (v_second / 3600 + nullif(position(B'1' in (p_compiled[4] << (v_second / 3600 + 1))::bit(64)), 0)) * 3600
+                + p_compiled[11]::int % 3600,
+            86400 + p_compiled[11]::int);
     end if;
-    if v_next is null then
-        v_day := v_day + 1;
-        v_next := p_compiled[11]::int;
+    if not p_compiled[10] = 0 then
+        v_first_day := v_day + v_next / 86400;
+        v_day := sisyphus._next_day(p_compiled, v_first_day);
+        v_next := case when v_day > v_first_day then p_compiled[11]::int else v_next % 86400 end;
     end if;
-    if p_compiled[10] > 0 then
-        v_matching_day := sisyphus._next_day(p_compiled, v_day);
-        if v_matching_day > v_day then
-            v_next := p_compiled[11]::int;
-        end if;
-        v_day := v_matching_day;
-    end if;
-    v_fire := 86400::bigint * v_day + v_next - p_offset;
+    v_fire := 86400::bigint * v_day + v_next - v_offset;
     -- No clock change near either end, or none before a wildcard job that fires soon.
-    if v_fire is null or sisyphus._offset(p_timezone, v_fire) = p_offset
+    if sisyphus._offset(p_timezone, v_fire) = v_offset
         and (v_fire - p_base < 97200 and p_compiled[1] = 2
-            or sisyphus._offset(p_timezone, v_fire - 97200) = p_offset
-            and (v_fire - p_base < 97200 or sisyphus._offset(p_timezone, p_base + 97200) = p_offset))
+            or sisyphus._offset(p_timezone, v_fire - 97200) = v_offset
+            and (v_fire - p_base < 97200 or sisyphus._offset(p_timezone, p_base + 97200) = v_offset))
     then
         return v_fire;
     end if;
-    return sisyphus._cron_fire_at_change(p_compiled, p_timezone, p_base, p_offset, v_fire);
+    return sisyphus._cron_fire_at_change(p_compiled, p_timezone, p_base, v_offset, v_fire);
 end
 $$;
-comment on function sisyphus._next_cron_fire(bigint[], text, bigint, int, bigint)
-    is 'First fire of a compiled cron schedule from p_base on, in seconds since the epoch, null when there is none';
+comment on function sisyphus._next_cron_fire(bigint[], text, bigint, bigint)
+    is 'First fire of a compiled cron schedule from p_from on, in seconds since the epoch, null when there is none';
 
 -- What _next_cron_fire says when p_fire, which it found in the offset of p_base, may be on the other side of a clock
 -- change. Finds the answer, or looks again from a later p_base, past a clock change at the latest.
 create or replace function sisyphus._cron_fire_at_change(
     p_compiled bigint[], p_timezone text, p_base bigint, p_offset int, p_fire bigint)
-returns bigint language plpgsql stable parallel safe
+returns bigint language plpgsql stable strict parallel safe
 as $$
 declare
     c_far constant int := 97200;
     c_short constant int := 10800;
     v_fixed boolean := p_compiled[1] = 1;
     v_base bigint;
-    v_offset int := p_offset;
     v_change bigint := sisyphus._next_transition(p_timezone, p_base, p_base + c_far);
     v_jump int;
 begin
     if v_change is null and p_fire - p_base > c_far then
         -- Nothing is near p_base: look again from shortly before the match, in the offset of that time.
         v_base := p_fire - c_far;
-        v_offset := sisyphus._offset(p_timezone, v_base);
     elsif v_change is null or p_fire < v_change then
         -- Before the change: right, unless a fixed job is in the second pass of a repeated hour.
         v_change := sisyphus._next_transition(p_timezone, p_fire - c_short, p_fire);
@@ -243,10 +238,9 @@ begin
             -- In the gap: moves to its end.
             return v_change;
         end if;
-        v_offset := p_offset + v_jump;
         v_base := v_change - case when v_fixed and v_jump between 1 - c_short and -1 then v_jump else 0 end;
     end if;
-    return sisyphus._next_cron_fire(p_compiled, p_timezone, v_base, v_offset, v_base + v_offset);
+    return sisyphus._next_cron_fire(p_compiled, p_timezone, v_base, v_base);
 end
 $$;
 comment on function sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint)
@@ -281,7 +275,6 @@ as $$
 declare
     v_after bigint;
     v_anchor bigint;
-    v_offset int;
 begin
     if p_compiled[1] = 0 or not timestamptz '9999-01-01 00:00:00+00' > p_after then
         return null;
@@ -289,9 +282,7 @@ begin
     v_after := case when p_after > timestamptz '0001-01-01 00:00:00+00'
         then pg_catalog.floor(pg_catalog.date_part(text 'epoch', p_after))::bigint else -62135596800 end;
     if p_compiled[1] < 3 then
-        v_offset := sisyphus._offset(p_timezone, v_after);
-        return pg_catalog.to_timestamp(
-            sisyphus._next_cron_fire(p_compiled, p_timezone, v_after, v_offset, v_after + v_offset + 1));
+        return pg_catalog.to_timestamp(sisyphus._next_cron_fire(p_compiled, p_timezone, v_after, v_after + 1));
     elsif p_compiled[1] = 4 then
         return case when p_compiled[2] > v_after then pg_catalog.to_timestamp(p_compiled[2]) end;
     end if;
@@ -349,7 +340,7 @@ revoke all on function
     sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint),
     sisyphus._month_start(int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
     sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
-    sisyphus._next_cron_fire(bigint[], text, bigint, int, bigint), sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint),
+    sisyphus._next_cron_fire(bigint[], text, bigint, bigint), sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint),
     sisyphus._instant(text, bigint), sisyphus._next_fire(bigint[], text, timestamptz, timestamptz),
     sisyphus.next_fire(text, text, timestamptz, timestamptz),
     sisyphus.fires(text, text, timestamptz, timestamptz, int, timestamptz)
