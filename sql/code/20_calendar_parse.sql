@@ -32,7 +32,7 @@ declare
     v_at int;
 begin
     if pg_catalog.ltrim(p_text, '0123456789') = '' then
-        return case when p_text = '' then null when pg_catalog.length(p_text) > 9 then 999999999 else p_text::int end;
+        return case when pg_catalog.length(p_text) > 9 then 999999999 else nullif(p_text, '')::int end;
     elsif p_field > 4 and pg_catalog.length(p_text) = 3 then
         v_at := pg_catalog.strpos(case p_field when 5 then '---janfebmaraprmayjunjulaugsepoctnovdec' else 'sunmontuewedthufrisat' end,
                                   pg_catalog.lower(p_text collate "C"));
@@ -93,6 +93,7 @@ declare
     v_last int;
     v_step int;
     v_mask bigint;
+    v_restricted int;
 begin
     if not (v_count = 5 or v_count = 6) then
         perform sisyphus._refuse_count(p_schedule, pg_catalog.array_remove(v_fields, ''));
@@ -124,22 +125,21 @@ begin
             end if;
         end loop;
         v_compiled[v_field + 1] := v_mask;
-        -- Whether not every day matches.
-        v_compiled[10] := v_field / 4;
+        v_restricted := v_field;
     end loop;
     v_compiled[11] := position(B'1' in v_compiled[4]::bit(64)) * 3600 + position(B'1' in v_compiled[3]::bit(64)) * 60
         + position(B'1' in v_compiled[2]::bit(64)) - 3661;
     if pg_catalog.strpos(v_fields[v_count - 4], '*') = 1 or pg_catalog.strpos(v_fields[v_count - 3], '*') = 1 then
         v_compiled[1] := 2;
     end if;
-    if v_compiled[10] = 1 then
+    if v_restricted > 3 then
         -- 7 is Sunday, as 0 is.
         v_compiled[7] := v_compiled[7] | (v_compiled[7] << 7);
-        if not (pg_catalog.strpos(v_fields[v_count - 2], '*') = 1 or pg_catalog.strpos(v_fields[v_count], '*') = 1) then
-            v_compiled[10] := 2;
-        end if;
-        -- From 2000 on (day 10957): 28 years of it hold every kind of year, leap or not, beginning on each weekday.
-        if sisyphus._next_day(v_compiled, 10957) is null then
+        v_compiled[10] := case
+            when pg_catalog.strpos(v_fields[v_count - 2], '*') = 1 or pg_catalog.strpos(v_fields[v_count], '*') = 1 then 1
+            else 2 end;
+        -- From 1999-12-31 on: 28 years of it hold every kind of year, leap or not, beginning on each weekday.
+        if sisyphus._next_day(v_compiled, 10956) is null then
             v_compiled[1] := 0;
         end if;
     end if;
@@ -293,12 +293,12 @@ create or replace function sisyphus._check_timezone(p_timezone text)
 returns text language plpgsql stable parallel safe
 as $$
 begin
-    if p_timezone = 'UTC' then
-        return p_timezone;
-    elsif not (pg_catalog.strpos(p_timezone, '/') > 1
+    if not (pg_catalog.strpos(p_timezone, '/') > 1
         and pg_catalog.ltrim(p_timezone, 'abcdefghijklmnopqrstuvwxyz/_-ABCDEFGHIJKLMNOPQRSTUVWXYZ') = '')
     then
-        if not sisyphus._is_plain_timezone(p_timezone) then
+        if p_timezone = 'UTC' then
+            return p_timezone;
+        elsif not sisyphus._is_plain_timezone(p_timezone) then
             return sisyphus._refuse_timezone(p_timezone);
         end if;
     end if;

@@ -57,12 +57,6 @@ return pg_catalog.make_date(p_month / 12, p_month % 12 + 1, 1) - date '2370-01-0
 comment on function sisyphus._month_start(int)
     is 'The day (0 is 1970-01-01) on which a month begins, counted from January of the year -400';
 
--- The days of a month that have a weekday of a mask (bit 0 Sunday): 42 bits hold a week six times over.
-create or replace function sisyphus._weekday_days(p_weekdays bigint, p_first int)
-returns bigint language sql immutable parallel safe
-return ((p_weekdays >> 57) & 127) * 34630287489 << (21 + (p_first % 7 + 11) % 7);
-comment on function sisyphus._weekday_days(bigint, int) is 'The days of a month, whose 1st is day p_first, that have a weekday of a mask';
-
 -- 1W to 31W, L and LW, of compiled[8].
 create or replace function sisyphus._special_days(p_special bigint, p_first int, p_length int)
 returns bigint language plpgsql immutable parallel safe
@@ -102,7 +96,7 @@ declare
     v_days bigint := 0;
 begin
     for v_nth in 1 .. 6 loop
-        v_days := v_days | (sisyphus._weekday_days(p_special << (7 * v_nth), p_first)
+        v_days := v_days | (((p_special >> (57 - 7 * v_nth)) & 127) * 34630287489 << (21 + (p_first % 7 + 11) % 7)
             & (127::bigint << (63 - case when v_nth < 6 then 7 * v_nth else p_length end)));
     end loop;
     return v_days;
@@ -111,19 +105,19 @@ $$;
 comment on function sisyphus._special_weekdays(bigint, int, int) is 'The days of a month that # and L mean in the day of week field';
 
 -- Bit d from the left for day d. p_first is the day number of the 1st (0 is 1970-01-01), p_length the number of days.
+-- 34630287489 repeats the seven bits of a week six times; they are shifted to the weekday of the 1st.
 create or replace function sisyphus._month_days(p_compiled bigint[], p_first int, p_length int)
 returns bigint language plpgsql immutable parallel safe
 as $$
 declare
-    v_days bigint := p_compiled[5];
-    v_weekdays bigint := sisyphus._weekday_days(p_compiled[7], p_first);
+    v_weekdays bigint := ((p_compiled[7] >> 57) & 127::bigint) * 34630287489 << (21 + (p_first % 7 + 11) % 7);
 begin
     if not p_compiled[8] | p_compiled[9] = 0 then
-        v_days := v_days | sisyphus._special_days(p_compiled[8], p_first, p_length);
+        p_compiled[5] := p_compiled[5] | sisyphus._special_days(p_compiled[8], p_first, p_length);
         v_weekdays := v_weekdays | sisyphus._special_weekdays(p_compiled[9], p_first, p_length);
     end if;
     return ((1::bigint << p_length) - 1) << (63 - p_length)
-        & case when p_compiled[10] = 2 then v_days | v_weekdays else v_days & v_weekdays end;
+        & case when p_compiled[10] = 2 then p_compiled[5] | v_weekdays else p_compiled[5] & v_weekdays end;
 end
 $$;
 comment on function sisyphus._month_days(bigint[], int, int) is 'The matching days of a month as a mask';
@@ -135,7 +129,7 @@ returns int language plpgsql immutable parallel safe
 as $$
 declare
     -- 3135 days are 103 months, nearly: this is the month before that of p_day, or the one before.
-    v_month int := (p_day + 865592) * 103 / 3135;
+    v_month int := (p_day + 865593) * 103 / 3135;
     v_first int;
     v_day int;
     v_next int;
@@ -338,7 +332,7 @@ comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, ti
 
 revoke all on function
     sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint),
-    sisyphus._month_start(int), sisyphus._weekday_days(bigint, int), sisyphus._special_days(bigint, int, int),
+    sisyphus._month_start(int), sisyphus._special_days(bigint, int, int),
     sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
     sisyphus._next_cron_fire(bigint[], text, bigint, bigint), sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint),
     sisyphus._instant(text, bigint), sisyphus._next_fire(bigint[], text, timestamptz, timestamptz),
