@@ -6,14 +6,14 @@
 -- than 3.9 days (Freetown, 1939). Both numbers were read from the whole zone database; a test reads them again.
 
 -- The offset of a zone at an instant.
-create or replace function sisyphus._offset(p_timezone text, p_at bigint)
+create or replace function sisyphus._offset_at(p_timezone text, p_at bigint)
 returns int language plpgsql stable parallel safe
 as $$
 begin
     return (pg_catalog.date_part(text 'epoch', pg_catalog.timezone(p_timezone, pg_catalog.to_timestamp(p_at)))::bigint - p_at)::int;
 end
 $$;
-comment on function sisyphus._offset(text, bigint)
+comment on function sisyphus._offset_at(text, bigint)
     is 'Seconds by which the clocks of a zone are ahead of UTC at an instant';
 
 -- First instant in (p_from, p_to] at which the clocks of the zone change; null when they do not.
@@ -22,14 +22,14 @@ returns bigint language plpgsql stable parallel safe
 as $$
 declare
     c_step constant int := 259200;
-    v_offset int := sisyphus._offset(p_timezone, p_from);
+    v_offset int := sisyphus._offset_at(p_timezone, p_from);
     v_same bigint := p_from;
     v_other bigint := p_from;
     v_middle bigint;
 begin
     loop
         v_other := least(v_other + c_step, p_to);
-        exit when sisyphus._offset(p_timezone, v_other) <> v_offset;
+        exit when sisyphus._offset_at(p_timezone, v_other) <> v_offset;
         if v_other >= p_to then
             return null;
         end if;
@@ -37,7 +37,7 @@ begin
     end loop;
     while v_other - v_same > 1 loop
         v_middle := (v_same + v_other) / 2;
-        if sisyphus._offset(p_timezone, v_middle) = v_offset then
+        if sisyphus._offset_at(p_timezone, v_middle) = v_offset then
             v_same := v_middle;
         else
             v_other := v_middle;
@@ -113,8 +113,12 @@ declare
     v_weekdays bigint := ((p_compiled[7] >> 57) & 127::bigint) * 34630287489 << (21 + (p_first % 7 + 11) % 7);
 begin
     if not p_compiled[8] | p_compiled[9] = 0 then
-        p_compiled[5] := p_compiled[5] | sisyphus._special_days(p_compiled[8], p_first, p_length);
-        v_weekdays := v_weekdays | sisyphus._special_weekdays(p_compiled[9], p_first, p_length);
+        if not p_compiled[8] = 0 then
+            p_compiled[5] := p_compiled[5] | sisyphus._special_days(p_compiled[8], p_first, p_length);
+        end if;
+        if not p_compiled[9] = 0 then
+            v_weekdays := v_weekdays | sisyphus._special_weekdays(p_compiled[9], p_first, p_length);
+        end if;
     end if;
     return ((1::bigint << p_length) - 1) << (63 - p_length)
         & case when p_compiled[10] = 2 then p_compiled[5] | v_weekdays else p_compiled[5] & v_weekdays end;
@@ -158,7 +162,7 @@ create or replace function sisyphus._next_cron_fire(p_compiled bigint[], p_timez
 returns bigint language plpgsql stable parallel safe
 as $$
 declare
-    v_offset int := sisyphus._offset(p_timezone, p_base);
+    v_offset int := sisyphus._offset_at(p_timezone, p_base);
     -- Days and seconds of the wall clock. From the year 0, because a division rounds towards 0.
     v_day int := ((p_from + v_offset + 62167219200) / 86400)::int - 719528;
     v_second int := (p_from + v_offset - 86400::bigint * v_day)::int;
@@ -188,10 +192,10 @@ begin
     end if;
     v_fire := 86400::bigint * v_day + v_next - v_offset;
     -- No clock change near either end, or none before a wildcard job that fires soon.
-    if sisyphus._offset(p_timezone, v_fire) = v_offset
+    if sisyphus._offset_at(p_timezone, v_fire) = v_offset
         and (v_fire - p_base < 97200 and p_compiled[1] = 2
-            or sisyphus._offset(p_timezone, v_fire - 97200) = v_offset
-            and (v_fire - p_base < 97200 or sisyphus._offset(p_timezone, p_base + 97200) = v_offset))
+            or sisyphus._offset_at(p_timezone, v_fire - 97200) = v_offset
+            and (v_fire - p_base < 97200 or sisyphus._offset_at(p_timezone, p_base + 97200) = v_offset))
     then
         return v_fire;
     end if;
@@ -221,13 +225,13 @@ begin
     elsif v_change is null or p_fire < v_change then
         -- Before the change: right, unless a fixed job is in the second pass of a repeated hour.
         v_change := sisyphus._next_transition(p_timezone, p_fire - c_short, p_fire);
-        v_jump := p_offset - sisyphus._offset(p_timezone, v_change - 1);
+        v_jump := p_offset - sisyphus._offset_at(p_timezone, v_change - 1);
         if not v_fixed or v_change is null or v_jump not between 1 - c_short and -1 or p_fire >= v_change - v_jump then
             return p_fire;
         end if;
         v_base := v_change - v_jump;
     else
-        v_jump := sisyphus._offset(p_timezone, v_change) - p_offset;
+        v_jump := sisyphus._offset_at(p_timezone, v_change) - p_offset;
         if v_fixed and v_jump between 1 and c_short - 1 and p_fire < v_change + v_jump then
             -- In the gap: moves to its end.
             return v_change;
@@ -247,9 +251,9 @@ returns bigint language plpgsql stable parallel safe
 as $$
 declare
     c_far constant int := 97200;
-    v_before bigint := sisyphus._offset(p_timezone, p_local - c_far);
+    v_before bigint := sisyphus._offset_at(p_timezone, p_local - c_far);
     v_change bigint := sisyphus._next_transition(p_timezone, p_local - c_far, p_local + c_far);
-    v_after bigint := sisyphus._offset(p_timezone, v_change);
+    v_after bigint := sisyphus._offset_at(p_timezone, v_change);
 begin
     if v_change is null or p_local - v_before < v_change then
         return p_local - v_before;
@@ -331,7 +335,7 @@ comment on function sisyphus.fires(text, text, timestamptz, timestamptz, int, ti
     is 'The fires of a schedule from since (inclusive) to until (exclusive; null: no end), at most max of them';
 
 revoke all on function
-    sisyphus._offset(text, bigint), sisyphus._next_transition(text, bigint, bigint),
+    sisyphus._offset_at(text, bigint), sisyphus._next_transition(text, bigint, bigint),
     sisyphus._month_start(int), sisyphus._special_days(bigint, int, int),
     sisyphus._special_weekdays(bigint, int, int), sisyphus._month_days(bigint[], int, int), sisyphus._next_day(bigint[], int),
     sisyphus._next_cron_fire(bigint[], text, bigint, bigint), sisyphus._cron_fire_at_change(bigint[], text, bigint, int, bigint),

@@ -12,7 +12,7 @@ declare
     c_far constant int := 97200;
     v_at bigint := pg_catalog.floor(pg_catalog.date_part('epoch', p_at))::bigint;
     v_local bigint := case when pg_catalog.isfinite(p_local) then pg_catalog.floor(pg_catalog.date_part('epoch', p_local))::bigint end;
-    v_end bigint := v_local - sisyphus._offset(p_timezone, v_at);
+    v_end bigint := v_local - sisyphus._offset_at(p_timezone, v_at);
     v_change bigint;
 begin
     if p_timezone = 'UTC' then

@@ -89,7 +89,7 @@ returns bigint language plpgsql stable parallel safe
 as $$
 declare
     c_short constant int := 10800;
-    v_offset bigint := sisyphus._offset(p_timezone, p_since);
+    v_offset bigint := sisyphus._offset_at(p_timezone, p_since);
     v_base bigint := p_since;
     v_local bigint := p_since + v_offset + 1;
     v_count bigint := 0;
@@ -99,7 +99,7 @@ begin
     if p_compiled[1] = 1 then
         -- From the second pass of a repeated hour a fixed schedule fires only after it.
         v_change := sisyphus._next_transition(p_timezone, p_since - c_short, p_since);
-        v_jump := v_offset - sisyphus._offset(p_timezone, v_change - 1);
+        v_jump := v_offset - sisyphus._offset_at(p_timezone, v_change - 1);
         if v_jump between 1 - c_short and -1 then
             v_local := greatest(v_local, v_change + v_offset - v_jump);
         end if;
@@ -108,7 +108,7 @@ begin
         v_change := sisyphus._next_transition(p_timezone, v_base, p_until);
         v_count := v_count + sisyphus._count_matches(p_compiled, v_local, coalesce(v_change - 1, p_until) + v_offset);
         exit when v_change is null;
-        v_jump := sisyphus._offset(p_timezone, v_change) - v_offset;
+        v_jump := sisyphus._offset_at(p_timezone, v_change) - v_offset;
         v_base := v_change;
         v_local := v_change + v_offset + v_jump;
         if p_compiled[1] = 1 and v_jump between 1 and c_short - 1 then

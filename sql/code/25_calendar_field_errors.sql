@@ -136,7 +136,7 @@ end
 $$;
 comment on function sisyphus._diagnose_range(int, text, text) is 'What is wrong with a value or range of a cron field';
 
--- Why _parse_field could not read an item: the code, the part at fault, the problem, and what to write instead.
+-- Why _compile_cron could not read an item: the code, the part at fault, the problem, and what to write instead.
 create or replace function sisyphus._diagnose_item(
     p_field int, p_item text, out code text, out part text, out problem text, out instead text)
 language plpgsql immutable parallel safe
@@ -188,7 +188,7 @@ $$;
 comment on function sisyphus._diagnose_item(int, text) is 'What is wrong with an item of a cron field';
 
 -- raises: SY102 to SY108, SY102 of _refuse_text before all. Returns bigint, so that it can stand where a mask was expected.
-create or replace function sisyphus._refuse_item(p_schedule text, p_fields int, p_field int, p_item text, p_text text)
+create or replace function sisyphus._refuse_field_item(p_schedule text, p_fields int, p_field int, p_item text, p_text text)
 returns bigint language plpgsql immutable parallel safe
 as $$
 declare
@@ -229,11 +229,11 @@ begin
         hint = v_hint;
 end
 $$;
-comment on function sisyphus._refuse_item(text, int, int, text, text)
+comment on function sisyphus._refuse_field_item(text, int, int, text, text)
     is 'Raises the error that says what is wrong with an item of a cron field';
 
 revoke all on function
     sisyphus._excerpt(text), sisyphus._field_name(int), sisyphus._field_allows(int), sisyphus._near_value(int, text),
     sisyphus._diagnose_special(int, text), sisyphus._diagnose_range(int, text, text), sisyphus._diagnose_item(int, text),
-    sisyphus._refuse_item(text, int, int, text, text)
+    sisyphus._refuse_field_item(text, int, int, text, text)
 from public;
