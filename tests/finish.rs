@@ -213,6 +213,29 @@ async fn a_silent_host_loses_its_runs_and_a_late_result_corrects_the_row() {
 }
 
 #[tokio::test]
+async fn that_a_lease_ended_a_run_is_told_once() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    for answer in ["accepted", "already", "already"] {
+        assert_eq!(play.finish_by(guardian, &claim, "fence", "the lease was not renewed").await, answer);
+    }
+    assert_eq!(play.told().await, ["job 07:00:00 #1 lost: the lease was not renewed"]);
+    // And where the database had given it up by itself.
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+    }
+    let back = play.guardian("web1", 5).await;
+    for answer in ["accepted", "already", "already"] {
+        assert_eq!(play.finish_by(back, &claim, "fence", "the lease was not renewed").await, answer);
+    }
+    let late = "(reported late: host \"web1\" was not heard of for 30 s)";
+    assert_eq!(play.told().await, [format!("job 07:00:00 #1 lost: the lease was not renewed {late}")]);
+}
+
+#[tokio::test]
 async fn a_lost_run_is_retried_when_asked_for_and_the_late_result_is_kept_beside() {
     let (play, guardian) = job(", retries => 1, retry_on_lost => true, retry_delay => '0 s'").await;
     let claim = play.claim_one(guardian).await;

@@ -86,6 +86,7 @@ declare
     v_retry sisyphus.run;
     v_job sisyphus.job;
     v_state text;
+    v_reason text;
     v_is_final boolean;
 begin
     select a.* into v_attempt from sisyphus.attempt a where a.run_id = p_run_id and a.claim_no = p_claim_no;
@@ -96,6 +97,11 @@ begin
     end if;
     select j.* into v_job from sisyphus.job j where j.job_id = v_attempt.job_id;
     v_state := sisyphus._end_state(p_ended_by, p_exit_code, v_job.success_exit_codes);
+    v_reason := sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null);
+    -- Told before, in time or late.
+    if v_state = 'lost' and starts_with(v_attempt.reason, v_reason) then
+        return 'already';
+    end if;
     v_is_final := v_attempt.is_final;
     if not v_attempt.is_final then
         if exists (select from sisyphus.run r
@@ -119,7 +125,7 @@ begin
     update sisyphus.attempt a
        set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
            result = p_result, finished_at = coalesce(p_finished_at, a.finished_at), is_final = v_is_final,
-           reason = sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null) || ' (reported late: '
+           reason = v_reason || ' (reported late: '
                     || case when v_is_final then split_part(a.reason, '; attempt ', 1) else a.reason end || ')'
      where a.run_id = p_run_id and a.claim_no = p_claim_no;
     if v_is_final and v_retry.run_id is not null then
