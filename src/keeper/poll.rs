@@ -79,11 +79,14 @@ impl Poll {
     pub(super) fn wait(&self, patient: bool) -> Result<Vec<Token>, Errno> {
         let mut events = [EpollEvent::empty(); BATCH];
         let timeout = if patient { EpollTimeout::NONE } else { EpollTimeout::ZERO };
-        match self.epoll.wait(&mut events, timeout) {
-            Ok(count) => Ok(events[..count].iter().map(|event| Token(event.data())).collect()),
-            Err(Errno::EINTR) => Ok(Vec::new()),
-            Err(errno) => Err(errno),
-        }
+        let count = loop {
+            match self.epoll.wait(&mut events, timeout) {
+                // This process was stopped and goes on.
+                Err(Errno::EINTR) => {}
+                waited => break waited?,
+            }
+        };
+        Ok(events[..count].iter().map(|event| Token(event.data())).collect())
     }
 
     /// What a token is about, while its entry is there.

@@ -140,13 +140,15 @@ impl Shell {
         loop {
             let patient = !self.peers.have_work();
             self.arm().map_err(fault)?;
-            for token in self.poll.wait(patient).map_err(fault)? {
+            let tokens = self.poll.wait(patient).map_err(fault)?;
+            let woken = clock::now();
+            for token in tokens {
                 if let Some(watched) = self.poll.watched(token) {
                     self.dispatch(watched);
                 }
             }
             self.serve();
-            self.tend();
+            self.tend(woken);
             self.offer();
             self.exchange()?;
             self.flush();
@@ -193,7 +195,11 @@ impl Shell {
 
     /// Takes an input and performs all that follows from it.
     fn feed(&mut self, input: Input) {
-        self.state.handle(clock::now(), input);
+        self.feed_at(clock::now(), input);
+    }
+
+    fn feed_at(&mut self, now: Moment, input: Input) {
+        self.state.handle(now, input);
         while let Some(effect) = self.state.next_effect() {
             let inputs = self.perform(effect);
             let now = clock::now();
@@ -296,12 +302,12 @@ impl Shell {
         }
     }
 
-    /// Does what is due by time.
-    fn tend(&mut self) {
-        let now = clock::now();
+    /// Does what was due when this turn began. Not what is due by now: the keeper may have been stopped meanwhile, and
+    /// what others did then comes first, such as a process that ended or a lease that was renewed.
+    fn tend(&mut self, now: Moment) {
         let due = |at: &mut i64| *at <= now.boottime_us;
-        if self.state.next_tick_us().is_some_and(|at| at <= now.boottime_us) {
-            self.feed(Input::Tick);
+        if self.alarm.is_time(self.state.next_tick_us(), now.boottime_us, self.peers.have_work()) {
+            self.feed_at(now, Input::Tick);
         }
         // A run whose leftovers are dying waits for every single SIGCHLD.
         if self.look_us.take_if(|at| due(at) || self.children.is_sweeping()).is_some() {

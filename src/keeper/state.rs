@@ -97,9 +97,8 @@ impl State {
             Input::Closed(key) => self.change(key, Run::closed),
             Input::Collected(key, collected) => self.collected(key, *collected),
             Input::Stop => self.stop(now),
-            Input::Tick => {}
+            Input::Tick => self.attend(now),
         }
-        self.attend(now);
         self.note_retirement();
         self.note_idleness(now);
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use sisyphus::keeper::protocol::{Action, Deadline, EndedBy, Request};
 
 use super::{Guardian, Host, SOON, gone, grows, is_alive, lines_of, number_in, order};
-use crate::support::wait_until_still;
+use crate::support::{wait_until, wait_until_still};
 
 #[tokio::test]
 async fn a_run_over_its_time_limit_is_ended() {
@@ -153,6 +153,38 @@ async fn a_fenced_run_dies_with_its_deadline() {
     guardian.send(Request::Deadline(Deadline { key, boottime_us: now + 500_000 })).await;
     let result = guardian.result(key).await;
     assert_eq!((result.ended_by, result.signal), (Some(EndedBy::Fence), Some(15)));
+}
+
+/// The processes of a keeper go on while it is stopped itself, and so does the time of their lease.
+#[tokio::test]
+async fn what_happened_while_a_keeper_was_paused_counts_before_the_deadline_that_has_passed() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let boottime_us = || sisyphus::keeper::clock::now().boottime_us;
+    let go = host.root().join("go");
+    let command = format!("until [ -e {} ]; do sleep 0.01; done; exit 3", go.display());
+    let (deadline, mut keys) = (boottime_us() + 2_000_000, Vec::new());
+    for (run_id, command) in [(1, command.as_str()), (2, "sleep 1000")] {
+        let mut start = order(run_id, json!({"command": command, "fenced": true, "grace": 0.5}));
+        start.deadline_boottime_us = Some(deadline);
+        keys.push(start.key());
+        guardian.send(Request::Start(Box::new(start))).await;
+    }
+    let pid = guardian.started(keys[0]).await.pid;
+    guardian.started(keys[1]).await;
+    host.signal(Signal::SIGSTOP);
+    std::fs::write(go, "").unwrap();
+    wait_until("the job has ended and its deadline passed", SOON, async || match is_alive(pid) {
+        false if boottime_us() > deadline => Ok(()),
+        alive => Err(format!("alive: {alive}")),
+    })
+    .await;
+    let renewed = Deadline { key: keys[1], boottime_us: boottime_us() + 1_000_000_000 };
+    guardian.send(Request::Deadline(renewed)).await;
+    host.signal(Signal::SIGCONT);
+    let result = guardian.result(keys[0]).await;
+    assert_eq!((result.exit_code, result.ended_by), (Some(3), None));
+    guardian.terminate(keys[1], "enough").await;
+    assert_eq!(guardian.result(keys[1]).await.ended_by, Some(EndedBy::Terminate));
 }
 
 #[tokio::test]

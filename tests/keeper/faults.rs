@@ -79,8 +79,7 @@ async fn a_start_in_a_dead_guardians_socket_is_never_executed() {
 async fn a_start_that_was_unread_until_it_expired_is_given_back() {
     let (host, mut guardian) = Host::with_guardian().await;
     host.signal(Signal::SIGSTOP);
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
-    let now_us = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000;
+    let now_us = sisyphus::keeper::clock::now().boottime_us;
     let (late, fresh) = (host.root().join("late"), host.root().join("fresh"));
     let mut keys = Vec::new();
     for (run_id, file, expires_us) in [(1, &late, now_us + 1), (2, &fresh, now_us + 1_000_000_000)] {
