@@ -1,7 +1,7 @@
 //! Books that are doctored, one lie at a time: the checker must name each.
 
 use super::{
-    checker::{Report, check},
+    checker::{Report, Violation, check},
     records::{Books, Call, Fault, Job, Kind, Process, Row, SECOND},
 };
 
@@ -278,6 +278,46 @@ fn a_claim_that_the_network_held_back_until_its_host_had_crashed_is_lost() {
 }
 
 #[test]
+fn a_host_is_given_up_that_was_cut_off_before_it_could_come_back_to_the_server() {
+    let broken = |server: i64, cut: i64| {
+        checked(|books| {
+            let until = (server + 1) * SECOND;
+            books.faults[0].from = cut * SECOND;
+            books.faults.push(Fault { kind: Kind::ServerCrashed, host: None, from: server * SECOND, until });
+        })
+    };
+    // Given up at 8 s, after 5 s.
+    let named = |report: Report| report.violations.iter().any(|found| found.promise == "explained");
+    assert!(!named(broken(3, 6)));
+    assert!(named(broken(6, 6)), "it was heard of at 5 s");
+    assert!(named(broken(3, 9)), "nothing kept it from the server at 7 s");
+}
+
+#[test]
+fn a_fenced_run_is_lost_where_its_keeper_could_not_hear_of_its_lease() {
+    let broken = |kind: Kind, host: Option<&str>, is_fenced: bool| {
+        checked(|books| {
+            books.jobs[0].fenced = is_fenced;
+            let row = of(books, 2).0;
+            (row.state, row.exit_code) = ("lost".to_owned(), None);
+            row.reason = "the lease was not renewed in time".to_owned();
+            let host = host.map(str::to_owned);
+            books.faults = vec![Fault { kind, host, from: 6 * SECOND, until: 9 * SECOND }];
+        })
+    };
+    let named = |report: Report| {
+        let explained =
+            |found: &Violation| found.promise == "explained" && found.what.starts_with("run 2 of");
+        report.violations.iter().any(explained)
+    };
+    assert!(!named(broken(Kind::KeeperPaused, Some("web1"), true)));
+    assert!(!named(broken(Kind::CommitsLost, None, true)));
+    assert!(named(broken(Kind::KeeperPaused, Some("web2"), true)), "its own keeper was not paused");
+    assert!(named(broken(Kind::KeeperPaused, Some("web1"), false)), "it is not fenced");
+    assert!(named(broken(Kind::DiskFull, Some("web1"), true)), "nothing hid the lease");
+}
+
+#[test]
 fn a_process_that_ends_as_its_keeper_is_killed_may_be_lost() {
     let report = checked(|books| {
         let row = of(books, 1).0;
@@ -291,6 +331,26 @@ fn a_process_that_ends_as_its_keeper_is_killed_may_be_lost() {
     });
     assert_eq!(report.violations, []);
     assert_eq!(report.excused["ended as its keeper was killed"], 1);
+}
+
+#[test]
+fn a_process_whose_keeper_is_killed_before_it_could_see_the_end_may_be_lost() {
+    let paused = |host: &str, until: i64| {
+        checked(|books| {
+            let row = of(books, 1).0;
+            (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+            for (kind, host, from, until) in
+                [(Kind::KeeperPaused, host, 1, until), (Kind::KeeperKilled, "web1", 8, 8)]
+            {
+                let (from, until) = (from * SECOND, until * SECOND);
+                books.faults.push(Fault { kind, host: Some(host.to_owned()), from, until });
+            }
+        })
+    };
+    let named = |report: Report| report.violations.iter().any(|found| found.promise == "no result lost");
+    assert!(!named(paused("web1", 9)));
+    assert!(named(paused("web1", 5)), "it had time to store it");
+    assert!(named(paused("web2", 9)), "another keeper was paused");
 }
 
 #[test]

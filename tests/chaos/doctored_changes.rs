@@ -159,17 +159,19 @@ lies! {
 }
 
 #[test]
-fn a_start_after_a_withdrawal_is_excused_where_the_guardian_was_paused() {
-    let paused = |host: &str| {
+fn a_start_after_a_withdrawal_is_excused_where_guardian_or_keeper_was_paused() {
+    let paused = |kind: Kind, host: &str| {
         checked(|books| {
             begun(books, 27, 1, 31);
             books.rows.retain(|row| row.run_id != 127);
             let (from, until) = (27 * SECOND, 31 * SECOND);
-            books.faults.push(Fault { kind: Kind::GuardianPaused, host: Some(host.to_owned()), from, until });
+            books.faults.push(Fault { kind, host: Some(host.to_owned()), from, until });
         })
     };
-    assert!(!named(&paused("web1"), "withdrawn means withdrawn"));
-    assert!(named(&paused("web2"), "withdrawn means withdrawn"));
+    for kind in [Kind::GuardianPaused, Kind::KeeperPaused] {
+        assert!(!named(&paused(kind, "web1"), "withdrawn means withdrawn"));
+        assert!(named(&paused(kind, "web2"), "withdrawn means withdrawn"));
+    }
 }
 
 #[test]

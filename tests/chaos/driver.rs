@@ -18,11 +18,12 @@ use super::{
 use crate::support::{Finished, Server};
 
 /// How often each kind of fault comes in a round of all of them.
-const DECK: [(Kind, usize); 17] = [
+const DECK: [(Kind, usize); 18] = [
     (Kind::GuardianKilled, 3),
     (Kind::GuardianStopped, 2),
     (Kind::GuardianPaused, 1),
     (Kind::KeeperKilled, 2),
+    (Kind::KeeperPaused, 2),
     (Kind::HostCrashed, 1),
     (Kind::Upgraded, 2),
     (Kind::BackendsEnded, 3),
@@ -142,6 +143,7 @@ impl Driver {
         match kind {
             Kind::GuardianKilled | Kind::GuardianStopped | Kind::HostCrashed => machine.guardian.is_some(),
             Kind::GuardianPaused => machine.guardian.is_some() && !machine.paused,
+            Kind::KeeperPaused => machine.paused_keepers.is_empty(),
             Kind::Upgraded => machine.guardian.is_some() && !open(kind),
             Kind::DiskFull => machine.disk.is_some() && !open(kind),
             Kind::NetworkCut | Kind::NetworkSlow => !open(kind),
@@ -159,6 +161,7 @@ impl Driver {
             Kind::GuardianKilled => self.end(host, Signal::SIGKILL),
             Kind::GuardianStopped => self.end(host, Signal::SIGTERM),
             Kind::GuardianPaused => self.machines[host].pause(),
+            Kind::KeeperPaused => self.machines[host].pause_keepers(),
             Kind::Upgraded => {
                 let kill = self.dice.u8(..3) == 0;
                 self.machines[host].replaced_by = if kill { Signal::SIGKILL } else { Signal::SIGTERM };
@@ -287,6 +290,7 @@ impl Driver {
         match kind {
             Kind::GuardianKilled | Kind::GuardianStopped | Kind::HostCrashed => machine.start(),
             Kind::GuardianPaused => machine.resume(),
+            Kind::KeeperPaused => machine.resume_keepers(),
             Kind::NetworkCut => machine.wires(crate::support::Proxy::mend),
             Kind::NetworkSlow => machine.wires(|wire| wire.delay(Duration::ZERO)),
             Kind::DiskFull => machine.filler = None,

@@ -35,6 +35,7 @@ pub(super) struct Machine {
     pub(super) wires: [Proxy; 2],
     pub(super) guardian: Option<Spawned>,
     pub(super) paused: bool,
+    pub(super) paused_keepers: Vec<Pid>,
     pub(super) filler: Option<Filler>,
     /// None where nothing may be mounted.
     pub(super) disk: Option<SmallDisk>,
@@ -61,6 +62,7 @@ impl Machine {
             wires,
             guardian: None,
             paused: false,
+            paused_keepers: Vec::new(),
             filler: None,
             disk,
         }
@@ -112,6 +114,19 @@ impl Machine {
         self.paused = false;
     }
 
+    pub(super) fn pause_keepers(&mut self) {
+        self.paused_keepers = self.host.keepers().into_iter().filter(|pid| !is_writer(*pid)).collect();
+        for keeper in &self.paused_keepers {
+            kill(*keeper, Signal::SIGSTOP).ok();
+        }
+    }
+
+    pub(super) fn resume_keepers(&mut self) {
+        for keeper in self.paused_keepers.drain(..) {
+            kill(keeper, Signal::SIGCONT).ok();
+        }
+    }
+
     /// Kills the keeper and its writer, and returns when they are gone: from when until when.
     pub(super) fn kill_keeper(&self) -> (i64, i64) {
         let keepers = self.host.keepers();
@@ -136,8 +151,13 @@ impl Machine {
             wire.delay(Duration::ZERO);
         });
         self.resume();
+        self.resume_keepers();
         self.start();
     }
+}
+
+fn is_writer(keeper: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{keeper}/comm")).is_ok_and(|name| name.trim() == "sisyphus-writer")
 }
 
 /// Puts a build in a place as package managers do: as a new file, by its name. Two are the same build if version, size and

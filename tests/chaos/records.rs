@@ -111,6 +111,8 @@ pub(super) enum Kind {
     GuardianStopped,
     GuardianPaused,
     KeeperKilled,
+    /// Stopped by a signal, it and the older ones beside it, but not their writers.
+    KeeperPaused,
     HostCrashed,
     /// The file of the program is replaced, and after a while the guardian restarted, which begins a keeper of its own.
     Upgraded,
@@ -141,6 +143,21 @@ impl Kind {
                 | Self::NetworkCut
                 | Self::ConnectionsStranded
         )
+    }
+
+    /// Whether the server may be away for seconds.
+    pub(super) fn takes_the_server_away(self) -> bool {
+        matches!(self, Self::ServerRestarted | Self::ServerCrashed | Self::FailedOver | Self::CommitsLost)
+    }
+
+    /// Whether the keeper may not hear for seconds that a lease was renewed.
+    pub(super) fn hides_the_lease(self) -> bool {
+        self.silences() || self.takes_the_server_away() || self == Self::KeeperPaused
+    }
+
+    /// Whether a program of the host does nothing for a while, and then what it was told before.
+    pub(super) fn pauses(self) -> bool {
+        matches!(self, Self::GuardianPaused | Self::KeeperPaused)
     }
 
     /// Whether the keeper of the host died of it.

@@ -29,11 +29,9 @@ pub(in super::super) fn withdrawn_stays_withdrawn(sorted: &Sorted<'_>, report: &
                     withdrawn = Some((stretch, from));
                 }
             }
-            let paused = |from| {
-                sorted.was_broken(Some(&process.host), from, process.began.1, |k| k == Kind::GuardianPaused)
-            };
+            let paused = |from| sorted.was_broken(Some(&process.host), from, process.began.1, Kind::pauses);
             if withdrawn.is_some_and(|(_, from)| paused(from)) {
-                report.excuse("started after its withdrawal by a guardian that was paused");
+                report.excuse("started after its withdrawal by a guardian or keeper that was paused");
                 withdrawn = None;
             }
             report.check("withdrawn means withdrawn", withdrawn.is_none(), || {

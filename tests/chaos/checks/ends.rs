@@ -55,21 +55,32 @@ fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
         }
         "expired" => unstarted && (job.ttl.is_some() || job.period.is_some()),
         "lost" => {
-            was_given_up(row) && fell_silent(sorted, row, row.recorded)
+            was_given_up(row) && fell_silent(sorted, row)
                 || died_with_its_keeper(row) && lost_its_keeper(sorted, row)
                 // Ended a grace before the lease ends.
-                || job.fenced && fell_silent(sorted, row, row.finished + SECOND)
+                || job.fenced
+                    && was_kept_from_its_lease(sorted, row, row.finished + SECOND, Kind::hides_the_lease)
         }
         _ => false,
     }
 }
 
-/// Whether something keeps the row's host from being heard of for a lease that ends at some moment: it was broken when the
-/// lease began or, while it is being got over, before.
-fn fell_silent(sorted: &Sorted<'_>, row: &Row, at: i64) -> bool {
+/// Whether something keeps the row's host from being heard of for the lease that was over when this was recorded: also
+/// when the server was away as it began, and the host could not reach it once it was back.
+fn fell_silent(sorted: &Sorted<'_>, row: &Row) -> bool {
+    let kept = |by: fn(Kind) -> bool| was_kept_from_its_lease(sorted, row, row.recorded, by);
+    let during = (row.recorded - sorted.books.lease, row.recorded);
+    kept(Kind::silences)
+        || kept(Kind::takes_the_server_away)
+            && sorted.was_broken(row.host.as_deref(), during.0, during.1, Kind::silences)
+}
+
+/// Whether something that can keep the row's host from renewing a lease that ends at some moment did: it was broken when
+/// the lease began or, while it is being got over, before.
+fn was_kept_from_its_lease(sorted: &Sorted<'_>, row: &Row, at: i64, by: impl Fn(Kind) -> bool) -> bool {
     let begun = at - sorted.books.lease;
     let noticed = SECOND + sorted.stalled(begun, at);
-    sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + noticed, Kind::silences)
+    sorted.was_broken(row.host.as_deref(), begun - GOT_OVER, begun + noticed, by)
 }
 
 /// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of the moment in which

@@ -140,8 +140,15 @@ fn excuse(sorted: &Sorted<'_>, row: &Row, at: i64) -> Option<&'static str> {
     if stopped && row.exit_code.is_none() && (row.finished - at).abs() < moment {
         return Some("stopped between its last line and its exit");
     }
-    // Its keeper died before it could store the end.
+    // Its keeper died before it could store the end, or before it could see it.
     let host = row.host.as_deref();
-    let killed = sorted.was_broken(host, at - SECOND / 10, at + moment, Kind::ends_the_keeper);
+    let paused = sorted.books.faults.iter().filter(|fault| {
+        fault.kind == Kind::KeeperPaused
+            && fault.host.as_deref() == host
+            && (fault.from..=fault.until).contains(&at)
+    });
+    let unseen_until = paused.map(|fault| fault.until).max().unwrap_or(at);
+    let killed =
+        sorted.was_broken(host, at - SECOND / 10, unseen_until.saturating_add(moment), Kind::ends_the_keeper);
     (row.state == "lost" && killed).then_some("ended as its keeper was killed")
 }
