@@ -154,11 +154,33 @@ async fn a_wrong_definition_is_refused_by_name_and_changes_nothing() {
     }
 }
 
+/// The databases of the tests have LC_CTYPE C, where regular expressions know the classes of ASCII letters alone.
+#[tokio::test]
+async fn names_may_be_in_any_script_whatever_the_locale() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let ctype: String =
+        one(&client, "select datctype::text from pg_database where datname = current_database()").await;
+    assert_eq!(ctype, "C");
+    run(&client, "select sisyphus.create_pool('büro', hosts => '{東京1}')").await;
+    run(&client, "select sisyphus.create_calendar('праздники', 'select current_date')").await;
+    run(&client, "select sisyphus.schedule('日次 レポート', '@daily', 'true', pool => 'büro', except_on => 'праздники')").await;
+    run(&client, "select sisyphus.register_guardian('東京1', 1)").await;
+    let defined: String = one(
+        &client,
+        "select concat_ws(', ', job, d.pool, except_on, host) from sisyphus.definitions d, sisyphus.fleet f \
+          where 'büro' = any(f.pools)",
+    )
+    .await;
+    assert_eq!(defined, "日次 レポート, büro, праздники, 東京1");
+}
+
 #[tokio::test]
 async fn a_wrong_name_is_refused_and_an_unknown_one_gets_the_nearest() {
     let db = support::db().await;
     let client = db.client().await;
-    for name in ["''", "null", "' a'", "'a '", "E'a\\nb'", "repeat('a', 201)"] {
+    for name in ["''", "null", "' a'", "'a '", "E'a\\nb'", "E'a\\u0085b'", "E'\\u3000a'", "repeat('a', 201)"]
+    {
         let result = client.query(&format!("select sisyphus.schedule({name}, null, 'true')"), &[]).await;
         assert_error(result, "22023", "job name", "1 to 200 printable characters");
     }

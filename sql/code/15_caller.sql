@@ -37,6 +37,20 @@ end;
 comment on function sisyphus._audit(text, text, jsonb, jsonb, timestamptz) is
     'Writes an entry of the audit log';
 
+-- By code points: where LC_CTYPE is C the classes of a regular expression know ASCII alone.
+create or replace function sisyphus._is_name(p_text text, p_most integer)
+returns boolean
+language sql
+immutable
+parallel safe
+begin atomic
+    select coalesce(pg_catalog.length(p_text) between 1 and p_most
+                    and p_text !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'
+                    and p_text !~ '^[\u0020\u00a0\u3000]|[\u0020\u00a0\u3000]$', false);
+end;
+comment on function sisyphus._is_name(text, integer) is
+    'Whether a text can name a job, pool, host or calendar: no control character, no blank at either end, not too long';
+
 -- Levenshtein distance by rows, for hints only: words are short and the lists are names.
 create or replace function sisyphus._distance(p_a text, p_b text)
 returns integer

@@ -168,7 +168,7 @@ declare
     v_is_changed boolean;
     v_is_replanned boolean;
 begin
-    if coalesce(p_name, '') !~ '^[[:graph:]]([[:print:]]{0,198}[[:graph:]])?$' then
+    if not sisyphus._is_name(p_name, 200) then
         raise exception 'job name "%" is not allowed', coalesce(p_name, '')
             using errcode = '22023', hint = 'Give 1 to 200 printable characters, no blank at either end.';
     end if;

@@ -170,7 +170,7 @@ declare
     v_old sisyphus.calendar;
     v_calendar_id bigint;
 begin
-    if coalesce(p_name, '') !~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$' then
+    if not sisyphus._is_name(p_name, 63) then
         raise exception 'calendar name "%" is not allowed', coalesce(p_name, '')
             using errcode = '22023', hint = 'Give 1 to 63 printable characters, no blank at either end.';
     end if;

@@ -114,7 +114,7 @@ declare
 begin
     select coalesce(w, 'null') into v_bad
       from unnest(p_hosts) w
-     where coalesce(w, '') !~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'
+     where not sisyphus._is_name(w, 63)
      limit 1;
     if found then
         perform sisyphus._raise_argument(p_what, 'host', v_bad, 'Give 1 to 63 printable characters, no blank at either end.', null);
@@ -138,7 +138,7 @@ declare
     v_pool_id bigint;
     v_before jsonb;
 begin
-    if coalesce(create_pool.name, '') !~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$' then
+    if not sisyphus._is_name(create_pool.name, 63) then
         raise exception 'pool name "%" is not allowed', coalesce(create_pool.name, '')
             using errcode = '22023', hint = 'Give 1 to 63 printable characters, no blank at either end.';
     elsif create_pool.name = 'default' then

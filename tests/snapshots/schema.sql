@@ -58,7 +58,7 @@ CREATE TABLE sisyphus.job (
     CONSTRAINT job_leftovers_check CHECK ((leftovers = ANY (ARRAY['kill'::text, 'leave'::text]))),
     CONSTRAINT job_max_runtime_check CHECK ((max_runtime > '00:00:00'::interval)),
     CONSTRAINT job_missed_check CHECK (((missed = ANY (ARRAY['latest'::text, 'all'::text, 'none'::text])) AND ((missed <> 'all'::text) OR (ttl IS NOT NULL)))),
-    CONSTRAINT job_name_check CHECK ((name ~ '^[[:graph:]]([[:print:]]{0,198}[[:graph:]])?$'::text)),
+    CONSTRAINT job_name_check CHECK ((name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,200}$'::text)),
     CONSTRAINT job_overlap_check CHECK ((overlap = ANY (ARRAY['skip'::text, 'queue'::text, 'replace'::text, 'allow'::text]))),
     CONSTRAINT job_priority_check CHECK (((priority >= '-9'::integer) AND (priority <= 9))),
     CONSTRAINT job_retries_check CHECK (((retries >= 0) AND (retries <= 1000))),
@@ -106,7 +106,7 @@ CREATE TABLE sisyphus.calendar (
     kind text NOT NULL,
     refreshed_at timestamp with time zone NOT NULL,
     CONSTRAINT calendar_kind_check CHECK ((kind = ANY (ARRAY['dates'::text, 'ranges'::text]))),
-    CONSTRAINT calendar_name_check CHECK ((name ~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'::text))
+    CONSTRAINT calendar_name_check CHECK ((name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$'::text))
 );
 
 CREATE SEQUENCE sisyphus.lane_id_seq
@@ -126,7 +126,7 @@ CREATE TABLE sisyphus.host (
     boot_id text,
     lanes bigint[] DEFAULT '{}'::bigint[] NOT NULL,
     registered_at timestamp with time zone,
-    CONSTRAINT host_name_check CHECK ((name ~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'::text)),
+    CONSTRAINT host_name_check CHECK ((name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$'::text)),
     CONSTRAINT host_slots_check CHECK (((slots >= 0) AND (slots <= 10000))),
     CONSTRAINT host_state_check CHECK ((state = ANY (ARRAY['active'::text, 'draining'::text])))
 );
@@ -793,7 +793,7 @@ CREATE TABLE sisyphus.pool (
     selector jsonb,
     description text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT pool_name_check CHECK ((name ~ '^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$'::text))
+    CONSTRAINT pool_name_check CHECK ((name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$'::text))
 );
 
 CREATE VIEW sisyphus.definitions AS
