@@ -48,6 +48,23 @@ async fn no_active_host() {
 }
 
 #[tokio::test]
+async fn a_run_for_one_host_is_told_of_that_host_alone() {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 1).await;
+    play.exec("select sisyphus.schedule('report', null, 'true', run_on => 'all', timezone => 'UTC')").await;
+    let run_id = play.run_now("report").await;
+    play.tick().await;
+    assert_eq!(explain_run(&play, run_id).await, "pending: host \"web1\" takes it at its next claim");
+    play.exec("select sisyphus.set_slots('web1', 0)").await;
+    assert_eq!(
+        explain_run(&play, run_id).await,
+        "pending: host \"web1\" has no slot: set_slots() changes that"
+    );
+    play.exec(&format!("select sisyphus.sign_off({guardian})")).await;
+    assert_eq!(explain_run(&play, run_id).await, "pending: host \"web1\" is stopped");
+}
+
+#[tokio::test]
 async fn every_slot_is_busy() {
     let (play, first) = a_pending_run().await;
     let guardian = play.guardian("web1", 1).await;
@@ -100,6 +117,11 @@ async fn an_unknown_run_is_an_error() {
     let play = Play::at("07:00:00").await;
     let result = play.client.query("select sisyphus.explain_run(4711)", &[]).await;
     assert_error(result, "42704", "run 4711 does not exist", "retention");
+    play.exec("select sisyphus.schedule('once', 'at 2026-03-03', 'true')").await;
+    let result = play.client.query("select sisyphus.explain('once', null)", &[]).await;
+    assert_error(result, "22023", "job \"once\": due_at \"null\"", "Give the instant");
+    let told: String = play.value("select sisyphus.explain('once', '2026-03-04')", &[]).await;
+    assert_told(&told, "; there is none after it");
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ begin
     elsif v_active = 0 then
         return format('no active host in %s', v_lane) || coalesce(': ' || v_others, '');
     elsif v_slots = 0 then
-        return format('no host in %s has a slot: set_slots() changes that', v_lane);
+        return format(case when v_lane like 'host %' then '%s has no slot' else 'no host in %s has a slot' end, v_lane)
+               || ': set_slots() changes that';
     end if;
     select count(*), string_agg(r.text, ', ' order by r.run_id) filter (where r.nth <= 5) into v_busy, v_busy_with
       from (select r.run_id, row_number() over (order by r.run_id) as nth,
@@ -74,7 +75,7 @@ begin
     if v_ahead > 0 then
         return format('%s due %s of %s before it', v_ahead, case v_ahead when 1 then 'run' else 'runs' end, v_lane);
     end if;
-    return format('a host of %s takes it at its next claim', v_lane);
+    return format(case when v_lane like 'host %' then '%s takes it at its next claim' else 'a host of %s takes it at its next claim' end, v_lane);
 end;
 $$;
 comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz) is
@@ -278,8 +279,8 @@ begin
     end if;
     v_next := sisyphus._next_fire(p_job.compiled, p_job.timezone, p_due_at - interval '1 microsecond', p_job.anchor_at);
     if v_next is distinct from p_due_at then
-        return format('not an occurrence of "%s" in %s; the next one after it is %s', p_job.schedule, p_job.timezone,
-                      coalesce(sisyphus._instant_text(v_next), 'none'));
+        return format('not an occurrence of "%s" in %s; %s', p_job.schedule, p_job.timezone,
+                      coalesce('the next one after it is ' || sisyphus._instant_text(v_next), 'there is none after it'));
     elsif p_due_at < p_job.starts_at then
         return format('before the job starts, at %s', sisyphus._instant_text(p_job.starts_at));
     elsif p_due_at >= p_job.ends_at then
@@ -328,6 +329,8 @@ begin
     select j.* into v_job from sisyphus.job j where j.name = explain.name;
     if not found then
         perform sisyphus._raise_no_job(explain.name);
+    elsif explain.due_at is null then
+        perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'due_at', 'null', 'Give the instant of an occurrence.', null);
     end if;
     -- A run on each host has several; jitter moves due_at away from the occurrence.
     select string_agg(format('run %s %s', l.run_id, l.text), '; ' order by l.run_id) into v_text
