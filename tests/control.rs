@@ -56,8 +56,10 @@ async fn run_now_inserts_a_waiting_run_that_expires_from_the_call() {
             "waiting run_now 0 1 t 3 07:00:00 07:00:00 07:10:00",
         ]
     );
-    let result = client.query("select sisyphus.run_now('j', at => 'infinity')", &[]).await;
-    assert_error(result, "22023", "at \"infinity\"", "Give an instant");
+    for at in ["infinity", "294276-12-31 23:59:59+00"] {
+        let result = client.query(&format!("select sisyphus.run_now('j', at => '{at}')"), &[]).await;
+        assert_error(result, "22023", &format!("at \"{at}\""), "Give an instant before the year 10000");
+    }
 }
 
 #[tokio::test]
@@ -231,6 +233,7 @@ async fn submit_runs_a_command_without_a_job() {
         ("'true', pool => 'nowhere'", "42704", "pool \"nowhere\" does not exist"),
         ("'true', host => 'b'", "42704", "host \"b\" does not exist"),
         ("'true', at => '-infinity'", "22023", "at \"-infinity\""),
+        ("'true', at => '294276-12-31Z', ttl => '100 years'", "22023", "at \"294276-12-31"),
     ] {
         assert_error(
             author.query(&format!("select sisyphus.submit({arguments})"), &[]).await,

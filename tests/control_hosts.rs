@@ -186,6 +186,7 @@ async fn a_binding_names_a_role_and_pools_that_exist() {
             "role \"no such role\" does not exist",
             "create role \"no such role\" login",
         ),
+        ("null, 'a'", "42704", "role \"<NULL>\" does not exist", "create role"),
         ("'postgres', ''", "22023", "host \"\"", "1 to 63 printable"),
         ("'postgres', 'a', '{wbe}'", "42704", "pool \"wbe\" does not exist", "Did you mean \"web\"?"),
         ("'postgres', 'a', labels => '[]'", "22023", "labels \"[]\"", "Give an object"),
@@ -200,6 +201,30 @@ async fn a_binding_names_a_role_and_pools_that_exist() {
     run(&client, "select sisyphus.bind_guardian('test_unbound', 'a', '{web}', '{\"x\": 1}')").await;
     let binding = "select format('%s %s %s', host_name, pools, labels) from sisyphus.guardian_binding";
     assert_eq!(one::<String>(&client, binding).await, "a {web} {\"x\": 1}");
+}
+
+#[tokio::test]
+async fn a_guardian_that_registers_with_what_no_host_can_have_is_told_so() {
+    let db = support::db().await;
+    let client = db.client().await;
+    for (arguments, message, hint) in [
+        ("null, 1", "host \"null\"", "1 to 63 printable"),
+        ("E'a\\x01', 1", "host \"a", "1 to 63 printable"),
+        ("'a', null", "slots \"null\"", "0 to 10000"),
+        ("'a', -1", "slots \"-1\"", "0 to 10000"),
+        ("'a', 10001", "slots \"10001\"", "0 to 10000"),
+        ("'a', 1, labels => null", "labels \"null\"", "Give an object"),
+        ("'a', 1, labels => '[]'", "labels \"[]\"", "Give an object"),
+        ("'a', 1, pools => null", "pools \"null\"", "Give an array"),
+        ("'a', 1, keepers => null", "keepers \"null\"", "Give the keepers"),
+        ("'a', 1, periodic => null", "periodic \"null\"", "Give false"),
+        ("'a', 1, held => '{}'", "held \"{}\"", "Give an array of objects"),
+        ("'a', 1, held => '[1]'", "held \"[1]\"", "Give an array of objects"),
+    ] {
+        let result = client.query(&format!("select sisyphus.register_guardian({arguments})"), &[]).await;
+        assert_error(result, "22023", message, hint);
+    }
+    assert_eq!(one::<i64>(&client, "select count(*) from sisyphus.fleet").await, 0);
 }
 
 #[tokio::test]

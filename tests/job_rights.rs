@@ -158,6 +158,10 @@ async fn a_role_runs_jobs_only_as_users_that_an_admin_has_granted_it() {
     assert_sqlstate(author.query(schedule, &[]).await, "42501");
     // An admin's own jobs may run as anybody; the host has the last word.
     run(&admin, "select sisyphus.schedule('mine', '@daily', 'true', run_as => 'etl')").await;
+    for user in ["null", "''", "'a b'"] {
+        let refused = admin.query(&format!("select sisyphus.grant_run_as('test_alice', {user})"), &[]).await;
+        assert_error(refused, "22023", "os_user", "operating system user");
+    }
     let refused = admin.query("select sisyphus.grant_run_as('nobody_here', 'etl')", &[]).await;
     assert_error(refused, "42704", "role \"nobody_here\" does not exist", "owns jobs");
     let refused = admin.query("select sisyphus.grant_run_as('test_alice', 'a:b')", &[]).await;

@@ -109,7 +109,8 @@ begin
         ('ends_at', isfinite(p_job.ends_at), p_job.ends_at::text, 'Give an instant, or leave it out.', null, null),
         ('run_as', sisyphus._is_os_user(p_job.run_as), p_job.run_as, 'Give the name of an operating system user.', null, null),
         ('cwd', p_job.cwd ~ '^/', p_job.cwd, 'Give an absolute path.', null, null),
-        ('tags', array_position(p_job.tags, null) is null, p_job.tags::text, 'Give an array of words.', null, null)
+        ('tags', case when array_ndims(p_job.tags) > 1 then false else array_position(p_job.tags, null) is null end, p_job.tags::text,
+            'Give an array of words.', null, null)
       ) c (argument, valid, found, hint, words, duration)
      -- A null among exit codes makes "valid" null; the other nulls mean: not given.
      where not coalesce(c.valid, c.found is null);

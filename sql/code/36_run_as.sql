@@ -38,7 +38,7 @@ begin
     if not exists (select from pg_roles r where r.rolname = grant_run_as.role) then
         raise exception 'role "%" does not exist', grant_run_as.role
             using errcode = '42704', hint = 'Name a role of this database cluster that owns jobs, or a group of such roles.';
-    elsif not sisyphus._is_os_user(grant_run_as.os_user) then
+    elsif not coalesce(sisyphus._is_os_user(grant_run_as.os_user), false) then
         perform sisyphus._raise_argument(format('role "%s"', grant_run_as.role), 'os_user', coalesce(grant_run_as.os_user, 'null'),
             'Give the name of an operating system user.', null);
     end if;

@@ -250,7 +250,7 @@ begin
     end if;
 
     if v_host.state = 'active' then
-        v_until := v_now + least(ahead, v_setting.claim_ahead);
+        v_until := v_now + greatest(least(ahead, v_setting.claim_ahead), '0 s');
         -- Runs already due first, as many as slots are free; then its share of those that are not.
         for v_floor in
             select f.lane_id, f.priority, f.floor, w.is_due

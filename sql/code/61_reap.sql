@@ -114,6 +114,39 @@ end
 $$;
 comment on function sisyphus._join_pools(text, text[]) is 'Makes a host a listed member of pools';
 
+create or replace function sisyphus._check_registration(
+    p_host text, p_slots integer, p_labels jsonb, p_pools text[], p_keepers uuid[], p_held jsonb, p_periodic boolean)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bad record;
+begin
+    perform sisyphus._check_host_names('guardian', array[p_host]);
+    select c.* into v_bad
+      from (values
+        ('slots', p_slots between 0 and 10000, p_slots::text, 'Give how many runs the host takes at once, 0 to 10000.'),
+        ('labels', jsonb_typeof(p_labels) = 'object', p_labels::text, 'Give an object such as {"role": "web"}.'),
+        ('pools', p_pools is not null, null, 'Give an array of names of pools, or leave it out.'),
+        ('keepers', p_keepers is not null, null, 'Give the keepers of the host, or leave it out.'),
+        ('periodic', p_periodic is not null, null, 'Give false, or true for a guardian that leaves after one pass.'),
+        ('held', jsonb_typeof(p_held) = 'array' and not exists (
+            select from jsonb_array_elements(case jsonb_typeof(p_held) when 'array' then p_held end) e
+             where jsonb_typeof(e) <> 'object'), p_held::text, 'Give an array of objects: [{"run_id": 1, "claim_no": 1}].')
+      ) c (argument, valid, found, hint)
+     where not coalesce(c.valid, false)
+     limit 1;
+    if found then
+        perform sisyphus._raise_argument(format('host "%s"', p_host), v_bad.argument, coalesce(v_bad.found, 'null'), v_bad.hint, null);
+    end if;
+end
+$$;
+comment on function sisyphus._check_registration(text, integer, jsonb, text[], uuid[], jsonb, boolean) is
+    'raises 22023 for an argument with which no guardian can register';
+
 create or replace function sisyphus.register_guardian(
     host text, slots integer, labels jsonb default '{}', pools text[] default '{}', version text default null,
     host_key uuid default null, boot_id text default null, keepers uuid[] default '{}', held jsonb default '[]',
@@ -134,9 +167,8 @@ declare
     v_earlier sisyphus.guardian;
     v_id bigint;
 begin
-    if register_guardian.slots is null or register_guardian.slots < 0 then
-        raise exception 'slots must be 0 or more' using errcode = '22023', hint = 'Give how many runs the host takes at once.';
-    end if;
+    perform sisyphus._check_registration(register_guardian.host, register_guardian.slots, register_guardian.labels,
+                                         pools, keepers, coalesce(register_guardian.held, '[]'), register_guardian.periodic);
     perform sisyphus._check_binding(register_guardian.host, pools, register_guardian.labels);
     perform sisyphus._check_installation(null, v_now);
     perform sisyphus._join_pools(register_guardian.host, pools);

@@ -104,8 +104,9 @@ as $$
 declare
     v_run sisyphus.run;
 begin
-    if not isfinite(p_at) then
-        perform sisyphus._raise_argument('run', 'at', p_at::text, 'Give an instant, or leave it out.', null);
+    -- Times are added to an instant: it stays far from the last one that a timestamp can hold.
+    if not isfinite(p_at) or p_at >= '10000-01-01 00:00:00+00' then
+        perform sisyphus._raise_argument('run', 'at', p_at::text, 'Give an instant before the year 10000, or leave it out.', null);
     end if;
     v_run.job_id := coalesce(p_job.job_id, 0);
     v_run.target := 0;

@@ -180,7 +180,8 @@ declare
 begin
     if not exists (select from pg_roles r where r.rolname = bind_guardian.role) then
         raise exception 'role "%" does not exist', bind_guardian.role
-            using errcode = '42704', hint = format('Make it first: create role %I login in role sisyphus_guardian.', bind_guardian.role);
+            using errcode = '42704', hint = format('Make it first: create role %s login in role sisyphus_guardian.',
+                                                   coalesce(quote_ident(bind_guardian.role), 'web1'));
     end if;
     perform sisyphus._check_host_names(format('role "%s"', bind_guardian.role), array[bind_guardian.host]);
     foreach v_pool in array coalesce(bind_guardian.pools, '{}') loop
