@@ -177,6 +177,36 @@ async fn names_may_be_in_any_script_whatever_the_locale() {
     assert_eq!(defined, "日次 レポート, büro, праздники, 東京1");
 }
 
+/// A megabyte in a message fills the log of the server, and may hold what nobody else is to read.
+#[tokio::test]
+async fn an_error_quotes_the_begin_of_a_long_value_only() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let long = "repeat('x', 100000)";
+    for call in [
+        format!("schedule({long}, null, 'true')"),
+        format!("schedule('j', null, 'true', pool => {long})"),
+        format!("schedule('j', null, 'true', except_on => {long})"),
+        format!("schedule('j', null, 'true', overlap => {long})"),
+        format!("schedule('j', null, 'true', env => to_jsonb({long}))"),
+        format!("schedule('j', null, 'true', env => jsonb_build_object('A', array[{long}]))"),
+        format!("run_now({long})"),
+        format!("submit('true', host => {long})"),
+        format!("create_pool({long})"),
+        format!("add_host({long}, 'a')"),
+        format!("create_calendar({long}, 'select current_date')"),
+        format!("drop_calendar({long})"),
+        format!("set_setting('heartbeat', {long})"),
+        format!("register_guardian('a', 1, pools => array[{long}])"),
+    ] {
+        let err = client.query(&format!("select sisyphus.{call}"), &[]).await.expect_err(&call);
+        let err = err.as_db_error().expect(&call);
+        let said = [err.message(), err.detail().unwrap_or_default(), err.hint().unwrap_or_default()].concat();
+        assert!(said.len() < 700, "{call}: {} bytes", said.len());
+        assert!(said.contains("..."), "{call}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_name_is_refused_and_an_unknown_one_gets_the_nearest() {
     let db = support::db().await;

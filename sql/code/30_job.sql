@@ -13,7 +13,7 @@ declare
 begin
     select j.deleted_at into v_deleted_at from sisyphus.job j where j.name = p_name;
     v_nearest := sisyphus._nearest(p_name, array(select j.name from sisyphus.job j where j.deleted_at is null));
-    raise exception 'job "%" does not exist', p_name
+    raise exception 'job "%" does not exist', sisyphus._excerpt(p_name)
         using errcode = '42704',
               hint = case
                   when v_deleted_at is not null then format('It was unscheduled at %s; schedule() brings it back.',
@@ -117,10 +117,10 @@ begin
             using errcode = '55006', hint = 'Choose another pool, or try again when that transaction has ended.';
     end if;
     v_nearest := sisyphus._nearest(p_name, array(select p.name from sisyphus.pool p));
-    raise exception 'pool "%" does not exist', p_name
+    raise exception 'pool "%" does not exist', sisyphus._excerpt(p_name)
         using errcode = '42704',
               hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
-                          else format('Make it with create_pool(%L), or use pool default.', p_name) end;
+                          else format('Make it with create_pool(%L), or use pool default.', sisyphus._excerpt(p_name)) end;
 end
 $$;
 comment on function sisyphus._require_pool(text) is 'The number of a pool; raises 42704 with the nearest name, or 55006';
@@ -139,7 +139,7 @@ begin
     select h.* into v_host from sisyphus.host h where h.name = p_name;
     if not found then
         v_nearest := sisyphus._nearest(p_name, array(select h.name from sisyphus.host h));
-        raise exception 'host "%" does not exist', p_name
+        raise exception 'host "%" does not exist', sisyphus._excerpt(p_name)
             using errcode = '42704',
                   hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
                               else 'A host exists once its guardian has registered; view sisyphus.fleet lists them.' end;
@@ -159,7 +159,7 @@ as $$
 declare
     v_nearest text := sisyphus._nearest(p_found, p_words);
 begin
-    raise exception '%: % "%" is not allowed', p_what, p_argument, p_found
+    raise exception '%: % "%" is not allowed', p_what, p_argument, sisyphus._excerpt(p_found)
         using errcode = '22023', column = p_argument,
               hint = concat_ws(' ', 'Did you mean "' || v_nearest || '"?',
                                coalesce(p_hint, format('Give one of %s.', array_to_string(p_words, ', '))));
@@ -195,7 +195,7 @@ begin
     perform sisyphus._raise_argument(p_what, 'env', v_bad.key, case
         when v_bad.key ~ '^SISYPHUS_' then 'Names that begin with SISYPHUS_ are set by Sisyphus.'
         when v_bad.key !~ '^[A-Za-z_][A-Za-z0-9_]*$' then 'Names consist of letters, digits and _, and begin with no digit.'
-        else format('Give its value as a string: {"%s": "%s"}.', v_bad.key, v_bad.value) end, null);
+        else format('Give its value as a string: {"%s": "%s"}.', v_bad.key, sisyphus._excerpt(v_bad.value::text)) end, null);
 end
 $$;
 comment on function sisyphus._check_env(text, jsonb) is 'raises 22023 unless env is an object of strings with usable names';

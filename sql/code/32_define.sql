@@ -169,7 +169,7 @@ declare
     v_is_replanned boolean;
 begin
     if not sisyphus._is_name(p_name, 200) then
-        raise exception 'job name "%" is not allowed', coalesce(p_name, '')
+        raise exception 'job name "%" is not allowed', coalesce(sisyphus._excerpt(p_name), '')
             using errcode = '22023', hint = 'Give 1 to 200 printable characters, no blank at either end.';
     end if;
     if p_action = 'alter_job' then

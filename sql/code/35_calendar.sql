@@ -22,10 +22,10 @@ begin
             using errcode = '55006', hint = 'Choose another calendar, or try again when that transaction has ended.';
     end if;
     v_nearest := sisyphus._nearest(p_name, array(select c.name from sisyphus.calendar c));
-    raise exception 'calendar "%" does not exist', p_name
+    raise exception 'calendar "%" does not exist', sisyphus._excerpt(p_name)
         using errcode = '42704',
               hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
-                          else format('Make it with create_calendar(%L, ''select day from …'').', p_name) end;
+                          else format('Make it with create_calendar(%L, ''select day from …'').', sisyphus._excerpt(p_name)) end;
 end
 $$;
 comment on function sisyphus._require_calendar(text) is 'A calendar that exists; raises 42704 with the nearest name, or 55006';
@@ -171,7 +171,7 @@ declare
     v_calendar_id bigint;
 begin
     if not sisyphus._is_name(p_name, 63) then
-        raise exception 'calendar name "%" is not allowed', coalesce(p_name, '')
+        raise exception 'calendar name "%" is not allowed', coalesce(sisyphus._excerpt(p_name), '')
             using errcode = '22023', hint = 'Give 1 to 63 printable characters, no blank at either end.';
     end if;
     select c.* into v_old from sisyphus.calendar c where c.name = p_name for no key update;

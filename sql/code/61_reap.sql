@@ -100,10 +100,10 @@ declare
 begin
     foreach v_pool in array p_pools loop
         if not exists (select from sisyphus.pool p where p.name = v_pool) then
-            raise exception 'pool "%" does not exist', v_pool
+            raise exception 'pool "%" does not exist', sisyphus._excerpt(v_pool)
                 using errcode = '42704',
                       hint = coalesce('Did you mean "' || sisyphus._nearest(v_pool, array(select p.name from sisyphus.pool p)) || '"?',
-                                      format('Make it first: select sisyphus.create_pool(%L).', v_pool));
+                                      format('Make it first: select sisyphus.create_pool(%L).', sisyphus._excerpt(v_pool)));
         end if;
         insert into sisyphus.pool_member (pool_id, host_name)
         select p.pool_id, p_host from sisyphus.pool p

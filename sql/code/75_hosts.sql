@@ -139,7 +139,7 @@ declare
     v_before jsonb;
 begin
     if not sisyphus._is_name(create_pool.name, 63) then
-        raise exception 'pool name "%" is not allowed', coalesce(create_pool.name, '')
+        raise exception 'pool name "%" is not allowed', coalesce(sisyphus._excerpt(create_pool.name), '')
             using errcode = '22023', hint = 'Give 1 to 63 printable characters, no blank at either end.';
     elsif create_pool.name = 'default' then
         raise exception 'pool "default" always has every host'
