@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use crate::{
     job::{one, run},
-    support::{self, assert_error, assert_sqlstate},
+    support::{self, Play, assert_error, assert_sqlstate},
 };
 
 const DEFINITION_CALLS: [&str; 3] =
@@ -129,6 +129,40 @@ async fn a_name_that_was_freed_belongs_to_who_takes_it_next_but_old_payloads_do_
     let refused = try_and_roll_back(&other, &format!("rerun({run_id})")).await;
     assert_error(refused, "42501", "belongs to role test_alice", "sisyphus_admin");
     assert_sqlstate(try_and_roll_back(&mine, "run_now('j')").await, "42501");
+}
+
+/// A reason names the program that could not be started: that is a part of the command.
+#[tokio::test]
+async fn who_may_not_see_a_command_does_not_learn_it_from_a_reason() {
+    let play = Play::at("07:00:00").await;
+    let author = play.db.login("test_alice", &["sisyphus_author"]).await;
+    let other = play.db.login("test_bob", &["sisyphus_author"]).await;
+    let viewer = play.db.client_as("sisyphus_viewer").await;
+    let admin = play.db.client_as("sisyphus_admin").await;
+    let guardian = play.guardian("web1", 2).await;
+    for (ended_by, reason, masked) in [
+        ("spawn", "cannot start \"/opt/se\\\"cret\": No such file", "cannot start \"…\": No such file"),
+        (
+            "policy",
+            "the policy of this host does not allow \"/opt/secret\"",
+            "the policy of this host does not allow \"…\"",
+        ),
+    ] {
+        let run_id: i64 = one(&author, "select sisyphus.submit('/opt/secret')").await;
+        play.tick().await;
+        let claim = play.claim_one(guardian).await;
+        assert_eq!(play.finish_by(guardian, &claim, ended_by, reason).await, "accepted");
+        let told = format!("select reason from sisyphus.failures where run_id = {run_id}");
+        let explained = format!("select split_part(sisyphus.explain_run({run_id}), 'Z: ', 2)");
+        for client in [&author, &admin] {
+            assert_eq!(one::<String>(client, &told).await, reason);
+            assert_eq!(one::<String>(client, &explained).await, reason);
+        }
+        for client in [&other, &viewer] {
+            assert_eq!(one::<String>(client, &told).await, masked);
+            assert_eq!(one::<String>(client, &explained).await, masked);
+        }
+    }
 }
 
 #[tokio::test]

@@ -248,7 +248,9 @@ select a.run_id,
        a.pool,
        a.host,
        a.state,
-       a.reason,
+       -- What could not be started or was refused names its program, directory or variables.
+       case when v.visible or a.state not in ('failed', 'refused') or a.exit_code is not null or a.signal is not null
+            then a.reason else regexp_replace(a.reason, '".*"', '"…"') end as reason,
        a.exit_code,
        a.signal,
        a.due_at,
@@ -290,7 +292,7 @@ comment on column sisyphus.history.job_version is 'Version of the job then';
 comment on column sisyphus.history.pool is 'Pool';
 comment on column sisyphus.history.host is 'Host';
 comment on column sisyphus.history.state is 'succeeded, failed, timed_out, terminated, lost, refused, expired, skipped or cancelled';
-comment on column sisyphus.history.reason is 'Why it ended so';
+comment on column sisyphus.history.reason is 'Why it ended so; what could not be started is not named to who may not see its command';
 comment on column sisyphus.history.exit_code is 'Exit code, when it exited';
 comment on column sisyphus.history.signal is 'Signal, when one killed it';
 comment on column sisyphus.history.due_at is 'When it was due; of several occurrences, the first';

@@ -871,7 +871,10 @@ CREATE VIEW sisyphus.history AS
     a.pool,
     a.host,
     a.state,
-    a.reason,
+        CASE
+            WHEN (v.visible OR (a.state <> ALL (ARRAY['failed'::text, 'refused'::text])) OR (a.exit_code IS NOT NULL) OR (a.signal IS NOT NULL)) THEN a.reason
+            ELSE regexp_replace(a.reason, '".*"'::text, '"…"'::text)
+        END AS reason,
     a.exit_code,
     a.signal,
     a.due_at,
