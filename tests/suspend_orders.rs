@@ -225,6 +225,27 @@ async fn a_suspension_that_began_and_ended_in_a_downtime_is_not_caught_up() {
     }
 }
 
+/// Without a hint what is due within a heartbeat of the end of a suspension starts late, or expires.
+#[tokio::test]
+async fn a_host_is_told_when_a_suspension_ends_by_itself() {
+    for run_on in ["any", "all"] {
+        let mut play = Play::at("07:00:00").await;
+        let guardian = play.guardian("web1", 1).await;
+        play.exec(&format!(
+            "select sisyphus.schedule('j', '* * * * *', 'true', timezone => 'UTC', run_on => '{run_on}')"
+        ))
+        .await;
+        play.exec("select sisyphus.suspend('j', until => '2026-03-02 07:00:59.5+00')").await;
+        play.pass_until("07:00:59").await;
+        assert!(play.claim(guardian, 1).await.is_empty());
+        let host_id: i64 = play.value("select host_id from sisyphus.host", &[]).await;
+        play.exec(&format!("listen sisyphus_host_{host_id}")).await;
+        play.tick_at("07:00:59.6").await;
+        assert_eq!(play.client.hints(), 1, "{run_on}");
+        assert_eq!(play.claim(guardian, 1).await.len(), 1, "{run_on}");
+    }
+}
+
 #[tokio::test]
 async fn a_suspension_that_was_prolonged_in_a_downtime_goes_on() {
     let play = a_job_that_nobody_plans().await;

@@ -381,6 +381,12 @@ begin
          where s.job_id = (v_request.j).job_id;
         perform sisyphus._skip_suspended(v_request.j, (v_request.j).suspended_until, p_now);
         perform sisyphus._fit_runs(array[(v_request.j).job_id], p_now);
+        -- Its next occurrence may be due before a heartbeat has passed.
+        if (v_request.j).run_on = 'any' then
+            perform sisyphus._wake_lane((v_request.j).pool_id, p_now);
+        else
+            perform sisyphus._wake_host(h.host_id) from sisyphus.host h where (v_request.j).pool_id = any(h.lanes);
+        end if;
     end loop;
     return v_count;
 end

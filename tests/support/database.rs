@@ -154,6 +154,13 @@ impl TestClient {
         }
         texts
     }
+
+    /// How many notifications came so far of what this session listens to.
+    pub(crate) fn hints(&mut self) -> usize {
+        std::iter::from_fn(|| self.messages.try_recv().ok())
+            .filter(|message| matches!(message, AsyncMessage::Notification(_)))
+            .count()
+    }
 }
 
 impl Deref for TestClient {
