@@ -84,7 +84,7 @@ async fn a_host_named_for_a_run_must_be_in_the_pool_and_chooses_the_lane_alone()
     assert_error(result, "42704", "host \"web3\" does not exist", "Did you mean \"web");
     run(&client, "select sisyphus.create_pool('empty'); select sisyphus.schedule('e', null, 'true', pool => 'empty', run_on => 'all')").await;
     let result = client.query("select sisyphus.run_now('e')", &[]).await;
-    assert_error(result, "55000", "pool \"empty\" has no host", "when its guardian has registered");
+    assert_error(result, "55000", "pool \"empty\" has no host", "add_host()");
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ begin
         select h.host_id, h.host_id from sisyphus.host h where p_pool_id = any(sisyphus._lanes_of(h)) order by h.host_id;
     if not found then
         raise exception 'pool "%" has no host', v_pool
-            using errcode = '55000', hint = 'A host joins it when its guardian has registered.';
+            using errcode = '55000', hint = 'Hosts that it lists (add_host() adds one) or whose labels it selects join when their guardian has registered.';
     end if;
 end
 $$;
