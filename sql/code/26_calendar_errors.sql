@@ -187,7 +187,8 @@ create or replace function sisyphus._refuse_timezone(p_timezone text)
 returns text language plpgsql stable parallel safe
 as $$
 declare
-    v_wanted text := pg_catalog.replace(pg_catalog.lower(p_timezone collate "C"), ' ', '_');
+    -- No zone has a longer name, and likeness takes the square of the length.
+    v_wanted text := pg_catalog.replace(pg_catalog.lower(pg_catalog.left(p_timezone, 64) collate "C"), ' ', '_');
     v_near text := case pg_catalog.upper(p_timezone collate "C")
         when 'CET' then 'Europe/Brussels' when 'CEST' then 'Europe/Brussels' when 'MET' then 'Europe/Brussels'
         when 'EET' then 'Europe/Athens' when 'EEST' then 'Europe/Athens' when 'WET' then 'Europe/Lisbon'
