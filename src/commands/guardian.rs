@@ -15,6 +15,9 @@ use crate::{
     observe::event,
 };
 
+/// As the database has it.
+const MOST_SLOTS: u16 = 10_000;
+
 /// Run the jobs of this host
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Example: sisyphus guardian --slots 8 --label gpu=yes --pool web\n\n\
@@ -27,6 +30,7 @@ pub struct GuardianArgs {
 
     /// Runs to take at once [default: the number of cores]
     #[arg(long, env = "SISYPHUS_SLOTS", value_name = "N", help_heading = "Host")]
+    #[arg(value_parser = clap::value_parser!(u16).range(..=i64::from(MOST_SLOTS)))]
     pub slots: Option<u16>,
 
     /// Label of this host, for pools that select by label; may be repeated
@@ -127,7 +131,9 @@ fn options(args: GuardianArgs) -> Result<Options> {
     Ok(Options {
         http_address: args.http_address,
         host,
-        slots: args.slots.unwrap_or_else(|| u16::try_from(cores).unwrap_or(u16::MAX)),
+        slots: args
+            .slots
+            .unwrap_or_else(|| u16::try_from(cores).map_or(MOST_SLOTS, |cores| cores.min(MOST_SLOTS))),
         labels: args.labels.into_iter().collect(),
         pools: args.pools,
         state_dir,
