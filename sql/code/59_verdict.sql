@@ -45,3 +45,16 @@ begin atomic
         else p_state end;
 end;
 comment on function sisyphus._end_reason(text, integer, integer, text, interval) is 'Why an attempt ended so, for a person';
+
+create or replace function sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text)
+returns text
+language sql
+immutable
+parallel safe
+begin atomic
+    select case
+        when p_state not in ('failed', 'refused') or p_exit_code is not null or p_signal is not null then p_reason
+        else pg_catalog.regexp_replace(p_reason, '".*"', '"…"') end;
+end;
+comment on function sisyphus._reason_without_names(text, integer, integer, text) is
+    'Reason of an attempt for who may not see its command: what could not be started or was refused names its program, directory or variables';

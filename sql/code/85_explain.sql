@@ -208,19 +208,6 @@ end;
 $$;
 comment on function sisyphus._explain_live(sisyphus.run, timestamptz) is 'Where a live run stands, in words';
 
-create or replace function sisyphus._reason_shown(p_attempt sisyphus.attempt) returns text
-language sql
-stable
-parallel safe
-begin atomic
-    -- As view history shows it.
-    select case when (p_attempt).state not in ('failed', 'refused') or (p_attempt).exit_code is not null
-                     or (p_attempt).signal is not null or sisyphus._caller_is((p_attempt).owner)
-                     or sisyphus._caller_is('sisyphus_admin')
-                then (p_attempt).reason else pg_catalog.regexp_replace((p_attempt).reason, '".*"', '"…"') end;
-end;
-comment on function sisyphus._reason_shown(sisyphus.attempt) is 'Reason of an attempt, without the names of what could not be started for who may not see its command';
-
 create or replace function sisyphus._explain_ended(p_attempt sisyphus.attempt) returns text
 language sql
 stable
@@ -232,7 +219,10 @@ begin atomic
         || case when (p_attempt).attempt > 1 then pg_catalog.format(', attempt %s', (p_attempt).attempt) else '' end
         || case when (p_attempt).occurrences > 1
                 then pg_catalog.format(', one of %s occurrences', (p_attempt).occurrences) else '' end
-        || coalesce(': ' || nullif(sisyphus._reason_shown(p_attempt), ''), '');
+        || coalesce(': ' || nullif(
+            case when sisyphus._caller_is((p_attempt).owner) or sisyphus._caller_is('sisyphus_admin') then (p_attempt).reason
+                 else sisyphus._reason_without_names(
+                     (p_attempt).state, (p_attempt).exit_code, (p_attempt).signal, (p_attempt).reason) end, ''), '');
 end;
 comment on function sisyphus._explain_ended(sisyphus.attempt) is 'How an attempt ended, in words';
 

@@ -248,9 +248,8 @@ select a.run_id,
        a.pool,
        a.host,
        a.state,
-       -- What could not be started or was refused names its program, directory or variables.
-       case when v.visible or a.state not in ('failed', 'refused') or a.exit_code is not null or a.signal is not null
-            then a.reason else regexp_replace(a.reason, '".*"', '"…"') end as reason,
+       case when v.visible then a.reason
+            else sisyphus._reason_without_names(a.state, a.exit_code, a.signal, a.reason) end as reason,
        a.exit_code,
        a.signal,
        a.due_at,
@@ -342,7 +341,8 @@ begin
 end
 $$;
 
-grant execute on function sisyphus._clock(), sisyphus._installation_problem(timestamptz), sisyphus._visible_owners(), sisyphus._sees_all(),
+grant execute on function sisyphus._clock(), sisyphus._reason_without_names(text, integer, integer, text),
+    sisyphus._installation_problem(timestamptz), sisyphus._visible_owners(), sisyphus._sees_all(),
         sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz),
         sisyphus._calendar_problem(text, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -872,8 +872,8 @@ CREATE VIEW sisyphus.history AS
     a.host,
     a.state,
         CASE
-            WHEN (v.visible OR (a.state <> ALL (ARRAY['failed'::text, 'refused'::text])) OR (a.exit_code IS NOT NULL) OR (a.signal IS NOT NULL)) THEN a.reason
-            ELSE regexp_replace(a.reason, '".*"'::text, '"…"'::text)
+            WHEN v.visible THEN a.reason
+            ELSE sisyphus._reason_without_names(a.state, a.exit_code, a.signal, a.reason)
         END AS reason,
     a.exit_code,
     a.signal,
@@ -1637,6 +1637,11 @@ GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_viewer;
+
+GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_viewer;
 
 GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._installation_problem(p_seen_tick_at timestamp with time zone) TO sisyphus_author;
