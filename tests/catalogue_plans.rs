@@ -102,6 +102,44 @@ async fn runs_are_made_claimable_without_reading_all_that_wait() {
     assert!(read < 10_000, "{read} rows of run were read to make a thousand claimable");
 }
 
+/// A guardian's session lives for months, and its first calls meet next to no runs.
+#[tokio::test]
+async fn plans_made_while_few_runs_were_there_read_few_when_there_are_many() {
+    let play = support::Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('free', null, 'true', overlap => 'allow')").await;
+    let guardian = play.guardian("web1", 8).await;
+    let life = format!(
+        "create temp table if not exists claimed (run_id bigint, claim_no bigint);
+         insert into claimed select run_id, claim_no from sisyphus.claim_job({guardian}, max_runs => 2, slots_free => 2)
+          where kind = 'run';
+         select from (select min(run_id) as r, min(claim_no) as c from claimed) x,
+                     sisyphus.release_job({guardian}, array[x.r], array[x.c]);
+         select from (select max(run_id) as r, max(claim_no) as c from claimed) x,
+                     sisyphus.start_job({guardian}, array[x.r], array[x.c]);
+         select from (select max(run_id) as r, max(claim_no) as c from claimed) x,
+                     sisyphus.finish_job({guardian}, array[x.r], array[x.c]);
+         truncate claimed;"
+    );
+    play.exec("select sisyphus.run_many('free', array_fill(null::jsonb, array[20]))").await;
+    play.exec("select sisyphus.tick()").await;
+    // Six times: then the plans of all calls are kept.
+    for _ in 0..6 {
+        play.exec(&life).await;
+    }
+    play.exec(
+        "insert into sisyphus.run (job_id, lane_id, ready_no, due_at, nominal_at, job_version, exclusive, state, origin)
+         select j.job_id, j.pool_id, nextval('sisyphus.ready_no_seq'), sisyphus._clock(), sisyphus._clock(), 1, false,
+                'pending', 'run_many'
+           from sisyphus.job j, generate_series(1, 20000)",
+    )
+    .await;
+    play.exec(&format!("begin; {life}")).await;
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.run'::regclass";
+    let read: i64 = play.value(read, &[]).await;
+    play.exec("rollback").await;
+    assert!(read < 300, "{read} rows of run were read for two runs");
+}
+
 /// A report that holds its snapshot keeps every dead version and index entry in place.
 #[tokio::test]
 async fn a_claim_reads_nothing_of_what_has_ended_under_an_old_snapshot() {

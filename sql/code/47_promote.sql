@@ -161,7 +161,7 @@ begin
         if v_early.state = 'pending' then
             update sisyphus.run r set state = 'waiting', ready_no = null, wake_at = v_early.due_at
               from (select l.run_id from sisyphus.run l
-                     where l.run_id = v_early.run_id and l.state = 'pending' for update skip locked) l
+                     where l.run_id = v_early.run_id and case l.state when 'pending' then true end for update skip locked) l
              where r.run_id = l.run_id;
         else
             perform sisyphus._ask_holder(v_early.run_id, 'recall', format('run %s goes first', v_early.waiter_id), p_now);

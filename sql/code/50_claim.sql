@@ -55,6 +55,7 @@ comment on function sisyphus._share_ahead(bigint, bigint, timestamptz, timestamp
 -- Looked up first and locked by run_id in a statement of its own: what another guardian claimed and committed since a
 -- statement's snapshot is locked all the same before the row is checked again (EvalPlanQual), stays locked until
 -- commit, and that guardian's finish is answered busy. The second snapshot is a moment old, not as old as the scan.
+-- Locked and written as in start_job(); what was changed in that moment stays for the next look.
 -- More are looked up than wanted, because others may hold the first ones.
 -- A run whose job has changed meanwhile goes back to waiting, where _promote() fits it to the definition. So does one of
 -- p_resumed: what was due in the suspension the next tick skips.
@@ -82,26 +83,26 @@ begin
                and (r.expires_at is null or r.expires_at > p_now or r.attempt > 0)
                and (r.anywhere_at is null or r.anywhere_at <= p_now or r.last_host_id <> p_host_id)
              order by r.ready_no
-             limit 3 * p_limit + 20);
+             limit 2 * p_limit + 20);
         exit when v_seen = '{}';
         return query
+        -- What is asked of a job is asked here, once: below it would be put into every column that depends on it.
         with candidate as materialized (
-            select r.run_id, r.job_id, r.job_version, r.origin, r.attempt, coalesce(r.requested_at, r.due_at) as asked_at
-              from unnest(v_seen) with ordinality c (run_id, place)
-              join sisyphus.run r on r.run_id = c.run_id
-             where r.state = 'pending'
-             order by c.place
-             limit p_limit
-               for no key update of r skip locked),
-        fit as (
-            select c.run_id, j.name as job, j.version, j.spec, j.payload,
-                   c.job_id = 0 or (j.deleted_at is null
+            select r.place, j.name as job, j.version, j.spec, j.payload,
+                   r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = c.job_version
-                           or (c.origin <> 'schedule' or c.attempt > 0) and c.asked_at >= j.created_at)
-                       and c.job_id <> all(p_resumed)) as fits
-              from candidate c
-              left join sisyphus.job j on j.job_id = c.job_id),
+                       and (j.version = r.job_version
+                           or (r.origin <> 'schedule' or r.attempt > 0) and coalesce(r.requested_at, r.due_at) >= j.created_at)
+                       and r.job_id <> all(p_resumed)) as fits
+              from unnest(v_seen) with ordinality c (run_id, nth)
+             cross join lateral (
+                  select r.ctid as place, r.job_id, r.job_version, r.origin, r.attempt, r.requested_at, r.due_at
+                    from sisyphus.run r
+                   where r.run_id = c.run_id and case r.state when 'pending' then true end
+                     for no key update skip locked) r
+              left join sisyphus.job j on j.job_id = r.job_id
+             order by c.nth
+             limit p_limit),
         claimed as (
             update sisyphus.run r
                set state = case when f.fits then 'claimed' else 'waiting' end,
@@ -115,8 +116,8 @@ begin
                    -- What runs by hand and retries take is the current definition.
                    job_version = case when f.fits then coalesce(f.version, r.job_version) else r.job_version end,
                    reason = null
-              from fit f
-             where r.run_id = f.run_id and r.state = 'pending'
+              from candidate f
+             where r.ctid = f.place
             returning r.run_id, r.claim_no, r.attempt, coalesce(f.job, 'submit'),
                       date_part('epoch', greatest(r.due_at, p_now) - p_now), coalesce(r.spec, f.spec), r.due_at,
                       case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, f.payload))
@@ -355,11 +356,14 @@ begin
     with given as (
         select i.run_id, i.claim_no from unnest(run_ids, claim_nos) i (run_id, claim_no)),
     held as materialized (
-        select r.run_id
+        select r.place
           from given i
-          join sisyphus.run r on r.run_id = i.run_id
-         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me and r.state = 'claimed'
-           for no key update of r skip locked),
+         cross join lateral (
+              select r.ctid as place
+                from sisyphus.run r
+               where r.run_id = i.run_id and r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me
+                 and case r.state when 'claimed' then true end
+                 for no key update skip locked) r),
     given_back as (
         update sisyphus.run r
            set state = 'waiting', claim_no = null, guardian_id = null, host_id = null, claimed_at = null,
@@ -368,7 +372,7 @@ begin
                -- A recalled run gave way to another: looked at again when it is due.
                wake_at = case when r.withdrawn = 'waiting' then greatest(v_now, r.due_at) else v_now end
           from held h
-         where r.run_id = h.run_id
+         where r.ctid = h.place
         returning r.run_id)
     select array_agg(g.run_id) into v_released from given_back g;
     if v_released is not null then

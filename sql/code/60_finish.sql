@@ -8,7 +8,9 @@ parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 -- Probe by probe, whatever the statistics say: a hash or merge join reads all that is held, and while an old snapshot
--- is held all that has ended since.
+-- is held all that has ended since. Locked in a lateral look-up and written by its place: joined by number, a plan that
+-- was made while few runs were there would read all of them for ever. The state stands in a CASE, out of the planner's sight.
+-- What was changed between look and lock is busy.
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -28,11 +30,14 @@ begin
     with given as (
         select i.* from unnest(run_ids, claim_nos, pids, start_job.started_at) i (run_id, claim_no, pid, started_at)),
     held as materialized (
-        select r.run_id, i.pid, i.started_at
+        select r.place, i.pid, i.started_at
           from given i
-          join sisyphus.run r on r.run_id = i.run_id
-         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me and r.state = 'claimed'
-           for no key update of r skip locked),
+         cross join lateral (
+              select r.ctid as place
+                from sisyphus.run r
+               where r.run_id = i.run_id and r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = v_me
+                 and case r.state when 'claimed' then true end
+                 for no key update skip locked) r),
     started as (
         update sisyphus.run r
            set state = 'running', pid = h.pid,
@@ -40,7 +45,7 @@ begin
                -- It started before a recall reached it, and runs on.
                withdrawn = null
           from held h
-         where r.run_id = h.run_id
+         where r.ctid = h.place
         returning r.run_id)
     select array_agg(s.run_id) into v_started from started s;
     return query
@@ -200,6 +205,8 @@ declare
     v_retain_failure integer;
     v_done bigint[];
     v_asked bigint[];
+    v_retried bigint[];
+    v_waits interval[];
     v_exclusive bigint[];
     v_jobs bigint[];
     v_targets bigint[];
@@ -224,32 +231,35 @@ begin
                     else least(greatest(coalesce(i.began, r.started_at), r.claimed_at), p_now) end as began,
                least(greatest(coalesce(i.ended, p_now), r.claimed_at, i.began), p_now) as ended,
                e.state,
-               case when e.state = 'terminated' then coalesce(r.reason, i.why) else i.why end as why,
+               i.why, r.reason as asked_why,
                case when j.deleted_at is null and j.retries >= r.attempt and r.stopping is null
                      and (i.exit_code is null or i.exit_code <> all(j.no_retry_exit_codes))
-                     and (e.state in ('failed', 'timed_out') or e.state = 'lost' and j.retry_on_lost)
+                     and e.state = any(case when j.retry_on_lost then '{failed,timed_out,lost}' else '{failed,timed_out}' end::text[])
                     then sisyphus._retry_after(j.retry_delay, j.retry_backoff, j.retry_max_delay, r.attempt) end as again,
-               case when e.state = 'succeeded' then coalesce(j.retain_success, v_retain_success)
-                    else coalesce(j.retain_failure, v_retain_failure) end as retention_days,
-               j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner, p.name as pool,
+               coalesce(j.retain_success, v_retain_success) as retain_success,
+               coalesce(j.retain_failure, v_retain_failure) as retain_failure,
+               j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner,
+               p.name as pool,
                j.retries, j.max_runtime, coalesce(r.payload, j.payload) as payload
           from given i
-          join sisyphus.run r on r.run_id = i.run_id
+         -- Locked row by row, below the joins: above them each row would carry a copy of all that was given. And probed
+         -- row by row whatever the planner thinks of a table that was small when the plan was made.
+         cross join lateral (
+              select r.run_id, r.claim_no, r.job_id, r.target, r.lane_id, r.due_at, r.nominal_at, r.expires_at, r.requested_at,
+                     r.claimed_at, r.started_at, r.attempt, r.job_version, r.exclusive, r.in_order, r.origin, r.stopping,
+                     r.withdrawn, r.reason, r.spec, r.payload
+                from sisyphus.run r
+               -- Not "r.guardian_id =": that would allow run_guardian_id_idx, and so every held row for every given one.
+               where r.run_id = i.run_id and r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = p_guardian_id
+                 for update skip locked) r
           left join sisyphus.job j on j.job_id = r.job_id
           left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, r.lane_id)
           cross join lateral (
-              select sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as state) e
-         -- Not "r.guardian_id =": that would allow run_guardian_id_idx, and so every held row for every given one.
-         where r.claim_no = i.claim_no and coalesce(r.guardian_id, 0) = p_guardian_id
-           for update of r skip locked),
+              select sisyphus._end_state(i.ended_by, i.exit_code, j.success_exit_codes) as state) e),
+    -- Not joined with the verdicts: that would copy each of them, with its output, for every row.
     ended as (
-        delete from sisyphus.run r using verdict v where r.run_id = v.run_id and v.again is null),
-    retried as (
-        update sisyphus.run r
-           set state = 'waiting', wake_at = p_now + v.again, claim_no = null, guardian_id = null, host_id = null, last_host_id = r.host_id,
-               claimed_at = null, started_at = null, pid = null, paused_at = null, withdrawn = null, reason = null
-          from verdict v
-         where r.run_id = v.run_id and v.again is not null),
+        delete from sisyphus.run r
+         where r.run_id = any(array(select v.run_id from verdict v where v.again is null))),
     recorded as (
         insert into sisyphus.attempt (
             run_id, claim_no, job_id, due_at, nominal_at, expires_at, requested_at, claimed_at, started_at,
@@ -258,9 +268,10 @@ begin
             stderr, result, payload)
         select v.run_id, v.claim_no, v.job_id, v.due_at, v.nominal_at, v.expires_at, v.requested_at, v.claimed_at,
                v.began, v.ended, p_now, v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version,
-               v.exit_code, v.signal, v.retention_days, v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
+               v.exit_code, v.signal, case when v.state = 'succeeded' then v.retain_success else v.retain_failure end, v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
                p_host,
-               sisyphus._end_reason(v.state, v.exit_code, v.signal, v.why, v.max_runtime)
+               sisyphus._end_reason(v.state, v.exit_code, v.signal,
+                                    case when v.state = 'terminated' then coalesce(v.asked_why, v.why) else v.why end, v.max_runtime)
                    || case when v.again is not null then
                                '; attempt ' || v.attempt + 1 || ' of ' || v.retries + 1 || ' follows in '
                                || sisyphus._duration_text(v.again)
@@ -269,13 +280,21 @@ begin
                v.stdout, v.stderr, v.result, v.payload
           from verdict v)
     select array_agg(v.run_id), array_agg(v.run_id) filter (where v.asked),
+           array_agg(v.run_id) filter (where v.again is not null), array_agg(v.again) filter (where v.again is not null),
            array_agg(v.run_id) filter (where v.exclusive), array_agg(v.job_id) filter (where v.exclusive),
            array_agg(v.target) filter (where v.exclusive),
            -- What waits its turn is nobody's predecessor.
            array_agg(case when v.in_order then 'infinity' else v.due_at end) filter (where v.exclusive),
            array_agg(v.ended) filter (where v.exclusive)
-      into v_done, v_asked, v_exclusive, v_jobs, v_targets, v_dues, v_ends
+      into v_done, v_asked, v_retried, v_waits, v_exclusive, v_jobs, v_targets, v_dues, v_ends
       from verdict v;
+    if v_retried is not null then
+        update sisyphus.run r
+           set state = 'waiting', wake_at = p_now + w.wait, claim_no = null, guardian_id = null, host_id = null, last_host_id = r.host_id,
+               claimed_at = null, started_at = null, pid = null, paused_at = null, withdrawn = null, reason = null
+          from unnest(v_retried, v_waits) w (run_id, wait)
+         where r.run_id = w.run_id;
+    end if;
     if v_asked is not null then
         delete from sisyphus.request q where q.run_id = any(v_asked);
     end if;

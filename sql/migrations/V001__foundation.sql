@@ -526,7 +526,8 @@ create table sisyphus.run (
     dedup_key text,
     payload jsonb,
     spec jsonb,
-    constraint run_pkey primary key (run_id),
+    -- Half full, here and below: each claim makes another entry beside the first, and pages need not split for it.
+    constraint run_pkey primary key (run_id) with (fillfactor = 50),
     constraint run_state_check check (state in ('waiting', 'pending', 'claimed', 'running')),
     constraint run_origin_check check (origin in ('schedule', 'run_now', 'run_many', 'submit', 'rerun', 'backfill')),
     constraint run_stopping_check check (stopping in ('terminate', 'replace')),
@@ -551,7 +552,7 @@ create index run_expires_at_idx on sisyphus.run (expires_at)
 comment on index sisyphus.run_expires_at_idx is '_expire(): runs whose ttl has passed before they started';
 create index run_guardian_id_idx on sisyphus.run (guardian_id, claim_no) where guardian_id is not null;
 comment on index sisyphus.run_guardian_id_idx is 'claim_job(), register_guardian(), _reap(): runs that a guardian holds';
-create index run_job_id_idx on sisyphus.run (job_id, run_id);
+create index run_job_id_idx on sisyphus.run (job_id, run_id) with (fillfactor = 50);
 comment on index sisyphus.run_job_id_idx is '_apply_requests(), finish_job(): live runs of a job';
 create index run_retry_idx on sisyphus.run (job_id) where state = 'waiting' and attempt > 0;
 comment on index sisyphus.run_retry_idx is '_supersede_retries(): retries that wait';
@@ -648,7 +649,7 @@ create table sisyphus.attempt (
 ) partition by list (retention_days);
 create index attempt_run_id_idx on sisyphus.attempt (run_id);
 comment on index sisyphus.attempt_run_id_idx is 'finish_job(): late and repeated results; a run looked up by number';
-create index attempt_job_idx on sisyphus.attempt (job, recorded_at desc);
+create index attempt_job_idx on sisyphus.attempt (job, recorded_at);
 comment on index sisyphus.attempt_job_idx is 'overview, explain(), history of a job: its last attempts';
 create index attempt_failed_idx on sisyphus.attempt (recorded_at)
     where is_final and state in ('failed', 'timed_out', 'lost', 'refused', 'expired');

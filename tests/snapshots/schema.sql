@@ -1479,7 +1479,7 @@ ALTER TABLE ONLY sisyphus.run_as_grant
     ADD CONSTRAINT run_as_grant_pkey PRIMARY KEY (role_name, os_user);
 
 ALTER TABLE ONLY sisyphus.run
-    ADD CONSTRAINT run_pkey PRIMARY KEY (run_id);
+    ADD CONSTRAINT run_pkey PRIMARY KEY (run_id) WITH (fillfactor='50');
 
 ALTER TABLE ONLY sisyphus.schema_history
     ADD CONSTRAINT schema_history_pkey PRIMARY KEY (version);
@@ -1487,9 +1487,9 @@ ALTER TABLE ONLY sisyphus.schema_history
 ALTER TABLE ONLY sisyphus.setting
     ADD CONSTRAINT setting_pkey PRIMARY KEY (only_row);
 
-CREATE INDEX attempt_job_idx ON ONLY sisyphus.attempt USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_job_idx ON ONLY sisyphus.attempt USING btree (job, recorded_at);
 
-CREATE INDEX attempt_0_job_recorded_at_idx ON ONLY sisyphus.attempt_0 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_0_job_recorded_at_idx ON ONLY sisyphus.attempt_0 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_failed_idx ON ONLY sisyphus.attempt USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
@@ -1499,31 +1499,31 @@ CREATE INDEX attempt_run_id_idx ON ONLY sisyphus.attempt USING btree (run_id);
 
 CREATE INDEX attempt_0_run_id_idx ON ONLY sisyphus.attempt_0 USING btree (run_id);
 
-CREATE INDEX attempt_1_job_recorded_at_idx ON ONLY sisyphus.attempt_1 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_1_job_recorded_at_idx ON ONLY sisyphus.attempt_1 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_1_recorded_at_idx ON ONLY sisyphus.attempt_1 USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
 CREATE INDEX attempt_1_run_id_idx ON ONLY sisyphus.attempt_1 USING btree (run_id);
 
-CREATE INDEX attempt_30_job_recorded_at_idx ON ONLY sisyphus.attempt_30 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_30_job_recorded_at_idx ON ONLY sisyphus.attempt_30 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_30_recorded_at_idx ON ONLY sisyphus.attempt_30 USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
 CREATE INDEX attempt_30_run_id_idx ON ONLY sisyphus.attempt_30 USING btree (run_id);
 
-CREATE INDEX attempt_400_job_recorded_at_idx ON ONLY sisyphus.attempt_400 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_400_job_recorded_at_idx ON ONLY sisyphus.attempt_400 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_400_recorded_at_idx ON ONLY sisyphus.attempt_400 USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
 CREATE INDEX attempt_400_run_id_idx ON ONLY sisyphus.attempt_400 USING btree (run_id);
 
-CREATE INDEX attempt_7_job_recorded_at_idx ON ONLY sisyphus.attempt_7 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_7_job_recorded_at_idx ON ONLY sisyphus.attempt_7 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_7_recorded_at_idx ON ONLY sisyphus.attempt_7 USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
 CREATE INDEX attempt_7_run_id_idx ON ONLY sisyphus.attempt_7 USING btree (run_id);
 
-CREATE INDEX attempt_90_job_recorded_at_idx ON ONLY sisyphus.attempt_90 USING btree (job, recorded_at DESC);
+CREATE INDEX attempt_90_job_recorded_at_idx ON ONLY sisyphus.attempt_90 USING btree (job, recorded_at);
 
 CREATE INDEX attempt_90_recorded_at_idx ON ONLY sisyphus.attempt_90 USING btree (recorded_at) WHERE (is_final AND (state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])));
 
@@ -1549,7 +1549,7 @@ CREATE INDEX run_expires_at_idx ON sisyphus.run USING btree (expires_at) WHERE (
 
 CREATE INDEX run_guardian_id_idx ON sisyphus.run USING btree (guardian_id, claim_no) WHERE (guardian_id IS NOT NULL);
 
-CREATE INDEX run_job_id_idx ON sisyphus.run USING btree (job_id, run_id);
+CREATE INDEX run_job_id_idx ON sisyphus.run USING btree (job_id, run_id) WITH (fillfactor='50');
 
 CREATE INDEX run_retry_idx ON sisyphus.run USING btree (job_id) WHERE ((state = 'waiting'::text) AND (attempt > 0));
 
