@@ -131,7 +131,7 @@ impl<'a> Api<'a> {
         let report = Json(&claim.report);
         let rest = claim_params(claim, &ahead, &report);
         let params = [&[(&claim.guardian_id as _, Type::INT8)], &rest[..]].concat();
-        claimed(self.call(CLAIM, &params).await?.iter())
+        claimed(&self.call(CLAIM, &params).await?)
     }
 
     /// Reports attempts that ended, and claims, in one transaction: both or neither.
@@ -147,7 +147,7 @@ impl<'a> Api<'a> {
         // The kinds of claim_job() are others.
         let (told, rest) =
             rows.split_at(rows.iter().take_while(|row| matches!(row.try_get(0), Ok("answer"))).count());
-        Ok((answers(told, 2, 6)?, claimed(rest.iter())?))
+        Ok((answers(told, 2, 6)?, claimed(rest)?))
     }
 
     /// Reports processes that run.
@@ -329,17 +329,16 @@ fn ahead(claim: &Claim) -> String {
     format!("{} microseconds", claim.ahead.as_micros())
 }
 
-fn claimed<'a>(rows: impl DoubleEndedIterator<Item = &'a Row>) -> Result<Claimed> {
-    let mut claimed = Claimed::default();
+/// Requests in the order in which they were made.
+fn claimed(rows: &[Row]) -> Result<Claimed> {
     // Last comes what holds for the whole answer.
-    for row in rows.rev() {
+    let Some((next, rows)) = rows.split_last() else { return Err(strange("claim_job() answered nothing")) };
+    let mut claimed = Claimed { next_in: next.try_get(3)?, ..Claimed::default() };
+    Json(claimed.next) = next.try_get(4)?;
+    for row in rows {
         match row.try_get(0)? {
             "run" => claimed.runs.push(claimed_run(row, claimed.next.output_limit)?),
             "request" => claimed.requests.push(run_request(row)?),
-            "next" => {
-                claimed.next_in = row.try_get(3)?;
-                Json(claimed.next) = row.try_get(4)?;
-            }
             kind => return Err(strange(format!("claim_job() answered with a row of kind {kind:?}"))),
         }
     }

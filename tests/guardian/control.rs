@@ -202,3 +202,24 @@ async fn a_running_job_is_paused_from_afar_and_goes_on() {
     let left: i64 = client.query_one("select count(*) from sisyphus.request", &[]).await.unwrap().get(0);
     assert_eq!(left, 0, "requests of ended runs");
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_run_in_one_transaction_is_done_in_that_order() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let _guardian = host.start(&client, &[]).await;
+    let file = host.file("work");
+    let run_id =
+        run(&client, "long", &format!("while :; do echo x >> {}; sleep 0.01; done", file.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let both = format!("select sisyphus.pause({run_id}), sisyphus.unpause({run_id})");
+    client.query(&both, &[]).await.unwrap();
+    until(&client, "the host has heard of both", "not exists (select from sisyphus.request)").await;
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+    let seen = lines();
+    support::wait_until("it works", super::host::SOON, async || {
+        if lines() > seen + 10 { Ok(()) } else { Err(format!("{} lines after {seen}", lines())) }
+    })
+    .await;
+}
