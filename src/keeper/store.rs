@@ -4,6 +4,9 @@
 //! memory. A start of a keeper, and of a writer, begins a new segment, so a torn tail is never appended to.
 
 mod segment;
+#[cfg(test)]
+mod tests;
+mod work;
 mod writer;
 
 use std::{
@@ -19,7 +22,7 @@ use std::{
 
 use nix::unistd::Pid;
 
-use self::{segment::Record, writer::Writer};
+use self::{segment::Record, work::Work, writer::Writer};
 use super::{
     clock::Moment,
     protocol::{Event, Request, RunKey, RunResult},
@@ -68,17 +71,9 @@ struct Place {
 
 #[derive(Debug)]
 struct Told {
-    number: u64,
     segment: u64,
-    work: Work,
-}
-
-#[derive(Debug)]
-enum Work {
-    Result(RunKey, Vec<u8>),
-    /// An acknowledgement, or a result that was acknowledged while the writer was at it.
-    Note(Vec<u8>),
-    Remove,
+    /// Its number and what it is; none: the segment was to be removed, which never waits in the queue.
+    record: Option<(u64, Work)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -186,9 +181,10 @@ impl Store {
                 // It never came to the disk, and need not.
                 return;
             }
-            for told in self.told.iter_mut().filter(|told| told.number == number) {
-                if let Work::Result(_, json) = &mut told.work {
-                    told.work = Work::Note(std::mem::take(json));
+            let told = self.told.iter_mut().filter_map(|told| told.record.as_mut());
+            for (_, work) in told.filter(|(of, _)| *of == number) {
+                if let Work::Result(_, json) = work {
+                    *work = Work::Note(std::mem::take(json));
                 }
             }
         }
@@ -204,10 +200,11 @@ impl Store {
             return read.inspect_err(|err| tracing::error!(event = event::KEEPER_RESULT_UNREADABLE, error = %err, ?key, "result cannot be read")).ok();
         }
         let number = *self.unstored.get(&key)?;
-        let told = || self.told.iter().find(|told| told.number == number).map(|told| &told.work);
+        let mut told = self.told.iter().filter_map(|told| told.record.as_ref());
+        let told = || told.find(|(of, _)| *of == number).map(|(_, work)| work);
         match self.queue.get(&number).or_else(told)? {
             Work::Result(_, json) => Some(json.clone()),
-            Work::Note(_) | Work::Remove => None,
+            Work::Note(_) => None,
         }
     }
 
@@ -238,7 +235,12 @@ impl Store {
         self.writer = Writer::fork(&self.directory, &self.lock)?;
         (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
         self.current += 1;
-        self.queue.extend(self.told.drain(..).map(|told| (told.number, told.work)));
+        for Told { segment, record } in std::mem::take(&mut self.told) {
+            match record {
+                Some((number, work)) => drop(self.queue.insert(number, work)),
+                None => self.remove(segment),
+            }
+        }
         Ok(true)
     }
 
@@ -249,14 +251,19 @@ impl Store {
         let settled = self.segments.iter().filter(|(number, segment)| self.is_settled(**number, segment));
         for number in settled.filter(|(_, it)| old(it)).map(|(number, _)| *number).collect::<Vec<_>>() {
             self.segments.remove(&number);
-            writer::remove_frame(number, &mut self.outgoing);
-            self.last += 1;
-            self.told.push_back(Told { number: self.last, segment: number, work: Work::Remove });
+            self.remove(number);
         }
     }
 
+    fn remove(&mut self, segment: u64) {
+        writer::remove_frame(segment, &mut self.outgoing);
+        self.told.push_back(Told { segment, record: None });
+    }
+
     fn is_settled(&self, number: u64, segment: &Segment) -> bool {
-        number < self.current && segment.unacknowledged == 0
+        number < self.current
+            && segment.unacknowledged == 0
+            && !self.told.iter().any(|told| told.segment == number)
     }
 
     fn enqueue(&mut self, work: Work) -> u64 {
@@ -274,12 +281,11 @@ impl Store {
             if self.segments.get(&self.current).is_some_and(|segment| segment.bytes > SEGMENT_LIMIT) {
                 self.current += 1;
             }
-            if let Work::Result(_, json) | Work::Note(json) = &work {
-                writer::append_frame(self.current, json, &mut self.outgoing);
-                let fresh = Segment { bytes: 0, unacknowledged: 0, touched_us: 0 };
-                self.segments.entry(self.current).or_insert(fresh).bytes += json.len() as u64;
-            }
-            self.told.push_back(Told { number, segment: self.current, work });
+            let json = work.json();
+            writer::append_frame(self.current, json, &mut self.outgoing);
+            let fresh = Segment { bytes: 0, unacknowledged: 0, touched_us: 0 };
+            self.segments.entry(self.current).or_insert(fresh).bytes += json.len() as u64;
+            self.told.push_back(Told { segment: self.current, record: Some((number, work)) });
         }
     }
 
@@ -320,7 +326,7 @@ impl Store {
     }
 
     fn answered(&mut self, now: Moment, errno: i32, offset: u64) {
-        let Some(Told { number, segment, work }) = self.told.pop_front() else { return };
+        let Some(Told { segment, record: Some((number, work)) }) = self.told.pop_front() else { return };
         if errno != 0 {
             if self.retry_us.is_none() {
                 tracing::error!(event = event::KEEPER_RESULTS_UNSTORED, error = %io::Error::from_raw_os_error(errno), "results cannot be stored");
@@ -334,19 +340,6 @@ impl Store {
             state.unacknowledged += 1;
             self.unstored.remove(&key);
             self.stored.insert(key, Place { segment, offset, length: json.len() });
-        }
-    }
-}
-
-impl Work {
-    /// For a disk that is full: the outcome, and what fits of the output.
-    fn shortened(self) -> Self {
-        match self {
-            Self::Result(key, json) => match serde_json::from_slice(&json) {
-                Ok(Event::Result(result)) => Self::Result(key, line(result.shortened())),
-                _ => Self::Result(key, json),
-            },
-            other => other,
         }
     }
 }

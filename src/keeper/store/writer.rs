@@ -141,8 +141,9 @@ impl Log {
         while let Some((segment, size)) = head(input) {
             if size == REMOVE {
                 input = &input[HEAD..];
+                // One that stays is found by the next keeper.
                 let _ = fs::remove_file(segment::path(&self.directory, segment));
-                pending.push(0);
+                pending.push(None);
                 continue;
             }
             let Some(json) = input.get(HEAD..HEAD + size as usize) else { break };
@@ -154,12 +155,13 @@ impl Log {
                 offset
             });
             failure = offset.as_ref().map_or_else(errno, |_| failure);
-            pending.push(offset.unwrap_or(0));
+            pending.push(Some(offset.unwrap_or(0)));
         }
         failure = self.flush().map_or_else(|err| errno(&err), |()| failure);
         for offset in pending {
+            let failure = offset.map_or(0, |_| failure);
             answers.extend_from_slice(&failure.to_le_bytes());
-            answers.extend_from_slice(&offset.to_le_bytes());
+            answers.extend_from_slice(&offset.unwrap_or(0).to_le_bytes());
         }
         (length - input.len(), answers)
     }
@@ -246,4 +248,25 @@ fn errno(err: &io::Error) -> i32 {
 pub(super) fn answer(bytes: &[u8; ANSWER]) -> (i32, u64) {
     let (errno, offset) = bytes.split_first_chunk().expect("an answer has twelve bytes");
     (i32::from_le_bytes(*errno), u64::from_le_bytes(offset.try_into().expect("and eight are left")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_is_never_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("gone");
+        let reserve = Reserve { path: root.path().join("reserve"), taken: false };
+        let mut log = Log { directory, current: None, batch: Vec::new(), longest: 0, reserve };
+        let mut frames = Vec::new();
+        append_frame(2, b"{}", &mut frames);
+        remove_frame(1, &mut frames);
+        let (done, answers) = log.perform(&frames);
+        assert_eq!(done, frames.len());
+        let (answers, _) = answers.as_chunks::<ANSWER>();
+        let errnos: Vec<i32> = answers.iter().map(|it| answer(it).0).collect();
+        assert_eq!(errnos, [nix::libc::ENOENT, 0]);
+    }
 }

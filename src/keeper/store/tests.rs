@@ -1,0 +1,146 @@
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+};
+
+use nix::sys::signal::{Signal, kill};
+use uuid::Uuid;
+
+use super::*;
+use crate::keeper::protocol::Time;
+
+const INSTALLATION: Uuid = Uuid::from_u128(7);
+
+fn at(second: i64) -> Moment {
+    Moment { boottime_us: second * 1_000_000, realtime_us: 0 }
+}
+
+fn key(run_id: i64) -> RunKey {
+    RunKey { installation: INSTALLATION, run_id, claim_no: run_id }
+}
+
+fn result(run_id: i64, output: usize) -> Vec<u8> {
+    line(RunResult {
+        key: key(run_id),
+        pid: None,
+        exit_code: Some(0),
+        signal: None,
+        ended_by: None,
+        reason: None,
+        started: None,
+        finished: Time { boottime_us: 0, realtime_us: 0, boot_id: String::new() },
+        stdout: "x".repeat(output),
+        stderr: String::new(),
+        result: None,
+        cpu_user: 0.0,
+        cpu_system: 0.0,
+        peak_memory: 0,
+    })
+}
+
+fn open(root: &Path, now: Moment) -> Store {
+    let lock = OwnedFd::from(File::create(root.join("lock")).unwrap());
+    Store::open(root.join("results"), lock, now).unwrap()
+}
+
+/// The store speaks to this end instead of a writer.
+fn scripted(store: &mut Store) -> UnixStream {
+    let (socket, far) = UnixStream::pair().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    store.writer.socket = socket;
+    far
+}
+
+/// What the store has told, once it has sent it.
+fn told(store: &mut Store, far: &mut UnixStream, now: Moment) -> Vec<u8> {
+    store.exchange(now).unwrap();
+    let mut frames = Vec::new();
+    let _ = far.read_to_end(&mut frames);
+    frames
+}
+
+fn answer(store: &mut Store, far: &mut UnixStream, now: Moment, answers: &[(i32, u64)]) {
+    for (errno, offset) in answers {
+        far.write_all(&errno.to_le_bytes()).unwrap();
+        far.write_all(&offset.to_le_bytes()).unwrap();
+    }
+    store.exchange(now).unwrap();
+}
+
+/// A store in whose first segment one result stands that was acknowledged long ago.
+fn with_an_old_segment(root: &Path) -> (Store, UnixStream, Moment) {
+    let mut store = open(root, at(0));
+    let mut far = scripted(&mut store);
+    store.append(key(1), result(1, 0));
+    told(&mut store, &mut far, at(0));
+    answer(&mut store, &mut far, at(0), &[(0, 17)]);
+    store.acknowledge(at(0), key(1));
+    told(&mut store, &mut far, at(0));
+    answer(&mut store, &mut far, at(0), &[(0, 99)]);
+    store.current += 1;
+    let later = Moment { boottime_us: RETENTION_US, realtime_us: 0 };
+    (store, far, later)
+}
+
+#[test]
+fn a_removal_that_shares_the_fate_of_a_refused_batch_shifts_no_answer() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut store, mut far, now) = with_an_old_segment(root.path());
+    store.append(key(2), result(2, 0));
+    store.tend(now);
+    told(&mut store, &mut far, now);
+    answer(&mut store, &mut far, now, &[(28, 0), (28, 0)]);
+    let later = Moment { boottime_us: now.boottime_us + RETRY_US, realtime_us: 0 };
+    store.append(key(3), result(3, 0));
+    store.tend(later);
+    told(&mut store, &mut far, later);
+    answer(&mut store, &mut far, later, &[(0, 1000), (0, 2000)]);
+    assert_eq!((store.stored[&key(2)].offset, store.stored[&key(3)].offset), (1000, 2000));
+    assert!(store.is_durable());
+}
+
+#[test]
+fn a_removal_is_told_to_the_next_writer() {
+    let root = tempfile::tempdir().unwrap();
+    let (mut store, mut far, now) = with_an_old_segment(root.path());
+    let old = segment::path(&root.path().join("results"), 1);
+    fs::write(&old, "").unwrap();
+    store.tend(now);
+    told(&mut store, &mut far, now);
+    store.append(key(2), result(2, 0));
+    drop(far);
+    until(&mut store, now, |store| store.is_durable());
+    assert!(!old.exists());
+    assert_eq!(store.read(key(2)), Some(result(2, 0)));
+}
+
+#[test]
+fn what_was_acknowledged_while_the_writer_was_at_it_is_cut_as_well_when_the_disk_is_full() {
+    let root = tempfile::tempdir().unwrap();
+    let mut store = open(root.path(), at(0));
+    let mut far = scripted(&mut store);
+    store.append(key(1), result(1, 1 << 20));
+    assert!(told(&mut store, &mut far, at(0)).len() > 100_000);
+    store.acknowledge(at(0), key(1));
+    // The rest of the frame.
+    while store.wants_to_write() {
+        told(&mut store, &mut far, at(0));
+    }
+    answer(&mut store, &mut far, at(0), &[(28, 0)]);
+    store.tend(at(1));
+    let again = told(&mut store, &mut far, at(1));
+    assert!(again.len() < 8 << 10, "{} bytes", again.len());
+}
+
+/// Exchanges with a real writer until this holds.
+fn until(store: &mut Store, now: Moment, holds: impl Fn(&Store) -> bool) {
+    for _ in 0..10_000 {
+        store.exchange(now).unwrap();
+        if holds(store) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    panic!("in vain");
+}
