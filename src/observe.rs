@@ -108,7 +108,7 @@ pub mod event {
         KEEPER_RESULTS_UNSTORED = "keeper.results_unstored";
         /// A stored result cannot be read again.
         KEEPER_RESULT_UNREADABLE = "keeper.result_unreadable";
-        /// The process that stores results has died, and another one is started.
+        /// The process that stores results has died; another one is started, at most once a second.
         KEEPER_WRITER_DIED = "keeper.writer_died";
         /// The host takes no runs.
         HOST_UNFIT = "host.unfit";

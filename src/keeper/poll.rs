@@ -75,6 +75,11 @@ impl Poll {
         self.entries.remove(&token);
     }
 
+    /// Ends an entry whose file was closed.
+    pub(super) fn forget(&mut self, token: Token) {
+        self.entries.remove(&token);
+    }
+
     /// Waits for events; without `patient` takes only what is there.
     pub(super) fn wait(&self, patient: bool) -> Result<Vec<Token>, Errno> {
         let mut events = [EpollEvent::empty(); BATCH];

@@ -60,7 +60,8 @@ pub(super) struct Shell {
     look_us: Option<i64>,
     looked_us: i64,
     store: Store,
-    storing: Token,
+    /// The writer's socket in the epoll set.
+    storing: Option<Token>,
     storing_blocked: bool,
     state: State,
     /// When to see whether memory can go back.
@@ -100,7 +101,7 @@ impl Shell {
         watch(&mut poll, alarm.as_fd(), Watched::Timer)?;
         watch(&mut poll, signals.as_fd(), Watched::Signals)?;
         let peers = Peers::listen(&mut poll, directory, guardian)?;
-        let storing = watch(&mut poll, store.socket(), Watched::Writer)?;
+        let storing = store.socket().map(|socket| watch(&mut poll, socket, Watched::Writer)).transpose()?;
         let children = Children::new(keeper_id, directory.runs(), policy, groups)
             .map_err(fault("prepare for children"))?;
         let pid = std::process::id() as i32;
@@ -150,7 +151,7 @@ impl Shell {
             self.serve();
             self.tend(woken);
             self.offer();
-            self.exchange()?;
+            self.exchange();
             self.flush();
             if self.is_done() {
                 break;
@@ -349,20 +350,25 @@ impl Shell {
         }
     }
 
-    fn exchange(&mut self) -> Result<()> {
-        let fault = |err| Error::new(ErrorKind::Failed, "the result log has no writer").source(err);
-        if self.store.exchange(clock::now()).map_err(fault)? {
+    fn exchange(&mut self) {
+        let now = clock::now();
+        if self.store.exchange(now) {
             // The old socket left the set when it was closed.
-            let watched = self.poll.add(self.store.socket(), Watched::Writer);
-            self.storing = watched.map_err(|errno| fault(errno.into()))?;
+            self.storing.take().into_iter().for_each(|token| self.poll.forget(token));
             self.storing_blocked = false;
+            let added = self.store.socket().map(|socket| self.poll.add(socket, Watched::Writer));
+            match added.transpose() {
+                Ok(token) => self.storing = token,
+                Err(_) => self.store.part(now),
+            }
         }
         let blocked = self.store.wants_to_write();
-        if blocked != std::mem::replace(&mut self.storing_blocked, blocked) {
-            let room = self.poll.want_room(self.store.socket(), self.storing, blocked);
-            room.map_err(|errno| fault(errno.into()))?;
+        if let (Some(socket), Some(token)) = (self.store.socket(), self.storing)
+            && blocked != self.storing_blocked
+            && self.poll.want_room(socket, token, blocked).is_ok()
+        {
+            self.storing_blocked = blocked;
         }
-        Ok(())
     }
 
     fn flush(&mut self) {

@@ -45,7 +45,10 @@ const QUEUE_LIMIT: usize = 256;
 pub(super) struct Store {
     directory: PathBuf,
     lock: OwnedFd,
-    writer: Writer,
+    /// None while it is dead and another one cannot be had, or only soon again.
+    writer: Option<Writer>,
+    /// When it was started.
+    forked_us: i64,
     /// Where each stored, unacknowledged result stands.
     stored: HashMap<RunKey, Place>,
     /// What the writer was not told yet, or refused, in order.
@@ -112,7 +115,8 @@ impl Store {
         Ok(Self {
             directory,
             lock,
-            writer,
+            writer: Some(writer),
+            forked_us: now.boottime_us,
             stored,
             queue: BTreeMap::new(),
             told: VecDeque::new(),
@@ -133,12 +137,13 @@ impl Store {
 
     /// The writer's process, a child of this one.
     pub(super) fn writer_pid(&self) -> Pid {
-        self.writer.pid
+        // No process has the number zero.
+        self.writer.as_ref().map_or(Pid::from_raw(0), |writer| writer.pid)
     }
 
-    /// The writer's socket, for the epoll set.
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.writer.socket.as_fd()
+    /// The writer's socket, for the epoll set, while there is one.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.as_ref().map(|writer| writer.socket.as_fd())
     }
 
     /// Whether something waits for room in the socket.
@@ -221,18 +226,29 @@ impl Store {
         })
     }
 
-    /// Writes to the writer and hears its answers; true when a new writer had to be started, whose socket
-    /// is another one.
-    pub(super) fn exchange(&mut self, now: Moment) -> io::Result<bool> {
-        let (sent, heard) = (self.send(), self.hear(now));
-        if sent.and(heard).is_ok() {
-            return Ok(false);
+    /// Writes to the writer and hears its answers, or starts another one; true when the socket is another one than
+    /// before, or there is none any more.
+    pub(super) fn exchange(&mut self, now: Moment) -> bool {
+        let had_one = self.writer.is_some();
+        if had_one {
+            let (sent, heard) = (self.send(), self.hear(now));
+            if sent.and(heard).is_ok() {
+                return false;
+            }
+            tracing::error!(event = event::KEEPER_WRITER_DIED, "the writer of the result log has died");
+            self.part(now);
         }
-        tracing::error!(
-            event = event::KEEPER_WRITER_DIED,
-            "the writer of the result log has died; another one is started"
-        );
-        self.writer = Writer::fork(&self.directory, &self.lock)?;
+        let has_one = self.retry_us.is_none() && self.start_writer(now);
+        if has_one {
+            // If it has died already, its socket says so.
+            self.send().ok();
+        }
+        has_one || had_one
+    }
+
+    /// Does without the writer until another one is started. What it has not answered for is told to that one.
+    pub(super) fn part(&mut self, now: Moment) {
+        self.writer = None;
         (self.outgoing, self.incoming) = (Vec::new(), Vec::new());
         self.current += 1;
         for Told { segment, record } in std::mem::take(&mut self.told) {
@@ -241,10 +257,28 @@ impl Store {
                 None => self.remove(segment),
             }
         }
-        Ok(true)
+        // One that dies at once, and its successors, must not keep the keeper busy.
+        let again_us = self.forked_us + RETRY_US;
+        if now.boottime_us < again_us {
+            self.retry_us.get_or_insert(again_us);
+        }
     }
 
-    /// Tries again what the disk refused, and removes segments that nobody needs.
+    fn start_writer(&mut self, now: Moment) -> bool {
+        match Writer::fork(&self.directory, &self.lock) {
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.forked_us = now.boottime_us;
+            }
+            Err(err) => {
+                tracing::error!(event = event::KEEPER_RESULTS_UNSTORED, error = %err, "results cannot be stored: no writer can be started");
+                self.retry_us = Some(now.boottime_us + RETRY_US);
+            }
+        }
+        self.writer.is_some()
+    }
+
+    /// Lets what was refused be tried again, and removes segments that nobody needs.
     pub(super) fn tend(&mut self, now: Moment) {
         self.retry_us.take_if(|at| *at <= now.boottime_us);
         let old = |segment: &Segment| segment.touched_us + RETENTION_US <= now.boottime_us;
@@ -291,9 +325,10 @@ impl Store {
 
     fn send(&mut self) -> io::Result<()> {
         self.tell();
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let mut sent = 0;
         while sent < self.outgoing.len() {
-            match self.writer.socket.write(&self.outgoing[sent..]) {
+            match writer.socket.write(&self.outgoing[sent..]) {
                 Ok(length) => sent += length,
                 Err(err) if err.kind() == ErrorKind::WouldBlock => break,
                 Err(err) if err.kind() == ErrorKind::Interrupted => {}
@@ -305,9 +340,10 @@ impl Store {
     }
 
     fn hear(&mut self, now: Moment) -> io::Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let mut chunk = [0; 4096];
         loop {
-            match self.writer.socket.read(&mut chunk) {
+            match writer.socket.read(&mut chunk) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(length) => self.incoming.extend_from_slice(&chunk[..length]),
                 Err(err) if err.kind() == ErrorKind::WouldBlock => break,

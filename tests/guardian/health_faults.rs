@@ -1,11 +1,6 @@
 //! A host in trouble: it takes no runs, says why in `fleet`, keeps what runs, and comes back by itself.
 
-use std::{
-    fs,
-    os::unix::{fs::MetadataExt, process::CommandExt},
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::process::CommandExt, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +9,7 @@ use nix::{
 use sisyphus::dev::account::Account;
 
 use super::host::{Host, end_of, eventually, run, stop, until};
-use crate::support::{self, SmallDisk, TestClient};
+use crate::support::{self, SmallDisk, TestClient, limit};
 
 /// Heartbeats are short, so that the tests are.
 async fn hurry(client: &TestClient) {
@@ -34,24 +29,6 @@ async fn long_job(client: &TestClient, go: &Path) -> i64 {
     let run_id = run(client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
     until(client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
     run_id
-}
-
-/// Sets the soft limit of a process that runs, as its own user; the limit before that.
-fn limit(pid: Pid, what: &str, value: &str) -> String {
-    let owner = fs::metadata(format!("/proc/{pid}")).unwrap();
-    let row = if what == "nofile" { "Max open files" } else { "Max processes" };
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let row = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap();
-    let before = row.split_whitespace().next().unwrap().to_owned();
-    let mut command = Command::new("prlimit");
-    command.uid(owner.uid()).gid(owner.gid()).args([
-        "--pid",
-        &pid.to_string(),
-        &format!("--{what}={value}:"),
-    ]);
-    let done = command.output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    before
 }
 
 /// The keeper itself, not its writer.

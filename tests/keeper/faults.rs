@@ -21,7 +21,7 @@ use sisyphus::keeper::{
 };
 
 use super::{Host, SOON, gone, is_alive, number_in, order};
-use crate::support::wait_until;
+use crate::support::{limit, wait_until};
 
 #[tokio::test]
 async fn a_run_outlives_its_guardian_and_is_taken_over() {
@@ -189,6 +189,50 @@ async fn a_torn_log_loses_nothing_but_the_torn_line() {
     assert_eq!(guardian.results[&keys[1]].stdout, "2\n");
 }
 
+/// Kills the writer of a keeper that has no other children.
+async fn end_writer(keeper: i32) {
+    let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+    let named = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sisyphus-writer\n")
+    };
+    let writer: i32 = children.split_whitespace().find(named).unwrap().parse().unwrap();
+    kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
+    gone(writer).await;
+}
+
+#[tokio::test]
+async fn jobs_outlive_a_writer_that_cannot_be_replaced_yet() {
+    let (host, mut guardian) = Host::with_guardian().await;
+    let pid = host.keeper_pid();
+    let go = host.root().join("go");
+    let wait = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    let key = guardian.start(1, json!({"command": wait})).await;
+    guardian.started(key).await;
+    let before = limit(Pid::from_raw(pid), "nofile", "3");
+    end_writer(pid).await;
+    std::fs::write(&go, "").unwrap();
+    while guardian.results.is_empty() {
+        guardian.event().await;
+    }
+    assert_eq!(guardian.list().await.len(), 1);
+    limit(Pid::from_raw(pid), "nofile", &before);
+    // Nothing else wakes the keeper up.
+    stored(&host, &[1]).await;
+    assert_eq!(guardian.result(key).await.exit_code, Some(0));
+}
+
+/// Waits until the results of these runs are on disk.
+async fn stored(host: &Host, runs: &[i64]) {
+    wait_until("the results are on disk", SOON, async || {
+        let files = std::fs::read_dir(host.directory.path().join("results")).unwrap();
+        let text: String =
+            files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect();
+        let stored = |run_id| text.contains(&format!("\"run_id\":{run_id}"));
+        if runs.iter().all(stored) { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_writer_that_dies_is_replaced() {
     let (host, mut guardian) = Host::with_guardian().await;
@@ -197,22 +241,12 @@ async fn a_writer_that_dies_is_replaced() {
     while guardian.results.is_empty() {
         guardian.event().await;
     }
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    let writer: i32 = children.trim().parse().unwrap();
-    kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
-    gone(writer).await;
+    end_writer(pid).await;
     let second = guardian.start(2, json!({"argv": ["true"]})).await;
     while guardian.results.len() < 2 {
         guardian.event().await;
     }
-    wait_until("both results are on disk", SOON, async || {
-        let files = std::fs::read_dir(host.directory.path().join("results")).unwrap();
-        let text: String =
-            files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default()).collect();
-        let stored = |run_id| text.contains(&format!("\"run_id\":{run_id}"));
-        if stored(1) && stored(2) { Ok(()) } else { Err(text) }
-    })
-    .await;
+    stored(&host, &[1, 2]).await;
     for key in [first, second] {
         assert_eq!(guardian.result(key).await.exit_code, Some(0));
     }

@@ -3,7 +3,10 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+};
 use uuid::Uuid;
 
 use super::*;
@@ -48,13 +51,13 @@ fn scripted(store: &mut Store) -> UnixStream {
     let (socket, far) = UnixStream::pair().unwrap();
     socket.set_nonblocking(true).unwrap();
     far.set_nonblocking(true).unwrap();
-    store.writer.socket = socket;
+    store.writer.as_mut().unwrap().socket = socket;
     far
 }
 
 /// What the store has told, once it has sent it.
 fn told(store: &mut Store, far: &mut UnixStream, now: Moment) -> Vec<u8> {
-    store.exchange(now).unwrap();
+    store.exchange(now);
     let mut frames = Vec::new();
     let _ = far.read_to_end(&mut frames);
     frames
@@ -65,7 +68,7 @@ fn answer(store: &mut Store, far: &mut UnixStream, now: Moment, answers: &[(i32,
         far.write_all(&errno.to_le_bytes()).unwrap();
         far.write_all(&offset.to_le_bytes()).unwrap();
     }
-    store.exchange(now).unwrap();
+    store.exchange(now);
 }
 
 /// A store in whose first segment one result stands that was acknowledged long ago.
@@ -110,7 +113,7 @@ fn a_removal_is_told_to_the_next_writer() {
     told(&mut store, &mut far, now);
     store.append(key(2), result(2, 0));
     drop(far);
-    until(&mut store, now, |store| store.is_durable());
+    until(&mut store, now, Store::is_durable);
     assert!(!old.exists());
     assert_eq!(store.read(key(2)), Some(result(2, 0)));
 }
@@ -133,14 +136,36 @@ fn what_was_acknowledged_while_the_writer_was_at_it_is_cut_as_well_when_the_disk
     assert!(again.len() < 8 << 10, "{} bytes", again.len());
 }
 
+#[test]
+fn a_writer_that_dies_at_once_is_replaced_once_a_second() {
+    let root = tempfile::tempdir().unwrap();
+    let mut store = open(root.path(), at(0));
+    let end = |store: &mut Store, now| {
+        let dead = store.writer_pid();
+        kill(dead, Signal::SIGKILL).unwrap();
+        until(store, now, |store| store.writer_pid() != dead);
+    };
+    store.append(key(1), result(1, 0));
+    end(&mut store, at(5));
+    assert!(store.socket().is_some(), "one that had lived is replaced at once");
+    end(&mut store, at(5));
+    assert!(!store.exchange(at(5)) && store.socket().is_none());
+    assert_eq!(store.next_us(), Some(6_000_000));
+    assert_eq!(store.read(key(1)), Some(result(1, 0)));
+    store.tend(at(6));
+    assert!(store.exchange(at(6)));
+    until(&mut store, at(6), Store::is_durable);
+}
+
 /// Exchanges with a real writer until this holds.
 fn until(store: &mut Store, now: Moment, holds: impl Fn(&Store) -> bool) {
-    for _ in 0..10_000 {
-        store.exchange(now).unwrap();
+    loop {
+        store.exchange(now);
         if holds(store) {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        let socket = store.socket().expect("there is a writer to wait for");
+        let heard = poll(&mut [PollFd::new(socket, PollFlags::POLLIN)], PollTimeout::from(30_000_u16));
+        assert_eq!(heard, Ok(1), "the writer says nothing");
     }
-    panic!("in vain");
 }
