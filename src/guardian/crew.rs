@@ -175,7 +175,8 @@ impl Crew {
 
     /// When to wait no longer for what one of them was asked for; none: nothing is awaited.
     pub(super) fn patient_until(&self) -> Option<Instant> {
-        let awaited = |peer: &&Peer| peer.lists_due > 0 || self.offering && peer.offers_due > 0;
+        let awaited =
+            |peer: &&Peer| self.listing && peer.lists_due > 0 || self.offering && peer.offers_due > 0;
         self.peers.iter().filter(awaited).map(|peer| peer.stirred + PATIENCE).min()
     }
 
@@ -203,6 +204,13 @@ impl Crew {
             peer.sender.send(request).await.ok();
         }
         Ok(())
+    }
+
+    /// Asks the keeper that starts the runs for anything at all. Its answer is no list of all.
+    pub(super) async fn ask(&mut self) -> Result<()> {
+        let current = &mut self.peers[0];
+        current.lists_due += 1;
+        current.sender.send(&Request::List {}).await
     }
 
     /// After a failover: also what keepers that have left had delivered before is offered again.

@@ -12,6 +12,7 @@ use super::{
     Input,
     backoff::Backoff,
     crew::{Crew, Heard, Site},
+    hearing::{Hearing, Lapse},
     silent::{self, Silent},
 };
 use crate::{
@@ -32,6 +33,9 @@ pub(super) enum HandsEvent {
     /// all comes next.
     Connected(Vec<KeeperHello>, Vec<Silent>),
     Said(Event),
+    /// The keeper that starts the runs has said nothing since it was told to start one, though it was asked; or has
+    /// spoken again.
+    Silent(bool),
     /// Every result has been offered again, for so many requests to do so.
     Offered(u64),
     /// An older keeper had nothing left to do.
@@ -150,19 +154,35 @@ impl Hands {
         let may_be_newer = self.site.keeper_dir.is_some()
             && crew.program() != program()
             && self.asked.as_deref() != Some(crew.program());
+        let mut hearing = Hearing::default();
         let mut ask = interval_at(Instant::now() + ASK_EVERY, ASK_EVERY);
         loop {
-            let patient_until = crew.patient_until();
+            let (patient_until, lapse_at) = (crew.patient_until(), hearing.next_at());
             tokio::select! {
-                (number, event) = crew.receive() => match crew.hear(number, event).await? {
-                    Heard::Events(events) => self.pass_on(events, &mut crew).await?,
-                    Heard::Left(keeper, events) => {
-                        self.tell(HandsEvent::Left(keeper));
-                        self.pass_on(events, &mut crew).await?;
+                (number, event) = crew.receive() => {
+                    if number == 0 && hearing.heard() {
+                        self.tell(HandsEvent::Silent(false));
                     }
-                    Heard::Replaced => return Ok(Ended::Replaced),
-                },
+                    match crew.hear(number, event).await? {
+                        Heard::Events(events) => self.pass_on(events, &mut crew).await?,
+                        Heard::Left(keeper, events) => {
+                            self.tell(HandsEvent::Left(keeper));
+                            self.pass_on(events, &mut crew).await?;
+                        }
+                        Heard::Replaced => return Ok(Ended::Replaced),
+                    }
+                }
+                () = sleep_until(lapse_at.unwrap_or_else(Instant::now)), if lapse_at.is_some() => {
+                    match hearing.lapse(Instant::now()) {
+                        Some(Lapse::Ask) => crew.ask().await?,
+                        Some(Lapse::Silent) => self.tell(HandsEvent::Silent(true)),
+                        None => {}
+                    }
+                }
                 Some(request) = self.requests.recv() => {
+                    if matches!(request, Request::Start(_)) {
+                        hearing.told(Instant::now());
+                    }
                     if matches!(request, Request::Offer {}) {
                         let idle = self.offers_made == self.offers_asked;
                         self.offers_asked += 1;

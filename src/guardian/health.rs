@@ -16,8 +16,6 @@ const LEAST_BYTES: u64 = 16 << 20;
 const LEAST_FILES: u64 = 256;
 /// A host that could not start a run asks for none for this long.
 const UNFIT: Duration = Duration::from_secs(5);
-/// A keeper that leaves a start unanswered for this long is hung, stopped, or waits for a disk.
-const SILENT: Duration = Duration::from_secs(10);
 
 /// The state of the host.
 #[derive(Debug)]
@@ -25,6 +23,8 @@ pub(super) struct Health {
     state_dir: PathBuf,
     /// Why there is no keeper.
     keeper: Option<String>,
+    /// Whether it is there and says nothing.
+    is_silent: bool,
     /// Why a run could not be started, and until when none is asked for.
     refusal: Option<(String, Boot)>,
     /// As last looked at.
@@ -33,7 +33,7 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) fn new(state_dir: &Path) -> Self {
-        Self { state_dir: state_dir.to_owned(), keeper: None, refusal: None, problem: None }
+        Self { state_dir: state_dir.to_owned(), keeper: None, is_silent: false, refusal: None, problem: None }
     }
 
     /// There is no keeper. Whether that is news.
@@ -41,8 +41,14 @@ impl Health {
         self.keeper.replace(why).is_none()
     }
 
+    /// The keeper was told to start a run and says nothing, or does again.
+    pub(super) fn keeper_is_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
+    }
+
     pub(super) fn keeper_is_back(&mut self) {
         self.keeper = None;
+        self.is_silent = false;
         self.refusal = None;
     }
 
@@ -51,14 +57,15 @@ impl Health {
         self.refusal = Some((reason.to_owned(), now + UNFIT));
     }
 
-    /// Looks at everything. `unanswered` is when the oldest start was sent that the keeper has not answered.
-    pub(super) fn look(&mut self, unanswered: Option<Boot>, now: Boot) -> Option<&str> {
+    /// Looks at everything.
+    pub(super) fn look(&mut self, now: Boot) -> Option<&str> {
         self.refusal.take_if(|(_, until)| *until <= now);
-        let silent = unanswered.filter(|sent| now.since(*sent) >= SILENT);
         let found = self
             .keeper
             .clone()
-            .or_else(|| silent.map(|_| format!("the keeper has not started a run for {SILENT:?}")))
+            .or_else(|| {
+                self.is_silent.then(|| "the keeper has not started a run and does not answer".to_owned())
+            })
             .or_else(|| self.refusal.as_ref().map(|(reason, _)| reason.clone()))
             .or_else(|| problem(&self.state_dir));
         match (&self.problem, &found) {
@@ -129,17 +136,19 @@ mod tests {
         let second = |n: i64| Boot(n * 1_000_000);
         let root = tempfile::tempdir().unwrap();
         let mut health = Health::new(root.path());
-        assert_eq!(health.look(None, second(1)), None);
+        assert_eq!(health.look(second(1)), None);
         health.could_not_start("too many open files", second(1));
-        assert_eq!(health.look(None, second(5)), Some("too many open files"));
-        assert_eq!(health.look(None, second(6)), None, "it tries again");
-        assert_eq!(health.look(Some(second(1)), second(6)), None);
-        assert!(health.look(Some(second(1)), second(11)).unwrap().contains("keeper"));
+        assert_eq!(health.look(second(5)), Some("too many open files"));
+        assert_eq!(health.look(second(6)), None, "it tries again");
+        health.keeper_is_silent(true);
+        assert!(health.look(second(11)).unwrap().contains("keeper"));
+        health.keeper_is_silent(false);
+        assert_eq!(health.look(second(11)), None);
         assert!(health.keeper_is_gone("gone".into()));
         assert!(!health.keeper_is_gone("still gone".into()));
-        assert_eq!(health.look(None, second(12)), Some("still gone"));
+        assert_eq!(health.look(second(12)), Some("still gone"));
         health.keeper_is_back();
-        assert_eq!(health.look(None, second(12)), None);
+        assert_eq!(health.look(second(12)), None);
     }
 
     #[test]

@@ -159,6 +159,7 @@ impl Guardian {
             HandsEvent::Said(Event::Started(started)) => self.started(started),
             HandsEvent::Said(Event::Refused(refused)) => self.start_refused(&refused),
             HandsEvent::Said(Event::Result(result)) => self.ended(result),
+            HandsEvent::Silent(is_silent) => self.health.keeper_is_silent(is_silent),
             HandsEvent::Offered(requests) => self.offered_again(requests),
             HandsEvent::Said(Event::Hello(_) | Event::Retired {} | Event::Offered {}) => {}
         }

@@ -54,8 +54,7 @@ pub(super) struct Snapshot {
 
 impl Guardian {
     pub(super) fn snapshot(&mut self, now: Boot) -> Snapshot {
-        let unanswered = self.runs.unanswered();
-        let unfit = self.health.look(unanswered, now).map(str::to_owned);
+        let unfit = self.health.look(now).map(str::to_owned);
         let missing = [
             (self.leaving.is_some(), "it is stopping"),
             (self.session.is_none(), "the database is out of reach"),

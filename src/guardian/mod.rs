@@ -13,6 +13,7 @@ mod delivery;
 mod ends;
 mod hands;
 mod health;
+mod hearing;
 mod http;
 mod identity;
 mod joining;

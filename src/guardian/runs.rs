@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::clock::{Boot, DbTime};
+use super::clock::DbTime;
 use crate::{
     db::messages::HeldClaim,
     keeper::protocol::{Held, RunSpec},
@@ -26,8 +26,8 @@ pub(super) struct Run {
 enum Stage {
     /// Not started; to be at this time.
     Waiting(DbTime, Box<RunSpec>),
-    /// The keeper was told, at this moment, to start it at this time.
-    Starting(DbTime, Boot),
+    /// The keeper was told to start it at this time.
+    Starting(DbTime),
     /// The keeper has it.
     Running,
     /// It has ended, says the keeper's list; the result is yet to be offered.
@@ -40,7 +40,7 @@ enum Stage {
 
 impl Run {
     fn takes_a_slot(&self) -> bool {
-        matches!(self.stage, Stage::Starting(..) | Stage::Running)
+        matches!(self.stage, Stage::Starting(_) | Stage::Running)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -48,7 +48,7 @@ impl Run {
     }
 
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self.stage, Stage::Starting(..))
+        matches!(self.stage, Stage::Starting(_))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -154,9 +154,9 @@ impl Runs {
     }
 
     /// Hands out the spec of a waiting run, which takes a slot from now on.
-    pub(super) fn start(&mut self, claim_no: i64, now: Boot) -> Option<Box<RunSpec>> {
+    pub(super) fn start(&mut self, claim_no: i64) -> Option<Box<RunSpec>> {
         let Stage::Waiting(at, _) = self.by_claim.get(&claim_no)?.stage else { return None };
-        match self.leave_queue(claim_no, Stage::Starting(at, now))? {
+        match self.leave_queue(claim_no, Stage::Starting(at))? {
             Stage::Waiting(_, spec) => Some(spec),
             _ => None,
         }
@@ -165,16 +165,10 @@ impl Runs {
     /// The keeper has it. When it was to start, if it was claimed before that; none when it is told again.
     pub(super) fn started(&mut self, claim_no: i64) -> Option<DbTime> {
         let run = self.by_claim.get(&claim_no)?;
-        let Stage::Starting(at, _) = run.stage else { return None };
+        let Stage::Starting(at) = run.stage else { return None };
         let due = run.ahead.then_some(at);
         self.change(claim_no, Stage::Running);
         due
-    }
-
-    /// When the oldest start was sent that the keeper has not answered.
-    pub(super) fn unanswered(&self) -> Option<Boot> {
-        let sent = |run: &Run| if let Stage::Starting(_, sent) = run.stage { Some(sent) } else { None };
-        self.by_claim.values().filter_map(sent).min()
     }
 
     /// How many are in each stage.
@@ -183,7 +177,7 @@ impl Runs {
         for run in self.by_claim.values() {
             let count = match run.stage {
                 Stage::Waiting(..) => &mut stages.waiting,
-                Stage::Starting(..) => &mut stages.starting,
+                Stage::Starting(_) => &mut stages.starting,
                 Stage::Running => &mut stages.running,
                 Stage::Ending => &mut stages.ending,
                 Stage::Ended => &mut stages.ended,
@@ -299,7 +293,7 @@ mod tests {
         assert!(runs.add(DbTime(4), true, spec(2)));
         assert_eq!(runs.first().unwrap().0, DbTime(4));
         assert_eq!(runs.busy(), 0);
-        runs.start(2, Boot(0)).unwrap();
+        runs.start(2).unwrap();
         runs.started(2);
         assert_eq!((runs.busy(), runs.waiting()), (1, 1));
         assert!(runs.ended(2, 2));
@@ -319,9 +313,9 @@ mod tests {
         for claim_no in 1..=4 {
             runs.add(DbTime(claim_no), true, spec(claim_no));
         }
-        runs.start(1, Boot(0));
-        runs.start(2, Boot(0));
-        runs.start(3, Boot(0));
+        runs.start(1);
+        runs.start(2);
+        runs.start(3);
         runs.ended(3, 3);
         runs.take_over(&[held(2, false), held(7, false), held(8, true)]);
         let mut left: Vec<i64> = runs.iter().map(|run| run.claim_no).collect();

@@ -51,7 +51,7 @@ impl Guardian {
         if self.next_claim(now).is_none_or(|at| at > now) {
             return;
         }
-        let problem = self.health.look(self.runs.unanswered(), now).map(str::to_owned);
+        let problem = self.health.look(now).map(str::to_owned);
         let fit = self.is_fit() && problem.is_none();
         let free = if fit { self.free() } else { 0 };
         let ahead_room = if fit { MOST_WAITING.saturating_sub(self.runs.waiting()) } else { 0 };
@@ -220,8 +220,7 @@ impl Guardian {
 
     fn start(&mut self, claim_no: i64) {
         let now = Boot::now();
-        let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no, now))
-        else {
+        let (Some(installation), Some(spec)) = (self.identity.installation, self.runs.start(claim_no)) else {
             return;
         };
         let expires = spec.expires_us.and_then(|at| self.clock.not_before(DbTime(at), now));

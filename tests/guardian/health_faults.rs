@@ -8,8 +8,8 @@ use nix::{
 };
 use sisyphus::dev::account::Account;
 
-use super::host::{Host, end_of, eventually, run, stop, until};
-use crate::support::{self, SmallDisk, TestClient, limit};
+use super::host::{Host, at as after, end_of, eventually, run, stop, until};
+use crate::support::{self, HungDisk, SmallDisk, TestClient, limit};
 
 /// Heartbeats are short, so that the tests are.
 async fn hurry(client: &TestClient) {
@@ -176,6 +176,29 @@ async fn a_keeper_that_hangs() {
     assert_eq!(end_of(&client, first).await, "succeeded");
     assert_eq!(end_of(&client, second).await, "succeeded");
     stop(guardian);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_hangs_before_its_program_keeps_no_other_from_the_host() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let at = host.file("mount");
+    let Some(_hung) = HungDisk::mount(&at) else { return };
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    let sql = "select sisyphus.schedule('hangs', null, 'true', cwd => $1)";
+    client.query(sql, &[&at.to_str().unwrap()]).await.unwrap();
+    client.query("select sisyphus.run_now('hangs')", &[]).await.unwrap();
+    until(&client, "it is claimed", "exists (select from sisyphus.run where state = 'claimed')").await;
+    // Due when a keeper that has hung as long would be given up.
+    client.query(&format!("select sisyphus.schedule('later', {}, 'true')", after(12)), &[]).await.unwrap();
+    until(&client, "another one has run", "exists (select from sisyphus.history where job = 'later')").await;
+    let sound = "exists (select from sisyphus.fleet where problem is null)";
+    until(&client, "the host is sound", sound).await;
+    until(&client, "the first one hangs", "exists (select from sisyphus.run where state = 'claimed')").await;
+    // It has a start without an answer, for which it would wait.
+    drop(guardian);
 }
 
 #[tokio::test(flavor = "multi_thread")]

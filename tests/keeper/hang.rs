@@ -1,30 +1,10 @@
 //! A file system that does not answer: a FUSE mount that nobody serves.
 
-use std::{fs::File, os::fd::AsRawFd, path::Path};
-
-use nix::mount::{MsFlags, mount};
 use serde_json::json;
 use sisyphus::keeper::protocol::EndedBy;
 
-use super::{Disk, Guardian, Host};
-
-/// A mount in which everything hangs until it is dropped; none, said loudly, where that cannot be made.
-fn hung(at: &Path) -> Option<(Disk, File)> {
-    let device = File::options().read(true).write(true).open("/dev/fuse");
-    let mounted = device.and_then(|device| {
-        std::fs::create_dir(at)?;
-        let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-        mount(Some("hung"), at, Some("fuse"), MsFlags::empty(), Some(data.as_str()))?;
-        Ok(device)
-    });
-    match mounted {
-        Ok(device) => Some((Disk(at.to_owned()), device)),
-        Err(err) => {
-            eprintln!("SKIPPED: no file system that hangs can be made here: {err}");
-            None
-        }
-    }
-}
+use super::{Guardian, Host};
+use crate::support::HungDisk;
 
 async fn impatient() -> (Host, Guardian) {
     let mut host = Host::unstarted();
@@ -37,7 +17,7 @@ async fn impatient() -> (Host, Guardian) {
 async fn a_directory_or_program_that_hangs_is_a_failure_and_delays_nobody() {
     let (host, mut guardian) = impatient().await;
     let at = host.root().join("mount");
-    let Some(_hung) = hung(&at) else { return };
+    let Some(_hung) = HungDisk::mount(&at) else { return };
     let entered = guardian.start(1, json!({"argv": ["true"], "cwd": at})).await;
     let program = at.join("program");
     let executed = guardian.start(2, json!({"argv": [program]})).await;
@@ -62,7 +42,7 @@ async fn a_run_that_hangs_before_its_program_can_be_ended() {
     host.start_keeper_with(&["--cgroup", "none"]);
     let mut guardian = host.guardian(1).await;
     let at = host.root().join("mount");
-    let Some(_hung) = hung(&at) else { return };
+    let Some(_hung) = HungDisk::mount(&at) else { return };
     let key = guardian.start(1, json!({"argv": ["true"], "cwd": at, "grace": 0.1})).await;
     guardian.list().await;
     guardian.terminate(key, "by hand").await;

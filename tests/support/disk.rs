@@ -1,12 +1,14 @@
-//! A file system of a few megabytes, to be filled up.
+//! File systems of a few megabytes, to be filled up, and such that do not answer.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::Write,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
 
 use super::server::folder;
@@ -62,5 +64,35 @@ impl Drop for Filler {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         Command::new("umount").arg("--lazy").arg(self.0.path()).output().ok();
+    }
+}
+
+/// A FUSE mount that nobody serves: everything in it hangs until it is dropped.
+pub(crate) struct HungDisk(PathBuf, File);
+
+impl HungDisk {
+    /// None, loudly, where that cannot be made.
+    pub(crate) fn mount(at: &Path) -> Option<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        let mounted = device.and_then(|device| {
+            fs::create_dir(at)?;
+            let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+            mount(Some("hung"), at, Some("fuse"), MsFlags::empty(), Some(data.as_str()))?;
+            Ok(device)
+        });
+        match mounted {
+            Ok(device) => Some(Self(at.to_owned(), device)),
+            Err(err) => {
+                eprintln!("SKIPPED: no file system that hangs can be made here: {err}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for HungDisk {
+    fn drop(&mut self) {
+        // Who hangs in it still uses it, and goes on once the device is closed.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }

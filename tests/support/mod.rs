@@ -30,7 +30,7 @@ pub(crate) use binary::{Finished, Spawned, command, command_of, finish, policy, 
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, reach};
-pub(crate) use disk::{Filler, SmallDisk};
+pub(crate) use disk::{Filler, HungDisk, SmallDisk};
 pub(crate) use limits::limit;
 pub(crate) use play::{Claim, Play, Request, play, sisyphus};
 pub(crate) use proxy::{Proxy, Server};
