@@ -31,6 +31,8 @@ pub const INVALID_SCHEMA: &str = "3F000";
 pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// A lock was not had within `lock_timeout`.
 pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// The statement was ended: by `statement_timeout`, or by somebody.
+pub const QUERY_CANCELED: &str = "57014";
 /// The server's rules do not admit this user from here, or not by this kind of connection.
 pub const INVALID_AUTHORIZATION: &str = "28000";
 /// The database does not exist.

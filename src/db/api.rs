@@ -253,10 +253,11 @@ impl<'a> Api<'a> {
 async fn within<T>(call: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
     match timeout(CALL_TIMEOUT, call).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Error::new(
+        Err(elapsed) => Err(Error::new(
             ErrorKind::Unreachable,
             format!("the database did not answer within {CALL_TIMEOUT:?}"),
-        )),
+        )
+        .source(elapsed)),
     }
 }
 

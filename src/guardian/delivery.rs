@@ -1,5 +1,6 @@
 //! Results on their way into the database: times, batches, and what a database cannot hold.
 
+use tokio::time::error::Elapsed;
 use tokio_postgres::error::SqlState;
 
 use super::{clock::Clock, told};
@@ -11,6 +12,7 @@ use crate::{
     error::{Error, Result},
     keeper::protocol::{RunResult, Started},
     observe::event,
+    sqlstate,
 };
 
 /// A start at database time; none while the database's clock is not known.
@@ -87,6 +89,12 @@ fn plainer(mut end: Finish, err: &Error) -> Option<Finish> {
         None => note,
     });
     Some(end)
+}
+
+/// Whether the server ended the call, or the client gave up on it.
+pub(super) fn took_too_long(err: &Error) -> bool {
+    let cause = std::error::Error::source(err);
+    err.code() == Some(sqlstate::QUERY_CANCELED) || cause.is_some_and(|cause| cause.is::<Elapsed>())
 }
 
 /// Whether the values and not the circumstances are to blame.

@@ -13,7 +13,7 @@ use crate::keeper::protocol::RunResult;
 
 /// Ends that go along with one claim.
 const ALONG: usize = 500;
-/// Output bytes that go along with one claim, which is also the heartbeat.
+/// Bytes that go along with one claim, which is also the heartbeat.
 const ALONG_BYTES: usize = 1 << 20;
 /// An end waits so much longer than the claim it may go along with.
 const SLACK: Duration = Duration::from_millis(10);
@@ -33,6 +33,8 @@ pub(super) struct Waiting {
     lent: usize,
     /// A claim with results failed: they travel apart, until the reporter has brought some home.
     apart: bool,
+    /// At most so many in the next call: one with more took too long.
+    portion: Option<usize>,
 }
 
 impl Ends {
@@ -59,17 +61,18 @@ impl Waiting {
     /// For the reporter.
     pub(super) fn take(&mut self, most: usize, most_bytes: usize) -> Vec<End> {
         self.wait_until = None;
+        let most = self.portion.map_or(most, |portion| portion.min(most));
         let (mut count, mut bytes) = (0, 0);
         self.queue.take_while(|end| {
             count += 1;
-            bytes += end.stdout.len() + end.stderr.len();
+            bytes += weight(end);
             count == 1 || count <= most && bytes <= most_bytes
         })
     }
 
     /// What may go along with a claim.
     pub(super) fn lend(&mut self) -> Vec<End> {
-        let fits = |end: &End| end.stdout.len() + end.stderr.len() <= ALONG_BYTES;
+        let fits = |end: &End| weight(end) <= ALONG_BYTES;
         if self.apart || !self.queue.first().is_some_and(fits) {
             return Vec::new();
         }
@@ -94,11 +97,22 @@ impl Waiting {
     /// The reporter brought some home.
     pub(super) fn reported(&mut self) {
         self.apart = false;
+        self.portion = self.portion.map(|portion| portion * 2).filter(|portion| *portion < ALONG);
+    }
+
+    /// The reporter's call with so many took too long.
+    pub(super) fn was_too_much(&mut self, count: usize) {
+        self.portion = Some((count / 2).max(1));
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.lent == 0 && self.queue.is_empty()
     }
+}
+
+/// Bytes that matter.
+fn weight(end: &RunResult) -> usize {
+    end.stdout.len() + end.stderr.len() + end.result.as_ref().map_or(0, |result| result.get().len())
 }
 
 #[cfg(test)]
@@ -161,6 +175,46 @@ mod tests {
         waiting.reported();
         waiting.push(end(3, 0), None);
         assert_eq!(numbers(&waiting.lend()), [3]);
+    }
+
+    #[test]
+    fn a_large_result_is_as_heavy_as_a_large_output() {
+        let mut waiting = Waiting::default();
+        let heavy = |claim_no| {
+            let text = format!("{:?}", "x".repeat(ALONG_BYTES / 2));
+            let result = Some(serde_json::value::RawValue::from_string(text).unwrap());
+            Box::new(RunResult { result, ..*end(claim_no, 0) })
+        };
+        (1..=3).for_each(|claim_no| waiting.push(heavy(claim_no), None));
+        assert_eq!(numbers(&waiting.lend()), [1]);
+        waiting.arrived([]);
+        assert_eq!(numbers(&waiting.take(10, ALONG_BYTES)), [2]);
+        waiting.push(Box::new(RunResult { stdout: "x".repeat(ALONG_BYTES), ..*heavy(4) }), None);
+        assert_eq!(numbers(&waiting.lend()), [3]);
+        waiting.arrived([]);
+        assert!(waiting.lend().is_empty());
+    }
+
+    #[test]
+    fn after_a_call_that_took_too_long_the_next_one_takes_half_until_some_arrived() {
+        let mut waiting = Waiting::default();
+        (1..=9).for_each(|claim_no| waiting.push(end(claim_no, 0), None));
+        let expect = |waiting: &mut Waiting, count| {
+            let batch = waiting.take(8, 1000);
+            assert_eq!(batch.len(), count);
+            waiting.queue.put_back(batch);
+        };
+        expect(&mut waiting, 8);
+        for half in [4, 2, 1, 1] {
+            let count = waiting.take(8, 1000).len();
+            (1..=9).for_each(|claim_no| waiting.push(end(claim_no, 0), None));
+            waiting.was_too_much(count);
+            expect(&mut waiting, half);
+        }
+        for more in [2, 4, 8, 8] {
+            waiting.reported();
+            expect(&mut waiting, more);
+        }
     }
 
     #[test]

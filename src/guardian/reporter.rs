@@ -38,7 +38,7 @@ const MANY: usize = 16;
 const SHORT_RUN: Duration = Duration::from_millis(50);
 /// Results a call.
 const BATCH: usize = 500;
-/// Output bytes a call.
+/// Bytes a call.
 const BATCH_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
@@ -349,8 +349,13 @@ impl Reporter {
                 Ok(())
             }
             Err(err) => {
+                let mut ends = self.ends.lock();
+                if delivery::took_too_long(&err) {
+                    ends.was_too_much(batch.len());
+                }
                 // Part of it may have been taken: the repeated rest is answered `already`.
-                self.ends.lock().queue.put_back(batch);
+                ends.queue.put_back(batch);
+                drop(ends);
                 Err(err)
             }
         }
