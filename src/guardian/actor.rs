@@ -222,10 +222,7 @@ impl Guardian {
                 self.on_reporter(event);
                 Ok(())
             }
-            Input::Ticker(event) => {
-                self.on_ticker(event);
-                Ok(())
-            }
+            Input::Ticker(event) => self.on_ticker(event),
             Input::Look(answer) => {
                 // Who asked may have gone.
                 let _ = answer.send(self.snapshot(Boot::now()));

@@ -314,7 +314,7 @@ impl Guardian {
         Ok(())
     }
 
-    pub(super) fn on_ticker(&mut self, event: TickerEvent) {
+    pub(super) fn on_ticker(&mut self, event: TickerEvent) -> Result<()> {
         match event {
             TickerEvent::Ticked { asked } => {
                 self.ticked = true;
@@ -323,8 +323,16 @@ impl Guardian {
                     member.pace.want();
                 }
             }
-            TickerEvent::Away(err) => self.pool_lost(&err),
+            // Without a tick the pass would never be over.
+            TickerEvent::Failed(err) if self.options.once && !self.ticked && self.leaving.is_none() => {
+                return Err(err);
+            }
+            TickerEvent::Failed(err) if err.kind() == ErrorKind::Unreachable => self.pool_lost(&err),
+            TickerEvent::Failed(err) => {
+                tracing::warn!(event = event::TICK_FAILED, error = %told(&err), "tick failed");
+            }
         }
+        Ok(())
     }
 
     /// A pooled session found the database away: the link must not sit on a server that is.

@@ -8,11 +8,7 @@ use tokio::{
 };
 
 use super::{Input, backoff::Backoff, told};
-use crate::{
-    db::Pool,
-    error::{Error, ErrorKind},
-    observe::event,
-};
+use crate::{db::Pool, error::Error};
 
 /// Guardians that were given the same time do not all come at once.
 const SPREAD: Duration = Duration::from_millis(20);
@@ -33,9 +29,10 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) enum TickerEvent {
     /// `asked`: because somebody wanted one at once.
-    Ticked { asked: bool },
-    /// The database is away.
-    Away(Error),
+    Ticked {
+        asked: bool,
+    },
+    Failed(Error),
 }
 
 #[derive(Debug)]
@@ -117,11 +114,7 @@ impl Ticker {
             }
             Err(err) => {
                 self.next = Some(Instant::now() + self.backoff.next());
-                if err.kind() == ErrorKind::Unreachable {
-                    self.tell(TickerEvent::Away(err));
-                } else {
-                    tracing::warn!(event = event::TICK_FAILED, error = %told(&err), "tick failed");
-                }
+                self.tell(TickerEvent::Failed(err));
             }
         }
     }

@@ -58,6 +58,14 @@ fn once_says_that_the_database_cannot_be_reached() {
     host.spawn(&["--once"]).wait().failure(4, &["cannot connect to the database at /nonexistent"]);
 }
 
+#[tokio::test]
+async fn once_says_that_it_cannot_tick() {
+    let db = support::db().await;
+    let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
+    let ended = host.spawn(&["--once", "--listen-url", &db.url()]).wait();
+    ended.failure(4, &["cannot connect to the database at /nonexistent"]);
+}
+
 #[test]
 fn the_service_manager_hears_of_readiness_before_the_database_answers() {
     let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
