@@ -60,6 +60,8 @@ pub mod event {
         DATABASE_CONNECTED = "database.connected";
         /// That session is lost.
         DATABASE_LOST = "database.lost";
+        /// It is out of reach: told at first, when the reason is another one, and once a minute.
+        DATABASE_AWAY = "database.away";
         /// The database answered a registration or claim with an error.
         DATABASE_REFUSED = "database.refused";
         /// The planner's pass failed.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Input, Options,
+    away::Away,
     clock::{Boot, Clock},
     hands::HandsHandle,
     health::Health,
@@ -111,6 +112,9 @@ pub(super) struct Guardian {
     pub(super) session: Option<u64>,
     /// The database of that session or the last one.
     pub(super) database: Option<Database>,
+    /// What was told of the database while it was out of reach: for claims, and for the rest.
+    pub(super) away: Away,
+    pub(super) pool_away: Away,
     /// Whether it has ever registered: from then on every trouble with the database may pass.
     pub(super) was_member: bool,
     /// Runs the host may take at once: the option, or what an operator has said.
@@ -173,6 +177,8 @@ impl Guardian {
             foreign: 0,
             session: None,
             database: None,
+            away: Away::default(),
+            pool_away: Away::default(),
             was_member: false,
             draining: false,
             ticked: false,

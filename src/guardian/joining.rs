@@ -54,6 +54,7 @@ impl Guardian {
     fn connected(&mut self, session: u64, other_server: Option<String>) -> Result<()> {
         tracing::info!(event = event::DATABASE_CONNECTED, session, "connected to the database");
         self.session = Some(session);
+        self.away.is_over();
         self.counters.connects += 1;
         if let Some(server) = other_server {
             // Its clock is another one, and what the old one committed last may be lost.
@@ -74,6 +75,8 @@ impl Guardian {
     fn disconnected(&mut self, err: Error) -> Result<()> {
         if self.session.take().is_some() {
             tracing::warn!(event = event::DATABASE_LOST, error = %told(&err), "the database is away");
+        } else if self.away.is_news(&err, Boot::now()) {
+            tracing::warn!(event = event::DATABASE_AWAY, error = %told(&err), hint = err.hint_text(), "the database is out of reach");
         } else {
             tracing::debug!(error = %told(&err), "the database is still away");
         }
@@ -337,15 +340,19 @@ impl Guardian {
 
     /// A pooled session found the database away: the link must not sit on a server that is.
     pub(super) fn pool_lost(&mut self, err: &Error) {
-        tracing::debug!(error = %told(err), "a pooled session lost the database");
+        if self.session.is_some() && self.pool_away.is_news(err, Boot::now()) {
+            tracing::warn!(event = event::DATABASE_AWAY, error = %told(err), hint = err.hint_text(), "the database is out of reach for reports and ticks");
+        }
         self.handles.pool.drop_idle();
         let gone = err.code().is_some_and(|code| code == sqlstate::READ_ONLY_TRANSACTION);
         if gone {
             self.tell_link(LinkCommand::Reconnect);
         }
     }
+
     /// A pooled session reached the database, so the link can.
-    pub(super) fn pool_reached_it(&self) {
+    pub(super) fn pool_reached_it(&mut self) {
+        self.pool_away.is_over();
         if self.session.is_none() {
             self.handles.link.send(0, LinkCommand::Retry);
         }

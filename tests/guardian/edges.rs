@@ -66,6 +66,25 @@ async fn once_says_that_it_cannot_tick() {
     ended.failure(4, &["cannot connect to the database at /nonexistent"]);
 }
 
+#[tokio::test]
+async fn a_guardian_whose_database_is_out_of_reach_says_so_and_does_not_repeat_itself() {
+    let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");
+    let mut command = host.command(&[]);
+    command.env("SISYPHUS_LOG", "info,sisyphus::guardian=debug");
+    let guardian = support::spawn(command);
+    support::wait_until("it has tried a few times", SOON, async || {
+        let said = guardian.stderr_so_far();
+        if said.matches("still away").count() > 2 { Ok(()) } else { Err(said) }
+    })
+    .await;
+    let said = stop(guardian).stderr;
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(told.len(), 1, "{said}");
+    for part in ["database.away", "cannot connect to the database at /nonexistent", "hint"] {
+        assert!(told[0].contains(part), "{}", told[0]);
+    }
+}
+
 #[test]
 fn the_service_manager_hears_of_readiness_before_the_database_answers() {
     let host = Host::new("web1", "host=/nonexistent dbname=none user=nobody");

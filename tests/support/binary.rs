@@ -131,6 +131,11 @@ impl Spawned {
         self.stdout.as_ref().map_or_else(String::new, Reader::so_far)
     }
 
+    /// What it has written to stderr until now.
+    pub(crate) fn stderr_so_far(&self) -> String {
+        self.stderr.as_ref().map_or_else(String::new, Reader::so_far)
+    }
+
     /// Whether it has not ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("own child").is_none()
