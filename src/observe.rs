@@ -118,7 +118,7 @@ pub mod event {
         HOST_FIT = "host.fit";
         /// What to run cannot be read.
         RUN_UNREADABLE = "run.unreadable";
-        /// The host could not start a run and gives it back.
+        /// A run is given back: the host could not start it (an error), or the order came too late.
         RUN_NOT_STARTED = "run.not_started";
         /// What another server may lack has been offered again, and is delivered.
         RESULTS_OFFERED = "results.offered";

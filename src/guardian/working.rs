@@ -264,19 +264,28 @@ impl Guardian {
         }
     }
 
-    /// The host could not start it: somebody else may, and this host asks for nothing for a while.
+    /// Somebody else may start it; a host that could not asks for nothing for a while.
     pub(super) fn start_refused(&mut self, refused: &Refused) {
-        let now = Boot::now();
-        tracing::error!(
-            event = event::RUN_NOT_STARTED,
-            run_id = refused.key.run_id,
-            reason = refused.reason,
-            "the keeper could not start a run"
-        );
-        self.health.could_not_start(&refused.reason, now);
-        self.counters.not_started += 1;
-        self.slot_freed(refused.key.claim_no, now);
-        self.release(refused.key.claim_no, refused.reason.clone());
+        let (now, Refused { key, reason, fit }) = (Boot::now(), refused);
+        if *fit {
+            tracing::info!(
+                event = event::RUN_NOT_STARTED,
+                run_id = key.run_id,
+                reason,
+                "a run was not started"
+            );
+        } else {
+            tracing::error!(
+                event = event::RUN_NOT_STARTED,
+                run_id = key.run_id,
+                reason,
+                "the keeper could not start a run"
+            );
+            self.health.could_not_start(reason, now);
+            self.counters.not_started += 1;
+        }
+        self.slot_freed(key.claim_no, now);
+        self.release(key.claim_no, reason.clone());
     }
 
     pub(super) fn ended(&mut self, result: Box<RunResult>) {

@@ -61,8 +61,8 @@ pub enum Event {
     },
     /// The program of this run is executing.
     Started(Started),
-    /// The run was not started and never will be by this `start`: the host, not the job, is the reason
-    /// (no process or descriptor to be had, keeper is stopping). The guardian gives the run back.
+    /// The run was not started and never will be by this `start`; the job is not the reason. The guardian gives the
+    /// run back.
     Refused(Refused),
     /// The run has ended, or could not be started. Offered until acknowledged.
     Result(Box<RunResult>),
@@ -291,6 +291,10 @@ pub struct Refused {
     pub key: RunKey,
     /// Why, for people.
     pub reason: String,
+    /// Whether the order alone was the reason, as one that came too late. Otherwise it is the host, for a while (no
+    /// process or descriptor to be had, keeper is stopping).
+    #[serde(default)]
+    pub fit: bool,
 }
 
 /// Why a run did not end by itself.

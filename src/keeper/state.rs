@@ -190,18 +190,19 @@ impl State {
 
     fn start(&mut self, from: Connection, start: Box<Start>) {
         let key = start.key();
-        let refused =
-            |reason: &str| Effect::Send(from, Event::Refused(Refused { key, reason: reason.to_owned() }));
+        let refused = |reason: &str, fit| {
+            Effect::Send(from, Event::Refused(Refused { key, reason: reason.to_owned(), fit }))
+        };
         if let Some(run) = self.live.get(&key) {
             self.effects.extend(self.started(key, run).map(|event| Effect::Send(from, event)));
         } else if self.ended.contains(&key) {
             self.effects.push_back(Effect::Offer(from, key));
         } else if self.acknowledged.contains(key) {
-            self.effects.push_back(refused("it has ended and its result was acknowledged"));
+            self.effects.push_back(refused("it has ended and its result was acknowledged", true));
         } else if self.stopping {
-            self.effects.push_back(refused("the keeper is stopping"));
+            self.effects.push_back(refused("the keeper is stopping", false));
         } else if self.keeper.retiring {
-            self.effects.push_back(refused("the keeper makes room for another one"));
+            self.effects.push_back(refused("the keeper makes room for another one", true));
         } else {
             let run = Run::new(&start, self.times.start_us);
             // A fence is there from the first moment.
@@ -213,11 +214,12 @@ impl State {
 
     fn not_forked(&mut self, now: Moment, key: RunKey, fault: Fault) {
         let ended = self.forget(key).and_then(Run::into_end);
+        let fit = matches!(fault, Fault::Late(_));
         let (ended_by, reason) = match (ended, fault) {
             // Somebody wanted it to end before it had begun.
             (Some(end), _) => end,
-            (None, Fault::Host(reason)) => {
-                let event = |to| Effect::Send(to, Event::Refused(Refused { key, reason }));
+            (None, Fault::Host(reason) | Fault::Late(reason)) => {
+                let event = |to| Effect::Send(to, Event::Refused(Refused { key, reason, fit }));
                 return self.effects.extend(self.guardian.map(event));
             }
             (None, Fault::Spawn(reason)) => (EndedBy::Spawn, reason),

@@ -179,6 +179,32 @@ async fn a_keeper_that_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_expires_on_its_way_to_the_keeper_does_not_make_the_host_unfit() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    let keeper = keeper(&host);
+    kill(keeper, Signal::SIGSTOP).unwrap();
+    client.query("select sisyphus.schedule('short', null, 'true', ttl => '1 s')", &[]).await.unwrap();
+    let run_id: i64 = client.query_one("select sisyphus.run_now('short')", &[]).await.unwrap().get(0);
+    until(&client, "it is claimed", "exists (select from sisyphus.run where state = 'claimed')").await;
+    until(
+        &client,
+        "it has expired",
+        "exists (select from sisyphus.run where expires_at < clock_timestamp())",
+    )
+    .await;
+    kill(keeper, Signal::SIGCONT).unwrap();
+    assert_eq!(end_of(&client, run_id).await, "expired");
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    let ended = stop(guardian);
+    assert!(!ended.stderr.contains("this host takes no runs"), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_hangs_before_its_program_keeps_no_other_from_the_host() {
     let db = support::db().await;
     let client = db.client().await;

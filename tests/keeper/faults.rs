@@ -91,6 +91,7 @@ async fn a_start_that_was_unread_until_it_expired_is_given_back() {
     host.signal(Signal::SIGCONT);
     let refused = guardian.refused(keys[0]).await;
     assert_eq!(refused.reason, "it expired before it could be started");
+    assert!(refused.fit);
     assert_eq!(guardian.result(keys[1]).await.exit_code, Some(0));
     assert_eq!((late.exists(), fresh.exists()), (false, true));
 }
@@ -260,6 +261,7 @@ async fn a_host_without_room_gives_the_run_back() {
     let key = guardian.start(1, json!({"argv": ["true"]})).await;
     let refused = guardian.refused(key).await;
     assert!(refused.reason.contains("cannot make the run's directory"), "{}", refused.reason);
+    assert!(!refused.fit);
     std::fs::create_dir(&runs).unwrap();
     assert_eq!(guardian.run(1, json!({"argv": ["true"]})).await.exit_code, Some(0));
 }

@@ -68,7 +68,7 @@ impl Children {
     fn begin(&mut self, poll: &mut Poll, start: Box<Start>) -> Result<Option<i32>, Fault> {
         // It may have waited: in the socket of a keeper that was stopped, or for its user.
         if start.expires_boottime_us.is_some_and(|at| clock::now().boottime_us >= at) {
-            return Err(Fault::Host("it expired before it could be started".to_owned()));
+            return Err(Fault::Late("it expired before it could be started".to_owned()));
         }
         let wanted = Limits::of(&start.spec)?;
         let allowed = self.policy.judge(&start, wanted).map_err(Fault::Policy)?;

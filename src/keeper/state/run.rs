@@ -111,7 +111,7 @@ impl Run {
     /// The program could not be executed; the process that tried is about to end, or hangs.
     pub(super) fn not_executed(&mut self, now: Moment, fault: Fault) -> Option<Effect> {
         self.ended_by.get_or_insert(match fault {
-            Fault::Host(reason) | Fault::Spawn(reason) => (EndedBy::Spawn, reason),
+            Fault::Host(reason) | Fault::Late(reason) | Fault::Spawn(reason) => (EndedBy::Spawn, reason),
             Fault::Policy(reason) => (EndedBy::Policy, reason),
         });
         self.gave_up.then(|| self.kill(now))

@@ -79,6 +79,8 @@ pub(in crate::keeper) enum Force {
 pub(in crate::keeper) enum Fault {
     /// The host is short of something; another time or another host will do.
     Host(String),
+    /// The order came too late.
+    Late(String),
     /// The job asks for what cannot be.
     Spawn(String),
     /// The job asks for what this host does not do.
