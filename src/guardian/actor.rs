@@ -206,12 +206,16 @@ impl Guardian {
                         self.handle(input)?;
                     }
                 }
-                rang = self.inputs.timer.ring() => self.woke_up(rang?),
+                rang = self.inputs.timer.ring() => rang?,
                 _ = stop.wait_for(|stop| *stop), if self.leaving.is_none() => self.leave(),
                 Ok(()) = self.inputs.reload.changed() => self.reloaded(),
                 () = next_tick(&mut watchdog) => self.supervisor.alive(),
             }
             let now = Boot::now();
+            // Also when something else than the alarm woke it.
+            if let Some(set_for) = self.inputs.timer.passed(now) {
+                self.woke_up(set_for, now);
+            }
             if let Some(outcome) = self.settle(now) {
                 tracing::info!(event = event::GUARDIAN_ENDED, host = %self.options.host, "guardian ends");
                 return outcome;
@@ -246,9 +250,9 @@ impl Guardian {
         }
     }
 
-    fn woke_up(&mut self, set_for: Boot) {
+    fn woke_up(&mut self, set_for: Boot, now: Boot) {
         if let Membership::Member(member) = &mut self.membership
-            && member.pace.woke_up(set_for, Boot::now())
+            && member.pace.woke_up(set_for, now)
         {
             tracing::warn!(
                 event = event::GUARDIAN_WOKE_LATE,

@@ -52,21 +52,22 @@ impl Timer {
         Ok(())
     }
 
-    /// Waits until the alarm rings and returns the moment it was set for. Cancel safe.
-    pub(super) async fn ring(&mut self) -> Result<Boot> {
+    /// The moment that the alarm was set for, once it has passed; whether it rang or something else came first.
+    pub(super) fn passed(&mut self, now: Boot) -> Option<Boot> {
+        self.set_for.take_if(|at| *at <= now)
+    }
+
+    /// Waits until the alarm rings. Cancel safe.
+    pub(super) async fn ring(&mut self) -> Result<()> {
         loop {
             let mut ready =
                 self.fd.readable().await.map_err(|err| {
                     Error::new(ErrorKind::Failed, "the timer cannot be watched").source(err)
                 })?;
             ready.clear_ready();
-            match self.set_for {
-                Some(at) if at <= Boot::now() => {
-                    self.set_for = None;
-                    return Ok(at);
-                }
-                // It rang for a moment that has been replaced since.
-                _ => {}
+            // Else it rang for a moment that has been replaced since.
+            if self.set_for.is_some_and(|at| at <= Boot::now()) {
+                return Ok(());
             }
         }
     }
@@ -86,8 +87,23 @@ mod tests {
         let at = Boot::now() + Duration::from_millis(5);
         timer.set(Boot::now() + Duration::from_secs(60)).unwrap();
         timer.set(at).unwrap();
-        assert_eq!(timer.ring().await.unwrap(), at);
+        assert_eq!(timer.passed(Boot::now()), None);
+        timer.ring().await.unwrap();
         assert!(Boot::now() >= at);
+        assert_eq!(timer.passed(Boot::now()), Some(at));
+        assert_eq!(timer.passed(Boot::now()), None);
+    }
+
+    #[tokio::test]
+    async fn that_its_moment_has_passed_is_known_before_it_has_rung() {
+        let mut timer = Timer::new().unwrap();
+        let at = Boot::now() + Duration::from_secs(60);
+        timer.set(at).unwrap();
+        assert_eq!(timer.passed(at - Duration::from_secs(1)), None);
+        assert_eq!(timer.passed(at + Duration::from_secs(2)), Some(at));
+        // And it can be set for it once more.
+        timer.set(at).unwrap();
+        assert_eq!(timer.passed(at), Some(at));
     }
 
     #[tokio::test]
@@ -95,6 +111,7 @@ mod tests {
         let mut timer = Timer::new().unwrap();
         let at = Boot::now() - Duration::from_secs(1);
         timer.set(at).unwrap();
-        assert_eq!(timer.ring().await.unwrap(), at);
+        timer.ring().await.unwrap();
+        assert_eq!(timer.passed(Boot::now()), Some(at));
     }
 }
