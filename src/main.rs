@@ -60,11 +60,14 @@ fn run(cli: Cli) -> Result<()> {
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
     // One thread: the tasks wait far more than they work, and each thread more costs memory of its own.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Error::new(ErrorKind::Failed, "the runtime cannot start").source(e))?
-        .block_on(command)
+        .map_err(|e| Error::new(ErrorKind::Failed, "the runtime cannot start").source(e))?;
+    let outcome = runtime.block_on(command);
+    // A name that is being looked up in vain must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// `sisyphus jobs | head` is no failure.
@@ -72,4 +75,22 @@ fn reader_has_gone(error: &Error) -> bool {
     std::error::Error::source(error)
         .and_then(|cause| cause.downcast_ref::<io::Error>())
         .is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_does_not_wait_for_a_call_that_blocks() {
+        let outcome = block_on(async {
+            tokio::task::spawn_blocking(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+            Ok(())
+        });
+        assert!(outcome.is_ok());
+    }
 }
