@@ -118,7 +118,7 @@ impl Daemon {
             ));
         }
         // One that was started by an earlier build may still be at work beside the newer one.
-        for place in StateDirectory::open(&self.state)?.places()? {
+        for place in StateDirectory::at(&self.state)?.places()? {
             end_keeper(&self.host, &place).await?;
         }
         fs::remove_file(self.state.with_extension("pid")).ok();

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::geteuid;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -153,6 +154,12 @@ impl KeeperClient {
                 return Err(fault(message).source(err));
             }
         };
+        let uid =
+            stream.peer_cred().map_err(|err| fault("cannot see whose the keeper is").source(err))?.uid();
+        if ![0, geteuid().as_raw()].contains(&uid) {
+            return Err(fault(format!("the keeper at {:?} is user {uid}'s", directory.socket()))
+                .hint("it has to be root's or this user's: see who may write to that directory"));
+        }
         let (read, write) = stream.into_split();
         let mut sender = KeeperSender { stream: write };
         let mut receiver = KeeperReceiver { stream: read, buffer: Vec::new(), begin: 0, searched: 0 };

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -16,6 +16,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    unistd::geteuid,
 };
 use uuid::Uuid;
 
@@ -23,6 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The longest path that fits `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
+
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A state directory that exists, is ours, and whose socket path fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,8 @@ impl StateDirectory {
         })
     }
 
-    /// Makes the directory (mode 0700) when it is missing, and checks that it can be used.
+    /// Makes the directory (mode 0700) when it is missing, and checks that it can be used, by this user alone: whoever
+    /// else may put a socket there is told what the jobs are.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let config = |what: &str| Error::new(ErrorKind::Config, format!("state directory {path:?} {what}"));
@@ -57,6 +61,18 @@ impl StateDirectory {
             .mode(0o700)
             .create(&directory.path)
             .map_err(|err| config("cannot be made").source(err))?;
+        let found = fs::metadata(&directory.path).map_err(|err| config("cannot be looked at").source(err))?;
+        if ![0, geteuid().as_raw()].contains(&found.uid()) {
+            return Err(config(&format!("belongs to user {}", found.uid())).hint(format!(
+                "give it to this user (chown {} {path:?}), or choose another one with --state-dir",
+                geteuid()
+            )));
+        }
+        if found.mode() & WRITABLE_BY_OTHERS != 0 {
+            return Err(config("is writable by others").hint(format!(
+                "take that from them (chmod go-w {path:?}), or choose another one with --state-dir"
+            )));
+        }
         nix::unistd::access(&directory.path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK)
             .map_err(|err| {
                 config("is not writable")
@@ -185,6 +201,28 @@ mod tests {
         let err = StateDirectory::open(root.path().join("x".repeat(100))).unwrap_err();
         assert_eq!(err.kind(), ErrorKind::Config);
         assert!(err.to_string().starts_with("socket path too long: "), "{err}");
+    }
+
+    #[test]
+    fn a_directory_in_which_others_can_put_a_socket_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || StateDirectory::open(root.path()).map(drop);
+        for mode in [0o720, 0o702, 0o1777] {
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let err = open().unwrap_err();
+            assert!(err.to_string().ends_with("is writable by others"), "{err}");
+            assert!(err.hint_text().unwrap().contains("chmod go-w"));
+        }
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        open().unwrap();
+        if !geteuid().is_root() {
+            eprintln!("SKIPPED: only root can give a directory away");
+            return;
+        }
+        std::os::unix::fs::chown(root.path(), Some(12345), None).unwrap();
+        let err = open().unwrap_err();
+        assert!(err.to_string().ends_with("belongs to user 12345"), "{err}");
+        assert!(err.hint_text().unwrap().contains("chown 0 "));
     }
 
     #[test]

@@ -143,6 +143,7 @@ fn a_guardian_of_another_user_needs_a_keeper_of_root() {
     let mut command = support::command_of(&program, &words);
     command.env_remove("SISYPHUS_POLICY").uid(NOBODY).gid(NOBODY);
     support::finish(command).failure(3, &["\"daemon\" of the guardian is not the keeper's"]);
-    let words = ["keeper", "--state-dir", dir.to_str().unwrap(), "--guardian-user", "no-such-user"];
+    let own = host.file("own");
+    let words = ["keeper", "--state-dir", own.to_str().unwrap(), "--guardian-user", "no-such-user"];
     support::run(&words).failure(3, &["\"no-such-user\" of the guardian does not exist"]);
 }

@@ -1,9 +1,18 @@
 //! What is left when a guardian, a keeper or a disk fails.
 
 use std::{
+    fs::Permissions,
     io::Write,
-    os::{fd::AsRawFd, unix::net::UnixStream},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{PermissionsExt, chown},
+            net::UnixStream,
+            process::CommandExt,
+        },
+    },
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -12,7 +21,7 @@ use nix::{
         signal::{Signal, kill},
         socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
     },
-    unistd::Pid,
+    unistd::{Pid, geteuid},
 };
 use serde_json::json;
 use sisyphus::keeper::{
@@ -300,6 +309,33 @@ async fn a_keeper_whose_queue_is_full_is_not_taken_for_one_that_is_gone() {
     assert!(err.to_string().starts_with("cannot connect to the keeper at"), "{err}");
     let found = KeeperClient::find(&host.directory, 1, Duration::from_secs(60)).await.unwrap();
     assert!(matches!(found, Found::Silent), "{found:?}");
+}
+
+/// It would be told the commands of all jobs, and their payloads.
+#[tokio::test]
+async fn a_keeper_that_is_another_users_is_told_nothing() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: only root becomes another user");
+        return;
+    }
+    let host = Host::unstarted();
+    std::fs::set_permissions(host.root(), Permissions::from_mode(0o755)).unwrap();
+    chown(host.directory.path(), Some(65534), Some(65534)).unwrap();
+    let listen = "import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+time.sleep(600)";
+    let mut listener = Command::new("python3");
+    listener.args(["-c", listen]).arg(host.directory.socket()).uid(65534).gid(65534);
+    let _listener = crate::support::spawn(listener);
+    wait_until("somebody listens", SOON, async || match KeeperClient::connect(&host.directory, 1).await {
+        Ok(None) => Err("nobody does".to_owned()),
+        Ok(Some(_)) => panic!("it was greeted"),
+        Err(err) if err.to_string().ends_with("is user 65534's") => Ok(()),
+        Err(err) => panic!("{err}"),
+    })
+    .await;
 }
 
 #[tokio::test]

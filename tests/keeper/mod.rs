@@ -77,7 +77,7 @@ impl Host {
         let root = tempfile::Builder::new().prefix("keeper").tempdir().unwrap();
         let path = root.path().join("state");
         std::fs::create_dir(&path).unwrap();
-        let options = format!("size={size}");
+        let options = format!("size={size},mode=700");
         let mounted = mount(Some("none"), &path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()));
         if let Err(errno) = mounted {
             eprintln!("SKIPPED: a small disk cannot be mounted here: {errno}");

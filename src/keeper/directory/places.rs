@@ -89,7 +89,11 @@ impl StateDirectory {
                 .source(err)
         };
         let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(fault)? {
+        let entries = match fs::read_dir(&self.path) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(numbers),
+            entries => entries.map_err(fault)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(fault)?;
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u64>().ok());
