@@ -65,10 +65,8 @@ pub(super) enum Membership {
 pub(super) struct Member {
     pub(super) registered: Registered,
     pub(super) pace: Pace,
-    /// Requests received since the last claim that was answered.
+    /// Requests received since the last claim was sent. When its answer is lost they are told again.
     pub(super) unacknowledged: Vec<i64>,
-    /// Requests that the claim in flight acknowledges.
-    pub(super) acknowledging: Vec<i64>,
     /// Due runs that the claim in flight may bring.
     pub(super) offered: usize,
     /// Whether the last claim brought nothing, after a tick of this guardian.

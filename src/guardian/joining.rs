@@ -310,7 +310,6 @@ impl Guardian {
             registered,
             pace,
             unacknowledged: Vec::new(),
-            acknowledging: Vec::new(),
             offered: 0,
             drained: false,
         }));

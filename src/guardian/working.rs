@@ -68,14 +68,13 @@ impl Guardian {
         let Some(member) = self.member_mut() else { return };
         member.pace.sent(now);
         member.offered = free;
-        member.acknowledging = std::mem::take(&mut member.unacknowledged);
         let claim = Claim {
             guardian_id: member.registered.guardian_id,
             max_runs: count(max_runs),
             slots_free: count(free),
             ahead: if once { Duration::ZERO } else { member.pace.claim_ahead() },
             holding,
-            acknowledged: member.acknowledging.clone(),
+            acknowledged: std::mem::take(&mut member.unacknowledged),
             report,
         };
         self.tell_link(LinkCommand::Claim(Box::new(claim)));
@@ -101,7 +100,6 @@ impl Guardian {
         let ticked = self.ticked;
         let Some(member) = self.member_mut() else { return };
         member.pace.answered(sent, received, claimed.next_in, member.offered.saturating_sub(due));
-        member.acknowledging.clear();
         member.drained = ticked && claimed.runs.is_empty();
         for run in claimed.runs {
             self.take_in(run, now);
