@@ -124,7 +124,7 @@ pub mod event {
         RESULTS_OFFERED = "results.offered";
         /// A result came when the claim was lost.
         RUN_TOO_LATE = "run.too_late";
-        /// A result cannot be stored in any form.
+        /// A result cannot be stored in any form, and is sent again, ever more rarely.
         RUN_UNSTORABLE = "run.unstorable";
         /// A request of a kind that only newer guardians know.
         REQUEST_UNKNOWN = "request.unknown";

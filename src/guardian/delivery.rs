@@ -49,29 +49,42 @@ pub(super) fn finish(end: &RunResult, clock: &Clock, boot_id: &str) -> Option<Fi
     })
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Delivered {
+    pub(super) answers: Vec<(i64, Answer)>,
+    /// Claims whose result the database takes in no form.
+    pub(super) unstorable: Vec<i64>,
+}
+
 /// Delivers a batch. When it holds a value that the database cannot take, it is split until the bad one
 /// stands alone, which is then delivered without that value. A claim that got no answer is to be sent
 /// again.
-pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> Result<Vec<(i64, Answer)>> {
-    let mut answers = Vec::with_capacity(ends.len());
+pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> Result<Delivered> {
+    let mut delivered = Delivered::default();
     let mut batches = vec![ends];
     while let Some(mut batch) = batches.pop() {
         match api.finish_job(guardian, &batch).await {
-            Ok(some) => answers.extend(some),
+            Ok(answers) => delivered.answers.extend(answers),
             Err(err) if !is_bad_value(&err) => return Err(err),
             Err(_) if batch.len() > 1 => {
                 batches.push(batch.split_off(batch.len() / 2));
                 batches.push(batch);
             }
-            Err(err) => match plainer(batch.remove(0), &err) {
-                Some(end) => batches.push(vec![end]),
-                None => {
-                    tracing::error!(event = event::RUN_UNSTORABLE, error = %told(&err), "a result cannot be stored in any form")
+            Err(err) => {
+                let end = batch.remove(0);
+                let (run_id, claim_no) = (end.run_id, end.claim_no);
+                match plainer(end, &err) {
+                    Some(end) => batches.push(vec![end]),
+                    None => {
+                        tracing::error!(event = event::RUN_UNSTORABLE, run_id, error = %told(&err), "a result cannot be stored in any form");
+                        delivered.unstorable.push(claim_no);
+                    }
                 }
-            },
+            }
         }
     }
-    Ok(answers)
+    Ok(delivered)
 }
 
 /// The same end with less in it, and the reason why; none when there is nothing left to leave out.

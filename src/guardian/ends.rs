@@ -2,14 +2,15 @@
 //! it is one transaction for both.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::outbox::Queue;
-use crate::keeper::protocol::RunResult;
+use super::{backoff::Backoff, outbox::Queue};
+use crate::{db::messages::Answer, keeper::protocol::RunResult};
 
 /// Ends that go along with one claim.
 const ALONG: usize = 500;
@@ -35,6 +36,8 @@ pub(super) struct Waiting {
     apart: bool,
     /// At most so many in the next call: one with more took too long.
     portion: Option<usize>,
+    /// Claims whose result could not be stored in any form.
+    unstorable: HashMap<i64, Backoff>,
 }
 
 impl Ends {
@@ -81,10 +84,10 @@ impl Waiting {
         lent
     }
 
-    /// The claim was answered; these were busy.
-    pub(super) fn arrived(&mut self, busy: impl IntoIterator<Item = End>) {
+    /// The claim was answered; what is not settled was busy.
+    pub(super) fn arrived(&mut self, lent: Vec<End>, settled: &[(i64, Answer)]) {
         self.lent = 0;
-        self.queue.set_aside(busy, Instant::now());
+        self.queue.set_aside(unsettled(lent, settled), Instant::now());
     }
 
     /// The claim failed, for whatever reason.
@@ -94,8 +97,19 @@ impl Waiting {
         self.queue.put_back(lent);
     }
 
-    /// The reporter brought some home.
-    pub(super) fn reported(&mut self) {
+    /// The reporter brought some home. What is not settled was busy, or could not be stored in any form.
+    pub(super) fn reported(&mut self, batch: Vec<End>, settled: &[(i64, Answer)], unstorable: &[i64]) {
+        let now = Instant::now();
+        self.unstorable.retain(|of, _| settled.iter().all(|(claim_no, _)| claim_no != of));
+        for end in unsettled(batch, settled) {
+            let claim_no = end.key.claim_no;
+            if unstorable.contains(&claim_no) {
+                let wait = self.unstorable.entry(claim_no).or_default().next();
+                self.queue.set_aside_until([end], now + wait);
+            } else {
+                self.queue.set_aside([end], now);
+            }
+        }
         self.apart = false;
         self.portion = self.portion.map(|portion| portion * 2).filter(|portion| *portion < ALONG);
     }
@@ -108,6 +122,12 @@ impl Waiting {
     pub(super) fn is_empty(&self) -> bool {
         self.lent == 0 && self.queue.is_empty()
     }
+}
+
+/// What is to be sent again.
+fn unsettled(ends: Vec<End>, settled: &[(i64, Answer)]) -> impl Iterator<Item = End> {
+    let done: HashSet<i64> = settled.iter().map(|(no, _)| *no).collect();
+    ends.into_iter().filter(move |end| !done.contains(&end.key.claim_no))
 }
 
 /// Bytes that matter.
@@ -158,7 +178,7 @@ mod tests {
         assert_eq!(numbers(&waiting.lend()), [1, 2, 3]);
         assert_eq!(waiting.free_at(now), now);
         assert!(!waiting.is_empty(), "they are on their way");
-        waiting.arrived([]);
+        waiting.arrived(Vec::new(), &[]);
         assert!(waiting.is_empty());
     }
 
@@ -172,7 +192,7 @@ mod tests {
         assert_eq!(waiting.free_at(now), now);
         assert!(waiting.lend().is_empty());
         assert_eq!(numbers(&waiting.take(10, 1000)), [1, 2]);
-        waiting.reported();
+        waiting.reported(Vec::new(), &[], &[]);
         waiting.push(end(3, 0), None);
         assert_eq!(numbers(&waiting.lend()), [3]);
     }
@@ -187,11 +207,11 @@ mod tests {
         };
         (1..=3).for_each(|claim_no| waiting.push(heavy(claim_no), None));
         assert_eq!(numbers(&waiting.lend()), [1]);
-        waiting.arrived([]);
+        waiting.arrived(Vec::new(), &[]);
         assert_eq!(numbers(&waiting.take(10, ALONG_BYTES)), [2]);
         waiting.push(Box::new(RunResult { stdout: "x".repeat(ALONG_BYTES), ..*heavy(4) }), None);
         assert_eq!(numbers(&waiting.lend()), [3]);
-        waiting.arrived([]);
+        waiting.arrived(Vec::new(), &[]);
         assert!(waiting.lend().is_empty());
     }
 
@@ -212,9 +232,27 @@ mod tests {
             expect(&mut waiting, half);
         }
         for more in [2, 4, 8, 8] {
-            waiting.reported();
+            waiting.reported(Vec::new(), &[], &[]);
             expect(&mut waiting, more);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_sent_again_ever_more_rarely_and_holds_up_nothing() {
+        let mut waiting = Waiting::default();
+        let accepted = |claim_no| [(claim_no, Answer::Accepted)];
+        let mut wait = Duration::ZERO;
+        for _ in 0..12 {
+            waiting.reported(vec![end(1, 0), end(2, 0)], &accepted(2), &[1]);
+            wait = waiting.queue.busy_until().unwrap() - Instant::now();
+            waiting.push(end(3, 0), None);
+            assert_eq!(numbers(&waiting.take(10, 1000)), [3]);
+            waiting.queue.wake(Instant::now() + Duration::from_secs(60));
+            assert_eq!(numbers(&waiting.take(10, 1000)), [1]);
+        }
+        assert!(wait > Duration::from_secs(2), "{wait:?}");
+        waiting.reported(vec![end(1, 0)], &accepted(1), &[]);
+        assert!(waiting.unstorable.is_empty() && waiting.is_empty());
     }
 
     #[test]
@@ -224,9 +262,9 @@ mod tests {
         waiting.push(end(2, 2), None);
         waiting.push(end(3, ALONG_BYTES + 1), None);
         assert_eq!(numbers(&waiting.lend()), [1]);
-        waiting.arrived([]);
+        waiting.arrived(Vec::new(), &[]);
         assert_eq!(numbers(&waiting.lend()), [2]);
-        waiting.arrived([]);
+        waiting.arrived(Vec::new(), &[]);
         assert!(waiting.lend().is_empty());
         assert_eq!(numbers(&waiting.take(10, 1)), [3], "nor does it wait for ever");
     }

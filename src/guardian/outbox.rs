@@ -7,17 +7,16 @@ use tokio::time::Instant;
 /// A row that somebody holds is tried again after this.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// Items in order, and beside them those whose rows were busy.
+/// Items in order, and beside them those whose rows were busy, each until its time.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     ready: VecDeque<T>,
-    busy: Vec<T>,
-    busy_until: Option<Instant>,
+    busy: Vec<(Instant, T)>,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { ready: VecDeque::new(), busy: Vec::new(), busy_until: None }
+        Self { ready: VecDeque::new(), busy: Vec::new() }
     }
 }
 
@@ -41,13 +40,12 @@ impl<T> Queue<T> {
 
     pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         self.ready.retain(&keep);
-        self.busy.retain(keep);
+        self.busy.retain(|(_, item)| keep(item));
     }
 
     pub(super) fn clear(&mut self) {
         self.ready.clear();
         self.busy.clear();
-        self.busy_until = None;
     }
 
     /// Takes items from the front while the predicate holds.
@@ -68,23 +66,23 @@ impl<T> Queue<T> {
 
     /// Sets items aside for a moment.
     pub(super) fn set_aside(&mut self, items: impl IntoIterator<Item = T>, now: Instant) {
-        self.busy.extend(items);
-        if !self.busy.is_empty() {
-            self.busy_until.get_or_insert(now + BUSY);
-        }
+        self.set_aside_until(items, now + BUSY);
     }
 
-    /// When those set aside are due again.
+    /// Sets items aside for longer.
+    pub(super) fn set_aside_until(&mut self, items: impl IntoIterator<Item = T>, until: Instant) {
+        self.busy.extend(items.into_iter().map(|item| (until, item)));
+    }
+
+    /// When the first of those set aside is due again.
     pub(super) fn busy_until(&self) -> Option<Instant> {
-        self.busy_until
+        self.busy.iter().map(|(until, _)| *until).min()
     }
 
     /// Lines up again what was set aside for long enough.
     pub(super) fn wake(&mut self, now: Instant) {
-        if self.busy_until.is_some_and(|at| at <= now) {
-            self.busy_until = None;
-            self.ready.extend(self.busy.drain(..));
-        }
+        let due = self.busy.extract_if(.., |(until, _)| *until <= now);
+        self.ready.extend(due.map(|(_, item)| item));
     }
 }
 
@@ -108,5 +106,18 @@ mod tests {
         queue.wake(queue.busy_until().unwrap());
         assert_eq!(queue.take_while(|_| true), [1]);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_set_aside_for_longer_does_not_hold_up_what_is_busy() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        queue.set_aside_until([1], now + 20 * BUSY);
+        queue.set_aside([2], now);
+        assert_eq!(queue.busy_until(), Some(now + BUSY));
+        queue.wake(now + BUSY);
+        assert_eq!(queue.take_while(|_| true), [2]);
+        queue.wake(now + 20 * BUSY);
+        assert_eq!(queue.take_while(|_| true), [1]);
     }
 }

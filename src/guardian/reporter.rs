@@ -1,6 +1,6 @@
 //! Tells the database what happened: starts, ends and releases, each in batches, each until it is answered.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::mpsc,
@@ -11,7 +11,7 @@ use super::{
     Input,
     backoff::Backoff,
     clock::Clock,
-    delivery,
+    delivery::{self, Delivered},
     ends::{End, Ends},
     outbox::Queue,
     told,
@@ -112,7 +112,7 @@ impl ReporterHandle {
     /// The claim that took them along was answered. Returns the answers that settle.
     pub(super) fn arrived(&self, lent: Lent, answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {
         let settled = settled(answers);
-        self.ends.lock().arrived(unsettled(lent.batch, &settled));
+        self.ends.lock().arrived(lent.batch, &settled);
         self.send(Command::Look);
         settled
     }
@@ -339,12 +339,9 @@ impl Reporter {
         }
         let call = async |session: &PooledSession| delivery::deliver(session.api(), guardian, ends).await;
         match self.call(call).await {
-            Ok(answers) => {
+            Ok(Delivered { answers, unstorable }) => {
                 let settled = settled(answers);
-                let mut ends = self.ends.lock();
-                ends.queue.set_aside(unsettled(batch, &settled), Instant::now());
-                ends.reported();
-                drop(ends);
+                self.ends.lock().reported(batch, &settled, &unstorable);
                 self.tell(ReporterEvent::Finished(settled));
                 Ok(())
             }
@@ -391,12 +388,6 @@ fn busy_claims(answers: &[(i64, Answer)]) -> Vec<i64> {
 /// At database time; fewer while the database's clock is not known.
 fn finishes(ends: &[End], clock: &Clock, boot_id: &str) -> Vec<Finish> {
     ends.iter().filter_map(|end| delivery::finish(end, clock, boot_id)).collect()
-}
-
-/// What is to be sent again.
-fn unsettled(ends: Vec<End>, settled: &[(i64, Answer)]) -> impl Iterator<Item = End> {
-    let done: HashSet<i64> = settled.iter().map(|(no, _)| *no).collect();
-    ends.into_iter().filter(move |end| !done.contains(&end.key.claim_no))
 }
 
 fn settled(answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {

@@ -402,3 +402,25 @@ fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
+
+#[tokio::test]
+async fn a_result_that_cannot_be_stored_is_tried_ever_more_rarely_until_it_can() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let sql = "create function public.refuse() returns trigger language plpgsql as
+               $$ begin raise exception 'not this one' using errcode = 'invalid_parameter_value'; end $$;
+               create trigger refuse before insert on sisyphus.attempt
+                   for each row when (new.job = 'poison') execute function public.refuse()";
+    client.batch_execute(sql).await.unwrap();
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let poison = run(&client, "poison", "true").await;
+    // Others get through meanwhile.
+    client.query(&format!("select sisyphus.schedule('later', {}, 'true')", at(4)), &[]).await.unwrap();
+    until(&client, "another one has run", "exists (select from sisyphus.history where job = 'later')").await;
+    client.batch_execute("drop trigger refuse on sisyphus.attempt").await.unwrap();
+    assert_eq!(end_of(&client, poison).await, "succeeded");
+    let said = stop(guardian).stderr;
+    let tries = said.matches("cannot be stored in any form").count();
+    assert!((2..15).contains(&tries), "{tries} tries:\n{said}");
+}
