@@ -2,6 +2,8 @@
 
 mod ending;
 mod starting;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -11,7 +13,7 @@ use std::{
     path::PathBuf,
 };
 
-use nix::{errno::Errno, unistd::Pid};
+use nix::{errno::Errno, sys::signal::Signal, unistd::Pid};
 use uuid::Uuid;
 
 use self::starting::Looking;
@@ -240,30 +242,47 @@ impl Child {
         self.room.group.as_ref()
     }
 
+    /// Watches a new process. When that cannot be, it is killed, and its room comes back.
     fn watch(
         poll: &mut Poll,
         start: &Start,
         forked: Forked,
         names: Names,
         room: Room,
-    ) -> Result<Self, Errno> {
-        let (key, limit) = (start.key(), start.spec.output_limit);
-        let exit = poll.add(&forked.pidfd, Watched::Exit(key))?;
+    ) -> Result<Self, (Errno, Room)> {
+        let limit = start.spec.output_limit;
         let status = File::from(forked.status);
-        let status_token = poll.add(&status, Watched::Status(key))?;
-        let stdout_token = poll.add(&forked.stdout, Watched::Output(key, Channel::Stdout))?;
-        let stderr_token = poll.add(&forked.stderr, Watched::Output(key, Channel::Stderr))?;
-        Ok(Self {
+        let mut child = Self {
             pid: forked.pid,
             pidfd: forked.pidfd,
-            exit: Some(exit),
-            status: Some((status, status_token)),
-            stdout: (Stream::new(forked.stdout, limit), Some(stdout_token)),
-            stderr: (Stream::new(forked.stderr, limit), Some(stderr_token)),
+            exit: None,
+            status: None,
+            stdout: (Stream::new(forked.stdout, limit), None),
+            stderr: (Stream::new(forked.stderr, limit), None),
             sheet: forked.sheet,
             names,
             room,
-        })
+        };
+        match child.enter(poll, status, start.key()) {
+            Ok(()) => Ok(child),
+            Err(errno) => {
+                // By its descriptor: it may not have a process group of its own yet.
+                let _ = sys::pidfd_kill(child.pidfd.as_fd(), Signal::SIGKILL as i32);
+                child.forget(poll);
+                Err((errno, child.room))
+            }
+        }
+    }
+
+    fn enter(&mut self, poll: &mut Poll, status: File, key: RunKey) -> Result<(), Errno> {
+        self.exit = Some(poll.add(&self.pidfd, Watched::Exit(key))?);
+        let token = poll.add(&status, Watched::Status(key))?;
+        self.status = Some((status, token));
+        for (stream, channel) in [(&mut self.stdout, Channel::Stdout), (&mut self.stderr, Channel::Stderr)] {
+            let (pipe, token) = stream;
+            *token = pipe.pipe().map(|pipe| poll.add(pipe, Watched::Output(key, channel))).transpose()?;
+        }
+        Ok(())
     }
 }
 

@@ -80,6 +80,11 @@ impl Poll {
         self.entries.remove(&token);
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Waits for events; without `patient` takes only what is there.
     pub(super) fn wait(&self, patient: bool) -> Result<Vec<Token>, Errno> {
         let mut events = [EpollEvent::empty(); BATCH];

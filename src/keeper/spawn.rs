@@ -75,6 +75,7 @@ pub(super) struct Launch {
 
 /// How messages name what was asked for.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Default))]
 pub(super) struct Names {
     program: String,
     directory: String,

@@ -69,8 +69,7 @@ impl Children {
             child.forget(poll);
             self.sweeping.remove(&key);
             self.leaders.remove(&child.pid.as_raw());
-            child.room.directory.remove();
-            self.release(child.room.group);
+            self.leave(child.room);
         }
         Input::Abandoned(key)
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::{errno::Errno, sys::signal::Signal};
+use nix::errno::Errno;
 
 use super::{
     super::{
@@ -11,7 +11,6 @@ use super::{
         env::Environment,
         limits::Limits,
         poll::{Poll, Token, Watched},
-        processes,
         protocol::{Leftovers, RunKey, Start},
         spawn::{Forked, Launch, Names},
         state::{Fault, Input},
@@ -108,22 +107,28 @@ impl Children {
         let is_reusable = start.spec.leftovers != Leftovers::Leave;
         let room = self.make_room(key, &limits, account, is_reusable)?;
         match self.launch(start, limits, &room, account, only_trusted) {
-            Ok((forked, names)) => {
-                let pid = forked.pid.as_raw();
-                let child = Child::watch(poll, start, forked, names, room).map_err(|errno| {
-                    processes::signal_group(pid, Signal::SIGKILL);
-                    Fault::Host(format!("cannot watch a process: {}", errno.desc()))
-                })?;
-                self.leaders.insert(pid, key);
-                self.table.insert(key, child);
-                Ok(pid)
-            }
+            Ok((forked, names)) => match Child::watch(poll, start, forked, names, room) {
+                Ok(child) => {
+                    let pid = child.pid.as_raw();
+                    self.leaders.insert(pid, key);
+                    self.table.insert(key, child);
+                    Ok(pid)
+                }
+                Err((errno, room)) => {
+                    self.leave(room);
+                    Err(Fault::Host(format!("cannot watch a process: {}", errno.desc())))
+                }
+            },
             Err(fault) => {
-                room.directory.remove();
-                self.release(room.group);
+                self.leave(room);
                 Err(fault)
             }
         }
+    }
+
+    pub(super) fn leave(&mut self, room: Room) {
+        room.directory.remove();
+        self.release(room.group);
     }
 
     fn make_room(
