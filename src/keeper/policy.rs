@@ -193,6 +193,7 @@ fn at_most<T: PartialOrd + Copy + Display>(
 
 fn read(path: &Path) -> Result<Rules> {
     let fault = |what: String| Error::new(ErrorKind::Config, format!("policy {path:?} {what}"));
+    fs::metadata(path).map_err(|err| fault("cannot be read".to_owned()).source(err))?;
     trust::check(path).map_err(|why| {
         fault(format!("is not to be trusted: {why}"))
             .hint("It and the directories above it must belong to root and be writable by root alone.")

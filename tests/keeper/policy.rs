@@ -189,7 +189,7 @@ fn a_policy_that_is_missing_wrong_or_not_roots_own_is_refused() {
     let run = |file: &Path| {
         finish(command(&["keeper", "--state-dir", host.state(), "--policy", file.to_str().unwrap()]))
     };
-    run(&host.root().join("none")).failure(3, &["policy", "is not to be trusted", "No such file"]);
+    run(&host.root().join("none")).failure(3, &["policy", "none\" cannot be read", "No such file"]);
     let file = written(&host, "user = [\"a\"]\n");
     run(&file).failure(3, &["policy", "is not right", "unknown field `user`", "expected one of"]);
     fs::write(&file, "users = []\n").unwrap();
