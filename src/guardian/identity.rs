@@ -90,6 +90,11 @@ impl Identity {
         self.settled.as_deref() == Some(server)
     }
 
+    /// Whether a server is known that has all that was acknowledged.
+    pub(super) fn was_settled(&self) -> bool {
+        self.settled.is_some()
+    }
+
     /// From now on another server may be the one that acknowledges. Before anything is delivered to it, so that the
     /// earlier one is not trusted again when this guardian dies.
     pub(super) fn unsettle(&mut self) -> Result<()> {

@@ -14,6 +14,8 @@ pub(super) struct Offering {
     asked: u64,
     /// Whether the keepers are not through with the last of that.
     is_open: bool,
+    /// Whether an earlier one is known.
+    is_another: bool,
     /// To whom, until it has all.
     server: Option<String>,
     /// Claims whose results were there when the keepers were through, and which it does not have yet.
@@ -32,9 +34,11 @@ impl Guardian {
         if self.identity.is_settled_with(&server) {
             return Ok(());
         }
+        let is_another = self.identity.was_settled() || self.offering.asked > 0;
         self.identity.unsettle()?;
         let asked = self.offering.asked + 1;
-        self.offering = Offering { asked, is_open: true, server: Some(server), undelivered: HashSet::new() };
+        self.offering =
+            Offering { asked, is_open: true, is_another, server: Some(server), undelivered: HashSet::new() };
         self.handles.hands.send(Request::Offer {});
         Ok(())
     }
@@ -48,11 +52,13 @@ impl Guardian {
         let here = self.runs.iter().filter(|run| run.result_is_here());
         self.offering.undelivered = here.map(|run| run.claim_no).collect();
         let results = self.offering.undelivered.len();
-        tracing::info!(
-            event = event::RESULTS_OFFERED,
-            results,
-            "the last results are delivered to another server"
-        );
+        if self.offering.is_another || results > 0 {
+            tracing::info!(
+                event = event::RESULTS_OFFERED,
+                results,
+                "the last results are delivered to another server"
+            );
+        }
         if matches!(self.membership, Membership::Member(_)) {
             self.list_anew();
         }
