@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Input, Options,
     away::Away,
+    backoff::Backoff,
     clock::{Boot, Clock},
     hands::HandsHandle,
     health::Health,
@@ -127,6 +128,8 @@ pub(super) struct Guardian {
     /// The last of these that a run was to be held to.
     pub(super) unlimited: Option<String>,
     pub(super) register_at: Boot,
+    /// Between registrations or claims that were refused.
+    pub(super) refusals: Backoff,
     pub(super) leaving: Option<Leaving>,
     /// The keeper's process.
     pub(super) keeper_pid: Option<i32>,
@@ -185,6 +188,7 @@ impl Guardian {
             unenforced: Vec::new(),
             unlimited: None,
             register_at: Boot(0),
+            refusals: Backoff::default(),
             leaving: None,
             keeper_pid: None,
             rest_at: Some(Boot(0)),

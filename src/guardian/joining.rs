@@ -23,11 +23,6 @@ use crate::{
     sqlstate,
 };
 
-/// A refused registration is tried again after this.
-const REGISTER_AGAIN: Duration = Duration::from_secs(2);
-/// A failed claim is tried again after this.
-const CLAIM_AGAIN: Duration = Duration::from_millis(500);
-
 impl Guardian {
     pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
@@ -109,18 +104,19 @@ impl Guardian {
         if self.options.once || never_right && !self.was_member {
             return Err(err);
         }
+        let wait = self.refusals.next();
         tracing::warn!(event = event::DATABASE_REFUSED, error = %told(&err), hint = err.hint_text(), "the database refused");
         if err.code() == Some(sqlstate::NOT_ADOPTED) {
             // What was claimed elsewhere is not to be started for this database, and what it had it may have no more.
             self.identity.unsettle()?;
             self.leave_membership();
             self.list_anew();
-            self.register_at = now + REGISTER_AGAIN;
+            self.register_at = now + wait;
         } else if let Membership::Member(member) = &mut self.membership {
-            member.pace.failed(now, CLAIM_AGAIN);
+            member.pace.failed(now, wait);
         } else {
             self.membership = Membership::None;
-            self.register_at = now + REGISTER_AGAIN;
+            self.register_at = now + wait;
         }
         Ok(())
     }
@@ -303,6 +299,7 @@ impl Guardian {
             "registered"
         );
         self.was_member = true;
+        self.refusals.reset();
         self.handles.reporter.send(ReporterCommand::Guardian(Some(registered.guardian_id)));
         self.handles.ticker.send(TickerCommand::Now);
         let pace = Pace::new(&registered.settings, Boot::now());

@@ -93,6 +93,7 @@ impl Guardian {
         }
         let tick_in = Duration::try_from_secs_f64(claimed.next.tick_in).unwrap_or(Duration::ZERO);
         self.handles.ticker.send(TickerCommand::Within(tick_in));
+        self.refusals.reset();
         self.counters.claims += 1;
         self.counters.claim_time += received.since(sent);
         self.counters.claimed += claimed.runs.len() as u64;
