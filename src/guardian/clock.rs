@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use nix::time::ClockId;
 
 use super::samples::{Sample, Samples};
-use crate::keeper::protocol::Time;
+use crate::keeper::{clock::read, protocol::Time};
 
 /// A moment of `CLOCK_BOOTTIME`, in microseconds. It also counts while the machine sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -57,11 +57,6 @@ impl DbTime {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn read(clock: ClockId) -> i64 {
-    let now = nix::time::clock_gettime(clock).expect("Linux has this clock");
-    now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000
 }
 
 /// The clock, shared by the guardian's tasks. Cheap to clone.

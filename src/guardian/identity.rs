@@ -8,10 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-};
+use nix::fcntl::Flock;
 use uuid::Uuid;
 
 use crate::{
@@ -46,7 +43,7 @@ pub(super) struct Identity {
 impl Identity {
     /// Locks the directory and raises the epoch; none when another guardian has the lock.
     pub(super) fn take(directory: StateDirectory) -> Result<Option<Self>> {
-        let Some(lock) = lock(&directory)? else { return Ok(None) };
+        let Some(lock) = directory.try_lock("lock")? else { return Ok(None) };
         let host_key = match read(&directory, "host_key")? {
             Some(key) => key,
             None => {
@@ -110,7 +107,7 @@ impl Identity {
 
     /// Remembers that this server has all. Not waited for: what is not on disk is offered once more.
     pub(super) fn settle(&mut self, server: String) {
-        if let Err(err) = replace(&self.directory, SETTLED, &server, |_| Ok(())) {
+        if let Err(err) = self.directory.replace(SETTLED, &server, |_| Ok(())) {
             tracing::debug!(error = %super::told(&err), "the server that has all results is not on disk");
         }
         self.settled = Some(server);
@@ -126,7 +123,7 @@ impl Identity {
             self.kept_tick_us = Some(newest);
             // Not waited for: a busy disk takes its time, and runs are due.
             let text = newest.to_string();
-            if let Err(err) = replace(&self.directory, SEEN_TICK, &text, |_| Ok(())) {
+            if let Err(err) = self.directory.replace(SEEN_TICK, &text, |_| Ok(())) {
                 tracing::debug!(error = %super::told(&err), "the newest tick is not on disk");
             }
         }
@@ -135,18 +132,6 @@ impl Identity {
     /// What [`Self::saw_tick`] remembers.
     pub(super) fn seen_tick(&self) -> Option<SeenTick> {
         Some(SeenTick { installation: self.installation?, at_us: self.seen_tick_us? })
-    }
-}
-
-fn lock(directory: &StateDirectory) -> Result<Option<Flock<File>>> {
-    let path = directory.path().join("lock");
-    let fault = |err: std::io::Error| broken(&path, "cannot be locked").source(err);
-    let file =
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fault)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(fault(errno.into())),
     }
 }
 
@@ -168,24 +153,7 @@ fn read<T: FromStr>(directory: &StateDirectory, name: &str) -> Result<Option<T>>
 
 /// Replaces a file as a whole and makes it durable.
 fn write(directory: &StateDirectory, name: &str, text: &str) -> Result<()> {
-    replace(directory, name, text, File::sync_data)
-}
-
-fn replace(
-    directory: &StateDirectory,
-    name: &str,
-    text: &str,
-    sync: impl FnOnce(&File) -> io::Result<()>,
-) -> Result<()> {
-    let path = directory.path().join(name);
-    let draft = directory.path().join(format!("{name}.new"));
-    let make = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-        writeln!(file, "{text}")?;
-        sync(&file)?;
-        fs::rename(&draft, &path)
-    };
-    make().map_err(|err| broken(&path, "cannot be written").source(err))
+    directory.replace(name, text, File::sync_data)
 }
 
 /// Writes over what a file says, of the same length each time: it needs no room, so a guardian also starts on a full

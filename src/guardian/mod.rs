@@ -57,7 +57,7 @@ use crate::{
     config::Connection,
     db::{Pool, Sessions},
     error::{Error, ErrorKind, Result},
-    keeper::StateDirectory,
+    keeper::{self, StateDirectory},
     observe::event,
 };
 
@@ -138,7 +138,7 @@ async fn assemble(
 ) -> Result<Guardian> {
     let (inputs, inbox) = mpsc::unbounded_channel();
     let clock = Clock::default();
-    let boot_id = boot_id()?;
+    let boot_id = keeper::clock::boot_id()?;
     let pool = Pool::new(Sessions::new(databases.work, "work", &options.host));
     let reload = databases.control.clone();
     let control = Sessions::new(databases.control, "control", &options.host);
@@ -192,11 +192,4 @@ fn ended_early(ended: Result<(), JoinError>) -> Error {
         Ok(()) => error,
         Err(err) => error.source(err),
     }
-}
-
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    let text = std::fs::read_to_string(path)
-        .map_err(|err| Error::new(ErrorKind::Config, format!("cannot read {path}")).source(err))?;
-    Ok(text.trim().to_owned())
 }

@@ -14,10 +14,9 @@ use super::{
 use crate::{
     db::messages::{Answer, Claim, Claimed, ClaimedRun, Report, RequestedAction, RunRequest},
     keeper::{
-        footprint,
+        self, footprint,
         protocol::{
             Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started,
-            Time,
         },
     },
     observe::event,
@@ -135,7 +134,9 @@ impl Guardian {
         if self.runs.ended(run.run_id, run.claim_no) {
             tracing::error!(event = event::RUN_UNREADABLE, run_id = run.run_id, error = %err, "a run cannot be read");
             let reason = format!("this guardian cannot read what to run: {err}");
-            self.handles.reporter.ended(Box::new(unstarted(key, reason, &self.boot_id)), None);
+            let now = keeper::clock::now();
+            let end = RunResult::not_started(key, now, EndedBy::Spawn, reason, &self.boot_id);
+            self.handles.reporter.ended(Box::new(end), None);
         }
     }
 
@@ -360,27 +361,6 @@ impl Guardian {
 /// The seconds that a claim tells count from its begin, and `now` was read at its end.
 fn start_of(run: &ClaimedRun, spec: &RunSpec, now: DbTime) -> DbTime {
     if run.starts_in > 0.0 { DbTime(spec.due_us) } else { now.after_seconds(run.starts_in) }
-}
-
-/// The end of a run that never got as far as the keeper.
-fn unstarted(key: RunKey, reason: String, boot_id: &str) -> RunResult {
-    let finished = Time { boottime_us: Boot::now().0, realtime_us: 0, boot_id: boot_id.to_owned() };
-    RunResult {
-        key,
-        pid: None,
-        exit_code: None,
-        signal: None,
-        ended_by: Some(EndedBy::Spawn),
-        reason: Some(reason),
-        started: None,
-        finished,
-        stdout: String::new(),
-        stderr: String::new(),
-        result: None,
-        cpu_user: 0.0,
-        cpu_system: 0.0,
-        peak_memory: 0,
-    }
 }
 
 /// For SQL's `int`.

@@ -3,6 +3,7 @@
 use nix::time::{ClockId, clock_gettime};
 
 use super::protocol::Time;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A moment read once and handed around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,11 +27,15 @@ pub fn now() -> Moment {
 }
 
 /// The boot this machine runs in.
-pub fn boot_id() -> std::io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| Error::new(ErrorKind::Config, format!("cannot read {path}")).source(err))?;
+    Ok(text.trim().to_owned())
 }
 
-fn read(clock: ClockId) -> i64 {
+/// What a clock shows, in microseconds.
+pub(crate) fn read(clock: ClockId) -> i64 {
     let time = clock_gettime(clock).expect("Linux has had these clocks since 2.6.39");
     time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000
 }

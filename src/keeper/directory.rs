@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest path that fits `sockaddr_un`.
 const MAX_SOCKET_PATH: usize = 107;
 
+const KEEPER_ID: &str = "keeper_id";
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A state directory that exists, is ours, and whose socket path fits.
@@ -118,12 +119,17 @@ impl StateDirectory {
 
     /// The id of the newest keeper, alive or dead.
     pub fn keeper_id(&self) -> Option<Uuid> {
-        fs::read_to_string(self.keeper_id_file()).ok()?.trim().parse().ok()
+        fs::read_to_string(self.path.join(KEEPER_ID)).ok()?.trim().parse().ok()
     }
 
     /// Takes the keeper's lock; none when another keeper has it.
     pub(super) fn try_lock_keeper(&self) -> Result<Option<Flock<File>>> {
-        let path = self.path.join("keeper.lock");
+        self.try_lock("keeper.lock")
+    }
+
+    /// Takes the lock that a file is; none when another process has it.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Flock<File>>> {
+        let path = self.path.join(name);
         let fault =
             |err: io::Error| Error::new(ErrorKind::Config, format!("cannot lock {path:?}")).source(err);
         let file = OpenOptions::new()
@@ -142,16 +148,26 @@ impl StateDirectory {
 
     /// Records the id of the keeper that holds the lock.
     pub(super) fn write_keeper_id(&self, id: Uuid) -> Result<()> {
-        let path = self.keeper_id_file();
-        let draft = self.path.join("keeper_id.new");
-        let write = || {
+        self.replace(KEEPER_ID, &id.to_string(), File::sync_data)
+    }
+
+    /// Replaces a file as a whole.
+    pub(crate) fn replace(
+        &self,
+        name: &str,
+        text: &str,
+        sync: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<()> {
+        let path = self.path.join(name);
+        let draft = self.path.join(format!("{name}.new"));
+        let make = || {
             let mut file =
                 OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-            writeln!(file, "{id}")?;
-            file.sync_data()?;
+            writeln!(file, "{text}")?;
+            sync(&file)?;
             fs::rename(&draft, &path)
         };
-        write().map_err(|err| Error::new(ErrorKind::Config, format!("cannot write {path:?}")).source(err))
+        make().map_err(|err| Error::new(ErrorKind::Config, format!("cannot write {path:?}")).source(err))
     }
 
     /// Where the segments of the result log stand.
@@ -184,10 +200,6 @@ impl StateDirectory {
     pub(super) fn groups(&self) -> Option<PathBuf> {
         let text = fs::read(self.path.join("cgroup")).ok().filter(|text| !text.is_empty())?;
         Some(PathBuf::from(OsString::from_vec(text)))
-    }
-
-    fn keeper_id_file(&self) -> PathBuf {
-        self.path.join("keeper_id")
     }
 }
 

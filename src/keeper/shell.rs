@@ -82,9 +82,6 @@ impl Shell {
         let fault = |what: &'static str| {
             move |errno: Errno| Error::new(ErrorKind::Failed, format!("keeper: cannot {what}")).source(errno)
         };
-        let boot_id = clock::boot_id();
-        let boot_id =
-            boot_id.map_err(|err| Error::new(ErrorKind::Failed, "cannot read the boot id").source(err))?;
         prctl::set_child_subreaper(true).map_err(fault("become a subreaper"))?;
         let mask = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
         mask.thread_block().map_err(fault("block signals"))?;
@@ -104,12 +101,11 @@ impl Shell {
         let storing = store.socket().map(|socket| watch(&mut poll, socket, Watched::Writer)).transpose()?;
         let children = Children::new(keeper_id, directory.runs(), policy, groups)
             .map_err(fault("prepare for children"))?;
-        let pid = std::process::id() as i32;
         let keeper = KeeperHello {
             protocol: PROTOCOL,
             keeper_id,
-            pid,
-            boot_id,
+            pid: std::process::id() as i32,
+            boot_id: clock::boot_id()?,
             unenforced: children.unenforced(),
             program: program(),
             retiring: false,
@@ -351,15 +347,14 @@ impl Shell {
     }
 
     fn exchange(&mut self) {
-        let now = clock::now();
-        if self.store.exchange(now) {
+        if self.store.exchange(clock::now()) {
             // The old socket left the set when it was closed.
             self.storing.take().into_iter().for_each(|token| self.poll.forget(token));
             self.storing_blocked = false;
             let added = self.store.socket().map(|socket| self.poll.add(socket, Watched::Writer));
             match added.transpose() {
                 Ok(token) => self.storing = token,
-                Err(_) => self.store.part(now),
+                Err(_) => self.store.part(clock::now()),
             }
         }
         let blocked = self.store.wants_to_write();

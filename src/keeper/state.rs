@@ -225,7 +225,7 @@ impl State {
             (None, Fault::Spawn(reason)) => (EndedBy::Spawn, reason),
             (None, Fault::Policy(reason)) => (EndedBy::Policy, reason),
         };
-        self.record(run::not_started(key, now, ended_by, reason, &self.keeper.boot_id));
+        self.record(RunResult::not_started(key, now, ended_by, reason, &self.keeper.boot_id));
     }
 
     fn executing(&mut self, key: RunKey) {
@@ -245,7 +245,7 @@ impl State {
 
     fn abandoned(&mut self, now: Moment, key: RunKey) {
         if let Some((by, reason)) = self.forget(key).and_then(Run::into_end) {
-            self.record(run::not_started(key, now, by, reason, &self.keeper.boot_id));
+            self.record(RunResult::not_started(key, now, by, reason, &self.keeper.boot_id));
         }
     }
 

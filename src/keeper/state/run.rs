@@ -298,33 +298,33 @@ impl Run {
     }
 }
 
-/// A run that never had a process.
-pub(super) fn not_started(
-    key: RunKey,
-    now: Moment,
-    ended_by: EndedBy,
-    reason: String,
-    boot_id: &str,
-) -> RunResult {
-    RunResult {
-        key,
-        pid: None,
-        exit_code: None,
-        signal: None,
-        ended_by: Some(ended_by),
-        reason: Some(reason),
-        started: None,
-        finished: now.in_boot(boot_id),
-        stdout: String::new(),
-        stderr: String::new(),
-        result: None,
-        cpu_user: 0.0,
-        cpu_system: 0.0,
-        peak_memory: 0,
-    }
-}
-
 impl RunResult {
+    /// Of a run that never had a process.
+    pub(crate) fn not_started(
+        key: RunKey,
+        now: Moment,
+        ended_by: EndedBy,
+        reason: String,
+        boot_id: &str,
+    ) -> Self {
+        Self {
+            key,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            ended_by: Some(ended_by),
+            reason: Some(reason),
+            started: None,
+            finished: now.in_boot(boot_id),
+            stdout: String::new(),
+            stderr: String::new(),
+            result: None,
+            cpu_user: 0.0,
+            cpu_system: 0.0,
+            peak_memory: 0,
+        }
+    }
+
     /// The same outcome with little output, for a disk that is full or slow.
     pub(in crate::keeper) fn shortened(mut self) -> Self {
         for text in [&mut self.stdout, &mut self.stderr] {
