@@ -58,5 +58,6 @@ set local role sisyphus_owner;
 \ir code/90_monitor.sql
 \ir code/91_fleet.sql
 \ir code/92_metrics.sql
+\ir code/93_live.sql
 \ir code/99_security.sql
 commit;

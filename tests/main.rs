@@ -21,6 +21,7 @@ mod cli_errors;
 mod cli_import;
 mod cli_jobs;
 mod cli_logs;
+mod cli_runs;
 mod cli_top;
 mod config;
 mod config_tls;

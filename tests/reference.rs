@@ -191,7 +191,7 @@ async fn views(client: &TestClient) -> String {
                join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
          where c.relnamespace = 'sisyphus'::regnamespace and c.relkind = 'v'
          group by c.oid
-         order by array_position('{overview,running,upcoming,overdue,history,failures,fleet,queue_depth,definitions,settings,
+         order by array_position('{overview,live,running,upcoming,overdue,history,failures,fleet,queue_depth,definitions,settings,
                                    audit_log,metrics}', c.relname::text)";
     let mut text = String::from(
         "## Views\n\nFor admin, author, operator and viewer. Columns are only ever added at the end.\n",

@@ -13,7 +13,12 @@ const COLUMNS: &[(&str, &str)] = &[
         "running",
         "run_id attempt claim_no job host state due_at started_at running_seconds max_runtime paused_at pid",
     ),
-    ("upcoming", "job due_at local_time pool host"),
+    (
+        "live",
+        "run_id attempt claim_no origin job job_version owner pool host state due_at expires_at requested_at claimed_at \
+         started_at running_seconds max_runtime paused_at pid command why",
+    ),
+    ("upcoming", "job due_at local_time pool host run_id"),
     ("overdue", "run_id job due_at late_seconds expires_at why"),
     (
         "history",

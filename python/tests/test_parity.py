@@ -30,6 +30,7 @@ NOT_FOR_CLIENTS = {
 VIEWS = {
     "overview": models.Overview,
     "definitions": models.Definition,
+    "live": models.Live,
     "running": models.Running,
     "upcoming": models.Upcoming,
     "overdue": models.Overdue,

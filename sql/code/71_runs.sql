@@ -25,7 +25,7 @@ begin
     end if;
     if not found then
         raise exception 'run % does not exist', p_run_id
-            using errcode = '42704', hint = 'Views sisyphus.running, sisyphus.overdue and sisyphus.history list runs.';
+            using errcode = '42704', hint = 'Views sisyphus.live and sisyphus.history list runs.';
     end if;
 end
 $$;

@@ -252,7 +252,7 @@ begin
     end if;
     raise exception 'run % does not exist', explain_run.run_id
         using errcode = '42704',
-              hint = 'It was never made, or its rows are older than their retention; views running, upcoming and history show the others.';
+              hint = 'It was never made, or its rows are older than their retention; views live and history show the others.';
 end;
 $$;
 comment on function sisyphus.explain_run(bigint) is

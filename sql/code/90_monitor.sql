@@ -188,33 +188,37 @@ select u.job,
        u.due_at,
        u.due_at at time zone u.timezone as local_time,
        u.pool,
-       u.host
-  from (select j.name as job, r.due_at, coalesce(j.timezone, 'UTC') as timezone, p.name as pool, h.name as host
+       u.host,
+       u.run_id
+  from (select j.name as job, w.due_at, coalesce(j.timezone, 'UTC') as timezone, p.name as pool, h.name as host, r.run_id
           from sisyphus.run r
+               cross join lateral (
+                   select case when r.state = 'waiting' and r.attempt > 0 and isfinite(r.wake_at) then r.wake_at
+                               else r.due_at end as due_at) w
                left join sisyphus.job j on j.job_id = r.job_id
                left join sisyphus.host h on h.host_id = r.lane_id
                left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, r.lane_id)
          where r.state in ('waiting', 'pending', 'claimed')
            and r.withdrawn is null
-           and r.due_at > (select sisyphus._clock())
-           and r.due_at <= (select sisyphus._clock()) + interval '1 day'
+           and w.due_at > (select sisyphus._clock())
            -- A definition that changed meanwhile is computed anew.
            and (r.origin <> 'schedule' or j.version = r.job_version and j.deleted_at is null
                                           and (j.suspended_at is null or r.due_at >= j.suspended_until))
          union all
-        select j.name, f.due_at, j.timezone, p.name, h.name
+        select j.name, f.due_at, j.timezone, p.name, h.name, null
           from sisyphus._computed_fires((select sisyphus._clock()), (select sisyphus._clock()) + interval '1 day', 1440) f
                join sisyphus.job j on j.job_id = f.job_id
                join sisyphus.pool p on p.pool_id = j.pool_id
                left join sisyphus.host h on j.run_on = 'all' and j.pool_id = any(h.lanes)
        ) u
  order by u.due_at, u.job, u.host;
-comment on view sisyphus.upcoming is 'What is due within a day, planned or computed; of each job the first 1,440';
+comment on view sisyphus.upcoming is 'What is to come: runs that exist, whatever their date, and what schedules make due within a day, of each job the first 1,440';
 comment on column sisyphus.upcoming.job is 'Job; null: submitted without one';
-comment on column sisyphus.upcoming.due_at is 'When it is due; jitter is added when it is planned';
+comment on column sisyphus.upcoming.due_at is 'When it is due; of a retry, when its delay has passed; jitter is added when it is planned';
 comment on column sisyphus.upcoming.local_time is 'The same in the time zone of the job';
 comment on column sisyphus.upcoming.pool is 'Pool';
 comment on column sisyphus.upcoming.host is 'Host, when it is for this one alone';
+comment on column sisyphus.upcoming.run_id is 'Run, for cancel(); null: not planned yet';
 
 create or replace view sisyphus.overdue as
 select r.run_id,

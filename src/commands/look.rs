@@ -39,16 +39,16 @@ pub struct RunsArgs {
     /// Only runs on this host
     #[arg(long)]
     host: Option<String>,
-    /// Only attempts in this state, such as timed_out
+    /// Only runs in this state, such as waiting or timed_out
     #[arg(long)]
     state: Option<String>,
     /// Only what failed, timed out, was lost, refused or expired
     #[arg(long, conflicts_with_all = ["state", "live"])]
     failed: bool,
-    /// Only what is claimed or running
+    /// Only what has not ended: waiting, pending, claimed and running runs
     #[arg(long)]
     live: bool,
-    /// How many ended attempts, the newest
+    /// How many: of ended attempts the newest, of runs to come the next
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     limit: u32,
     /// For people or for programs
@@ -109,7 +109,7 @@ pub(super) async fn jobs(args: JobsArgs, session: &Session) -> Result<()> {
     print_rows(&rows, &columns, args.format, "no jobs; `sisyphus schedule --help` shows how to make one")
 }
 
-/// Lists live attempts, then ended ones.
+/// Lists live runs, then ended attempts.
 pub(super) async fn runs(args: RunsArgs, session: &Session) -> Result<()> {
     let filter = RunFilter {
         job: args.job.as_deref(),
@@ -146,7 +146,11 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
         }
         (None, None) => {
             columns.insert(0, Column::text("job"));
-            columns.extend([Column::text("pool"), Column::text("host")]);
+            columns.extend([
+                Column::text("pool"),
+                Column::text("host"),
+                Column::number("run_id").titled("run"),
+            ]);
             session.upcoming(limit).await?
         }
     };

@@ -118,7 +118,10 @@ async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> 
     }
     for text in &rows.objects {
         output::print("")?;
-        print_properties(&output::object(text)?, rows.now)?;
+        let mut row = output::object(text)?;
+        // The sentence above says it.
+        row.shift_remove("why");
+        print_properties(&row, rows.now)?;
     }
     Ok(())
 }

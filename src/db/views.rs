@@ -8,19 +8,15 @@ use crate::error::Result;
 const JOBS: &str = "select * from sisyphus.overview o \
      where ($1::text is null or o.pool = $1) and ($2::text is null or o.state = $2) order by o.job";
 
-const RUNS: &str = "(select r.run_id, r.attempt, r.job, r.host, r.state, r.due_at, r.started_at, \
-            null::timestamptz as finished_at, r.running_seconds as duration_seconds, null::int as exit_code, \
-            null::int as signal, null::text as reason \
-       from sisyphus.running r \
-      where ($1::text is null or r.job = $1) and ($2::text is null or r.host = $2) \
-        and ($3::text is null or r.state = $3) and not $4::boolean \
-      order by r.due_at desc) \
+/// What comes next of what has not started, what a host has, and the newest that ended: the latest first.
+const RUNS: &str = "(select {live} \
+       from sisyphus.live l \
+      where l.run_id = any (array(select l.run_id from sisyphus.live l \
+                                   where {of live} and l.state in ('waiting', 'pending') \
+                                   order by l.due_at, l.run_id limit $6)) \
+      order by l.due_at desc, l.run_id desc) \
      union all \
-     (select o.run_id, 0, o.job, null, 'pending', o.due_at, null, null, null, null, null, o.why \
-       from sisyphus.overdue o \
-      where ($1::text is null or o.job = $1) and $2::text is null and coalesce($3::text, 'pending') = 'pending' \
-        and not $4::boolean \
-      order by o.due_at desc limit $6) \
+     (select {live} from sisyphus.live l where {of live} and l.state in ('claimed', 'running') order by l.due_at desc) \
      union all \
      (select h.run_id, h.attempt, h.job, h.host, h.state, h.due_at, h.started_at, h.finished_at, \
             h.duration_seconds, h.exit_code, h.signal, h.reason \
@@ -29,6 +25,13 @@ const RUNS: &str = "(select r.run_id, r.attempt, r.job, r.host, r.state, r.due_a
         and ($3::text is null or h.state = $3) and not $5::boolean \
         and (not $4::boolean or h.state in ('failed', 'timed_out', 'lost', 'refused', 'expired')) \
       order by {newest first} limit $6)";
+
+const LIVE: &str = "l.run_id, l.attempt, l.job, l.host, l.state, l.due_at, l.started_at, \
+     null::timestamptz as finished_at, l.running_seconds as duration_seconds, null::int as exit_code, \
+     null::int as signal, l.why as reason";
+
+const OF_LIVE: &str = "($1::text is null or l.job = $1) and ($2::text is null or l.host = $2) \
+     and ($3::text is null or l.state = $3) and not $4::boolean";
 
 const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 order by h.attempt desc";
 
@@ -94,7 +97,7 @@ pub struct RunFilter<'a> {
     pub failed: bool,
     /// Only what has not ended.
     pub live: bool,
-    /// How many ended ones.
+    /// How many that ended, and that have not started.
     pub limit: i64,
 }
 
@@ -151,7 +154,7 @@ impl Session {
         self.rows(SURPLUS, &[&tag, &jobs]).await
     }
 
-    /// Live attempts, then the newest ended ones.
+    /// Live runs, then the newest ended attempts.
     pub async fn runs(&self, filter: &RunFilter<'_>) -> Result<Rows> {
         let RunFilter { job, host, state, failed, live, limit } = filter;
         // Each order has an index behind it; the history may be long.
@@ -160,13 +163,14 @@ impl Session {
         } else {
             "h.run_id desc, h.attempt desc"
         };
-        let query = RUNS.replace("{newest first}", newest);
+        let query =
+            RUNS.replace("{live}", LIVE).replace("{of live}", OF_LIVE).replace("{newest first}", newest);
         self.rows(&query, &[job, host, state, failed, live, limit]).await
     }
 
-    /// The live attempt of a run and its ended ones, the newest first, with all columns.
+    /// A run as it stands while it is live, and its ended attempts, the newest first, with all columns.
     pub async fn run(&self, run_id: i64) -> Result<Rows> {
-        let mut live = self.rows("select * from sisyphus.running r where r.run_id = $1", &[&run_id]).await?;
+        let mut live = self.rows("select * from sisyphus.live l where l.run_id = $1", &[&run_id]).await?;
         let ended = self.rows(ATTEMPTS, &[&run_id]).await?;
         live.now = live.now.max(ended.now);
         live.objects.extend(ended.objects);

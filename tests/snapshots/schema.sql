@@ -1088,6 +1088,44 @@ CREATE TABLE sisyphus.lane_floor (
 )
 WITH (fillfactor='50');
 
+CREATE VIEW sisyphus.live AS
+ SELECT r.run_id,
+    r.attempt,
+    r.claim_no,
+    r.origin,
+    j.name AS job,
+    r.job_version,
+    o.owner,
+    p.name AS pool,
+    h.name AS host,
+    r.state,
+    r.due_at,
+    r.expires_at,
+    r.requested_at,
+    r.claimed_at,
+    r.started_at,
+    (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - r.started_at)), 3))::double precision AS running_seconds,
+    COALESCE(j.max_runtime, make_interval(secs => ((r.spec ->> 'max_runtime'::text))::double precision)) AS max_runtime,
+    r.paused_at,
+    r.pid,
+        CASE
+            WHEN ((o.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])) OR ( SELECT sisyphus._sees_all() AS _sees_all)) THEN COALESCE((s.spec ->> 'command'::text), (s.spec ->> 'argv'::text))
+            ELSE NULL::text
+        END AS command,
+        CASE
+            WHEN ((r.state = 'waiting'::text) AND r.in_order AND (r.attempt = 0)) THEN 'waits its turn'::text
+            WHEN (r.state = ANY (ARRAY['waiting'::text, 'pending'::text])) THEN sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock))
+            WHEN (r.paused_at IS NOT NULL) THEN ('paused since '::text || sisyphus._instant_text(r.paused_at))
+            ELSE NULL::text
+        END AS why
+   FROM ((((((sisyphus.run r
+     LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
+     LEFT JOIN sisyphus.job_definition d ON (((d.job_id = r.job_id) AND (d.version = r.job_version))))
+     LEFT JOIN sisyphus.host h ON ((h.host_id = COALESCE(r.host_id, r.lane_id))))
+     LEFT JOIN sisyphus.pool p ON ((p.pool_id = COALESCE(j.pool_id, r.lane_id))))
+     CROSS JOIN LATERAL ( SELECT COALESCE(r.spec, d.spec) AS spec) s)
+     CROSS JOIN LATERAL ( SELECT COALESCE(j.owner, ((r.spec ->> 'owner'::text))::name) AS owner) o);
+
 CREATE TABLE sisyphus.planner (
     only_row boolean DEFAULT true NOT NULL,
     last_tick_at timestamp with time zone,
@@ -1378,23 +1416,31 @@ CREATE VIEW sisyphus.upcoming AS
     u.due_at,
     (u.due_at AT TIME ZONE u.timezone) AS local_time,
     u.pool,
-    u.host
+    u.host,
+    u.run_id
    FROM ( SELECT j.name AS job,
-            r.due_at,
+            w.due_at,
             COALESCE(j.timezone, 'UTC'::text) AS timezone,
             p.name AS pool,
-            h.name AS host
-           FROM (((sisyphus.run r
+            h.name AS host,
+            r.run_id
+           FROM ((((sisyphus.run r
+             CROSS JOIN LATERAL ( SELECT
+                        CASE
+                            WHEN ((r.state = 'waiting'::text) AND (r.attempt > 0) AND isfinite(r.wake_at)) THEN r.wake_at
+                            ELSE r.due_at
+                        END AS due_at) w)
              LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
              LEFT JOIN sisyphus.host h ON ((h.host_id = r.lane_id)))
              LEFT JOIN sisyphus.pool p ON ((p.pool_id = COALESCE(j.pool_id, r.lane_id))))
-          WHERE ((r.state = ANY (ARRAY['waiting'::text, 'pending'::text, 'claimed'::text])) AND (r.withdrawn IS NULL) AND (r.due_at > ( SELECT sisyphus._clock() AS _clock)) AND (r.due_at <= (( SELECT sisyphus._clock() AS _clock) + '1 day'::interval)) AND ((r.origin <> 'schedule'::text) OR ((j.version = r.job_version) AND (j.deleted_at IS NULL) AND ((j.suspended_at IS NULL) OR (r.due_at >= j.suspended_until)))))
+          WHERE ((r.state = ANY (ARRAY['waiting'::text, 'pending'::text, 'claimed'::text])) AND (r.withdrawn IS NULL) AND (w.due_at > ( SELECT sisyphus._clock() AS _clock)) AND ((r.origin <> 'schedule'::text) OR ((j.version = r.job_version) AND (j.deleted_at IS NULL) AND ((j.suspended_at IS NULL) OR (r.due_at >= j.suspended_until)))))
         UNION ALL
          SELECT j.name,
             f.due_at,
             j.timezone,
             p.name,
-            h.name
+            h.name,
+            NULL::bigint
            FROM (((sisyphus._computed_fires(( SELECT sisyphus._clock() AS _clock), (( SELECT sisyphus._clock() AS _clock) + '1 day'::interval), 1440) f(job_id, due_at)
              JOIN sisyphus.job j ON ((j.job_id = f.job_id)))
              JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))
@@ -1638,6 +1684,11 @@ GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._declared_jobs() TO sisyphus_viewer;
 
+GRANT ALL ON FUNCTION sisyphus._instant_text(p_at timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._instant_text(p_at timestamp with time zone) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._instant_text(p_at timestamp with time zone) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._instant_text(p_at timestamp with time zone) TO sisyphus_viewer;
+
 GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._reason_without_names(p_state text, p_exit_code integer, p_signal integer, p_reason text) TO sisyphus_operator;
@@ -1862,6 +1913,11 @@ GRANT SELECT ON TABLE sisyphus.fleet TO sisyphus_admin;
 GRANT SELECT ON TABLE sisyphus.fleet TO sisyphus_author;
 GRANT SELECT ON TABLE sisyphus.fleet TO sisyphus_operator;
 GRANT SELECT ON TABLE sisyphus.fleet TO sisyphus_viewer;
+
+GRANT SELECT ON TABLE sisyphus.live TO sisyphus_admin;
+GRANT SELECT ON TABLE sisyphus.live TO sisyphus_author;
+GRANT SELECT ON TABLE sisyphus.live TO sisyphus_operator;
+GRANT SELECT ON TABLE sisyphus.live TO sisyphus_viewer;
 
 GRANT SELECT ON TABLE sisyphus.queue_depth TO sisyphus_admin;
 GRANT SELECT ON TABLE sisyphus.queue_depth TO sisyphus_author;

@@ -16,6 +16,7 @@ from sisyphus.models import (
     Calendar,
     Definition,
     Host,
+    Live,
     Metric,
     Overdue,
     Overview,
@@ -41,12 +42,16 @@ class AsyncViews(AsyncSession):
         """Every job as it is defined, in the words of `schedule`."""
         return await self._view(Definition, "definitions", job=job)
 
+    async def live(self, *, run_id: int | None = None, job: str | None = None, host: str | None = None) -> list[Live]:
+        """Runs that have not ended, waiting ones included, by when they are due."""
+        return await self._view(Live, "live", run_id=run_id, job=job, host=host)
+
     async def running(self, *, job: str | None = None, host: str | None = None) -> list[Running]:
         """Claimed and running attempts, oldest first."""
         return await self._view(Running, "running", job=job, host=host)
 
     async def upcoming(self, *, job: str | None = None, limit: int | None = None) -> list[Upcoming]:
-        """Occurrences of the next day, soonest first."""
+        """Runs to come and occurrences of the next day, soonest first."""
         return await self._view(Upcoming, "upcoming", job=job, limit=limit)
 
     async def overdue(self, *, job: str | None = None) -> list[Overdue]:

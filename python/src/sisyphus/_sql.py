@@ -86,6 +86,7 @@ where the argument has a default."""
 _ORDER = {
     "overview": "job",
     "definitions": "job",
+    "live": "due_at, run_id",
     "running": "started_at nulls last, run_id",
     "upcoming": "due_at, job, host",
     "overdue": "due_at, run_id",

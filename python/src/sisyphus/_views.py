@@ -14,6 +14,7 @@ from sisyphus.models import (
     Calendar,
     Definition,
     Host,
+    Live,
     Metric,
     Overdue,
     Overview,
@@ -39,12 +40,16 @@ class Views(Session):
         """Every job as it is defined, in the words of `schedule`."""
         return self._view(Definition, "definitions", job=job)
 
+    def live(self, *, run_id: int | None = None, job: str | None = None, host: str | None = None) -> list[Live]:
+        """Runs that have not ended, waiting ones included, by when they are due."""
+        return self._view(Live, "live", run_id=run_id, job=job, host=host)
+
     def running(self, *, job: str | None = None, host: str | None = None) -> list[Running]:
         """Claimed and running attempts, oldest first."""
         return self._view(Running, "running", job=job, host=host)
 
     def upcoming(self, *, job: str | None = None, limit: int | None = None) -> list[Upcoming]:
-        """Occurrences of the next day, soonest first."""
+        """Runs to come and occurrences of the next day, soonest first."""
         return self._view(Upcoming, "upcoming", job=job, limit=limit)
 
     def overdue(self, *, job: str | None = None) -> list[Overdue]:

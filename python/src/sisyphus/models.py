@@ -84,6 +84,33 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """A run that has not ended."""
+
+    run_id: int
+    attempt: int
+    claim_no: int | None
+    origin: Origin
+    job: str | None
+    job_version: int
+    owner: str | None
+    pool: str | None
+    host: str | None
+    state: Literal["waiting", "pending", "claimed", "running"]
+    due_at: datetime
+    expires_at: datetime | None
+    requested_at: datetime | None
+    claimed_at: datetime | None
+    started_at: datetime | None
+    running_seconds: float | None
+    max_runtime: timedelta | None
+    paused_at: datetime | None
+    pid: int | None
+    command: str | None
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """A claimed or running attempt."""
 
@@ -103,13 +130,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Upcoming:
-    """A planned or computed occurrence of the next day."""
+    """A run to come, or an occurrence of the next day that is none yet."""
 
     job: str | None
     due_at: datetime
     local_time: datetime
-    pool: str
+    pool: str | None
     host: str | None
+    run_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
