@@ -65,3 +65,20 @@ async fn a_retry_that_waits_is_seen_with_what_it_waits_for() {
         .await;
     assert!((3500.0..=3600.0).contains(&due), "a retry is due when its delay has passed, in {due} s");
 }
+
+#[tokio::test]
+async fn what_was_submitted_is_told_by_its_command() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    run(&play, &["submit", "pg_dump jobs > /backup/before-the-great-migration.sql"]).success();
+    play.tick().await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    for state in ["running", "succeeded"] {
+        let runs = run(&play, &["runs"]).success();
+        assert!(runs.contains("pg_dump jobs > /backup/before-…") && runs.contains(state), "{runs}");
+        play.finish(guardian, &claim, 0).await;
+    }
+    let shown = run(&play, &["show", "1"]).success();
+    assert_eq!(property(&shown, "command"), "pg_dump jobs > /backup/before-the-great-migration.sql");
+}

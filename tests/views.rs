@@ -25,7 +25,7 @@ const COLUMNS: &[(&str, &str)] = &[
         "run_id attempt claim_no is_final origin job job_version pool host state reason exit_code signal due_at \
          claimed_at started_at finished_at lateness_seconds duration_seconds cpu_user_seconds cpu_system_seconds \
          peak_memory_bytes stdout stderr result payload nominal_at expires_at last_due_at occurrences late_state \
-         late_exit_code late_finished_at",
+         late_exit_code late_finished_at owner requested_at recorded_at command",
     ),
     ("fleet", "host state slots running seen_seconds_ago clock_offset_ms version labels pools problem"),
     ("queue_depth", "pool pending overdue claimed running slots_free"),
@@ -284,4 +284,26 @@ async fn metrics_count_what_the_other_views_show() {
     assert_eq!(value("sisyphus_oldest_overdue_seconds", "{}").await, 5.0);
     let unnamed = play.lines("select name from sisyphus.metrics where name !~ '^sisyphus_[a-z0-9_]+$'").await;
     assert_eq!(unnamed, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn history_tells_what_was_run_though_the_job_has_changed() {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 2).await;
+    play.exec("select sisyphus.schedule('report', null, 'make old', timezone => 'UTC')").await;
+    play.exec("select sisyphus.submit(argv => array['prog', 'an argument'])").await;
+    play.exec("select sisyphus.submit('make never', at => sisyphus._clock() + '1 h')").await;
+    play.run_now("report").await;
+    play.exec("select sisyphus.cancel(2)").await;
+    play.tick().await;
+    for claim in play.claim(guardian, 2).await {
+        play.finish(guardian, &claim, 0).await;
+    }
+    play.exec("select sisyphus.alter_job('report', command => 'make new')").await;
+    const COMMANDS: &str = "select format('%s %s', coalesce(job, 'none'), command) from sisyphus.history order by run_id";
+    let told = ["none [\"prog\", \"an argument\"]", "none make never", "report make old"];
+    assert_eq!(play.lines(COMMANDS).await, told);
+    let viewer = play.db.login("test_viewer", &["sisyphus_viewer"]).await;
+    let seen: i64 = viewer.query_one("select count(command) from sisyphus.history", &[]).await.unwrap().get(0);
+    assert_eq!(seen, 0, "a command is its owner's to see");
 }

@@ -36,10 +36,11 @@ begin
     recorded as (
         insert into sisyphus.attempt (
             run_id, job_id, due_at, nominal_at, expires_at, requested_at, finished_at, recorded_at, attempt,
-            job_version, retention_days, is_final, state, origin, job, owner, pool, host, reason, payload)
+            job_version, retention_days, is_final, state, origin, job, owner, pool, host, reason, payload, command)
         select e.run_id, e.job_id, e.due_at, e.nominal_at, e.expires_at, e.requested_at, p_now, p_now, 0,
                e.job_version, coalesce(j.retain_failure, sisyphus._retention_class(s.retention_failure)), true,
-               p_state, e.origin, j.name, coalesce(j.owner, (e.spec ->> 'owner')::name), p.name, h.name, e.why, coalesce(e.payload, j.payload)
+               p_state, e.origin, j.name, coalesce(j.owner, (e.spec ->> 'owner')::name), p.name, h.name, e.why, coalesce(e.payload, j.payload),
+               coalesce(e.spec ->> 'command', e.spec ->> 'argv')
           from ended e
           cross join sisyphus.setting s
           left join sisyphus.job j on j.job_id = e.job_id

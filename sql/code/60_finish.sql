@@ -240,7 +240,8 @@ begin
                coalesce(j.retain_failure, v_retain_failure) as retain_failure,
                j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner,
                p.name as pool,
-               j.retries, j.max_runtime, coalesce(r.payload, j.payload) as payload
+               j.retries, j.max_runtime, coalesce(r.payload, j.payload) as payload,
+               coalesce(r.spec ->> 'command', r.spec ->> 'argv') as command
           from given i
          -- Locked row by row, below the joins: above them each row would carry a copy of all that was given. And probed
          -- row by row whatever the planner thinks of a table that was small when the plan was made.
@@ -265,7 +266,7 @@ begin
             run_id, claim_no, job_id, due_at, nominal_at, expires_at, requested_at, claimed_at, started_at,
             finished_at, recorded_at, peak_memory_bytes, cpu_user_seconds, cpu_system_seconds, attempt, job_version,
             exit_code, signal, retention_days, is_final, state, origin, job, owner, pool, host, reason, stdout,
-            stderr, result, payload)
+            stderr, result, payload, command)
         select v.run_id, v.claim_no, v.job_id, v.due_at, v.nominal_at, v.expires_at, v.requested_at, v.claimed_at,
                v.began, v.ended, p_now, v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version,
                v.exit_code, v.signal, case when v.state = 'succeeded' then v.retain_success else v.retain_failure end, v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
@@ -277,7 +278,7 @@ begin
                                || sisyphus._duration_text(v.again)
                            when v.state in ('failed', 'timed_out') and v.attempt > 1
                            then '; attempt ' || v.attempt || ' of ' || v.retries + 1 else '' end,
-               v.stdout, v.stderr, v.result, v.payload
+               v.stdout, v.stderr, v.result, v.payload, v.command
           from verdict v)
     select array_agg(v.run_id), array_agg(v.run_id) filter (where v.asked),
            array_agg(v.run_id) filter (where v.again is not null), array_agg(v.again) filter (where v.again is not null),

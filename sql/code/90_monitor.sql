@@ -279,7 +279,11 @@ select a.run_id,
        a.late_finished_at,
        a.owner,
        a.requested_at,
-       a.recorded_at
+       a.recorded_at,
+       case when v.visible
+            then coalesce(a.command, (select coalesce(d.spec ->> 'command', d.spec ->> 'argv')
+                                        from sisyphus.job_definition d
+                                       where d.job_id = a.job_id and d.version = a.job_version)) end as command
   from sisyphus.attempt a
        cross join lateral (
            select coalesce(a.owner = any ((select sisyphus._visible_owners())::name[]), false)
@@ -321,6 +325,7 @@ comment on column sisyphus.history.late_finished_at is 'When that one ended';
 comment on column sisyphus.history.owner is 'Owner of the job then';
 comment on column sisyphus.history.requested_at is 'When it was asked for by hand; null: scheduled';
 comment on column sisyphus.history.recorded_at is 'When the row was written; searches by time are fastest on it';
+comment on column sisyphus.history.command is 'What it ran, an argv as JSON; null for who may not see it';
 
 create or replace view sisyphus.failures as
 select h.*

@@ -641,6 +641,7 @@ create table sisyphus.attempt (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamptz,
@@ -688,6 +689,7 @@ comment on column sisyphus.attempt.stdout is 'Standard output, head and tail';
 comment on column sisyphus.attempt.stderr is 'Standard error, head and tail';
 comment on column sisyphus.attempt.result is 'What the job wrote to its result file';
 comment on column sisyphus.attempt.payload is 'Input it was given';
+comment on column sisyphus.attempt.command is 'What was submitted without a job, an argv as JSON; null: as that version of the job says';
 comment on column sisyphus.attempt.late_state is 'Result that arrived after a later attempt was claimed';
 comment on column sisyphus.attempt.late_exit_code is 'Its exit code';
 comment on column sisyphus.attempt.late_finished_at is 'When that one ended';

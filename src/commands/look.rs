@@ -82,7 +82,7 @@ pub struct NextArgs {
 pub(super) const RUN_COLUMNS: [Column; 9] = [
     Column::number("run_id").titled("run"),
     Column::number("attempt").titled("try"),
-    Column::text("job"),
+    Column::text("job").or("command"),
     Column::text("host"),
     Column::text("state"),
     Column::when("due_at").titled("due"),
@@ -164,7 +164,7 @@ const LONGEST_VALUE: usize = 300;
 pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Result<()> {
     let width = properties.keys().map(String::len).max().unwrap_or(0);
     for (key, value) in properties {
-        let mut shown = match (value.as_str(), value.as_f64()) {
+        let shown = match (value.as_str(), value.as_f64()) {
             (Some(time), _) if key.ends_with("_at") => match output::when(time, now) {
                 // On the clock of some zone, as distant as that zone says.
                 away if away == time => time.replacen('T', " ", 1),
@@ -173,10 +173,7 @@ pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Res
             (_, Some(seconds)) if key.ends_with("_seconds") => output::duration(seconds),
             _ => output::plain(value),
         };
-        if let Some((end, _)) = shown.char_indices().nth(LONGEST_VALUE) {
-            shown.truncate(end);
-            shown.push('…');
-        }
+        let shown = output::beginning(&shown, LONGEST_VALUE);
         if !shown.is_empty() && shown != "{}" {
             output::print(&format!("{key:<width$}  {shown}"))?;
         }

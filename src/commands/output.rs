@@ -17,6 +17,9 @@ use crate::{
 /// Width of a table that goes to no terminal.
 const WIDTH: u16 = 100;
 
+/// What stands for a name that is missing is no longer than most names.
+const LONGEST_INSTEAD: usize = 30;
+
 /// For whom a table is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -44,48 +47,60 @@ pub struct Column {
     key: &'static str,
     heading: &'static str,
     shape: Shape,
+    instead: Option<&'static str>,
 }
 
 impl Column {
+    const fn new(key: &'static str, shape: Shape) -> Self {
+        Self { key, heading: key, shape, instead: None }
+    }
+
     /// Text as it is, a list joined by commas.
     pub const fn text(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Text }
+        Self::new(key, Shape::Text)
     }
 
     /// A number, to the right.
     pub const fn number(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Number }
+        Self::new(key, Shape::Number)
     }
 
     /// A timestamp, as distance from the database's clock.
     pub const fn when(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::When }
+        Self::new(key, Shape::When)
     }
 
     /// A time on the clocks of a zone, to the second.
     pub const fn local(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Local }
+        Self::new(key, Shape::Local)
     }
 
     /// Seconds.
     pub const fn duration(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Duration }
+        Self::new(key, Shape::Duration)
     }
 
     /// Bytes.
     pub const fn bytes(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Bytes }
+        Self::new(key, Shape::Bytes)
     }
 
     /// A share of 1.
     pub const fn percent(key: &'static str) -> Self {
-        Self { key, heading: key, shape: Shape::Percent }
+        Self::new(key, Shape::Percent)
     }
 
     /// The same column under another heading.
     #[must_use]
     pub const fn titled(mut self, heading: &'static str) -> Self {
         self.heading = heading;
+        self
+    }
+
+    /// The beginning of another column where this one has no value.
+    #[must_use]
+    pub const fn or(mut self, instead: &'static str) -> Self {
+        self.instead = Some(instead);
         self
     }
 
@@ -98,6 +113,9 @@ impl Column {
 
     fn cell(self, row: &Map<String, Value>, now: f64) -> String {
         let value = row.get(self.key).unwrap_or(&Value::Null);
+        if let (Value::Null, Some(other)) = (value, self.instead.and_then(|key| row.get(key))) {
+            return beginning(&plain(other), LONGEST_INSTEAD);
+        }
         match (self.shape, value.as_f64(), value) {
             (_, _, Value::Null) => String::new(),
             (Shape::When, _, Value::String(text)) => when(text, now),
@@ -204,6 +222,14 @@ pub fn plain(value: &Value) -> String {
         other => other.to_string(),
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The first characters of a text, and a sign when there were more.
+pub fn beginning(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn is_word(value: &Value) -> bool {

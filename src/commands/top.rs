@@ -37,7 +37,7 @@ pub struct TopArgs {
 const RUNS: [Column; 8] = [
     Column::number("run_id").titled("run"),
     Column::number("attempt").titled("try"),
-    Column::text("job"),
+    Column::text("job").or("command"),
     Column::text("host"),
     Column::text("state"),
     Column::duration("running_seconds").titled("for"),

@@ -15,10 +15,12 @@ const BOARD: &str = "
            (select coalesce(sum(q.pending), 0) from sisyphus.queue_depth q) as pending,
            (select count(*) from sisyphus.overdue) as overdue,
            (select coalesce(json_agg(r), '[]')
-              from (select r.run_id, r.attempt, r.job, r.host, r.due_at, r.running_seconds,
+              from (select r.run_id, r.attempt, r.job, r.command, r.host, r.due_at, r.running_seconds,
                            case when r.paused_at is not null then 'paused' else r.state end as state,
                            extract(epoch from r.max_runtime)::float8 as max_runtime_seconds
-                      from sisyphus.running r
+                      from sisyphus.live r
+                     where r.state in ('claimed', 'running')
+                     order by r.started_at, r.due_at, r.run_id
                      limit $1) r) as runs,
            (select coalesce(json_agg(j), '[]')
               from (select o.job, o.state, o.schedule, o.next_due_at, o.running, o.last_state, o.last_started_at,

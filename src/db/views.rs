@@ -19,7 +19,7 @@ const RUNS: &str = "(select {live} \
      (select {live} from sisyphus.live l where {of live} and l.state in ('claimed', 'running') order by l.due_at desc) \
      union all \
      (select h.run_id, h.attempt, h.job, h.host, h.state, h.due_at, h.started_at, h.finished_at, \
-            h.duration_seconds, h.exit_code, h.signal, h.reason \
+            h.duration_seconds, h.exit_code, h.signal, h.reason, h.command \
        from sisyphus.history h \
       where ($1::text is null or h.job = $1) and ($2::text is null or h.host = $2) \
         and ($3::text is null or h.state = $3) and not $5::boolean \
@@ -28,7 +28,7 @@ const RUNS: &str = "(select {live} \
 
 const LIVE: &str = "l.run_id, l.attempt, l.job, l.host, l.state, l.due_at, l.started_at, \
      null::timestamptz as finished_at, l.running_seconds as duration_seconds, null::int as exit_code, \
-     null::int as signal, l.why as reason";
+     null::int as signal, l.why as reason, l.command";
 
 const OF_LIVE: &str = "($1::text is null or l.job = $1) and ($2::text is null or l.host = $2) \
      and ($3::text is null or l.state = $3) and not $4::boolean";

@@ -176,6 +176,7 @@ CREATE TABLE sisyphus.attempt (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -500,6 +501,7 @@ CREATE TABLE sisyphus.attempt_0 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -541,6 +543,7 @@ CREATE TABLE sisyphus.attempt_1 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -582,6 +585,7 @@ CREATE TABLE sisyphus.attempt_30 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -623,6 +627,7 @@ CREATE TABLE sisyphus.attempt_400 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -664,6 +669,7 @@ CREATE TABLE sisyphus.attempt_7 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -705,6 +711,7 @@ CREATE TABLE sisyphus.attempt_90 (
     stderr text,
     result jsonb,
     payload jsonb,
+    command text,
     late_state text,
     late_exit_code integer,
     late_finished_at timestamp with time zone,
@@ -860,6 +867,15 @@ CREATE VIEW sisyphus.definitions AS
   WHERE (j.deleted_at IS NULL)
   ORDER BY j.name;
 
+CREATE TABLE sisyphus.job_definition (
+    job_id bigint NOT NULL,
+    version integer NOT NULL,
+    definition jsonb NOT NULL,
+    spec jsonb NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    changed_by name NOT NULL
+);
+
 CREATE VIEW sisyphus.history AS
  SELECT a.run_id,
     a.attempt,
@@ -914,7 +930,13 @@ CREATE VIEW sisyphus.history AS
     a.late_finished_at,
     a.owner,
     a.requested_at,
-    a.recorded_at
+    a.recorded_at,
+        CASE
+            WHEN v.visible THEN COALESCE(a.command, ( SELECT COALESCE((d.spec ->> 'command'::text), (d.spec ->> 'argv'::text)) AS "coalesce"
+               FROM sisyphus.job_definition d
+              WHERE ((d.job_id = a.job_id) AND (d.version = a.job_version))))
+            ELSE NULL::text
+        END AS command
    FROM (sisyphus.attempt a
      CROSS JOIN LATERAL ( SELECT (COALESCE((a.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR ( SELECT sisyphus._sees_all() AS _sees_all)) AS visible) v);
 
@@ -954,7 +976,8 @@ CREATE VIEW sisyphus.failures AS
     h.late_finished_at,
     h.owner,
     h.requested_at,
-    h.recorded_at
+    h.recorded_at,
+    h.command
    FROM sisyphus.history h
   WHERE (h.is_final AND (h.state = ANY (ARRAY['failed'::text, 'timed_out'::text, 'lost'::text, 'refused'::text, 'expired'::text])) AND (h.recorded_at > (( SELECT sisyphus._clock() AS _clock) - '7 days'::interval)));
 
@@ -1059,15 +1082,6 @@ CREATE TABLE sisyphus.installation (
     seen_tick_at timestamp with time zone,
     adopted_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT installation_only_row_check CHECK (only_row)
-);
-
-CREATE TABLE sisyphus.job_definition (
-    job_id bigint NOT NULL,
-    version integer NOT NULL,
-    definition jsonb NOT NULL,
-    spec jsonb NOT NULL,
-    changed_at timestamp with time zone NOT NULL,
-    changed_by name NOT NULL
 );
 
 ALTER TABLE sisyphus.job ALTER COLUMN job_id ADD GENERATED ALWAYS AS IDENTITY (

@@ -192,6 +192,7 @@ class Attempt:
     owner: str | None
     requested_at: datetime | None
     recorded_at: datetime
+    command: str | None
 
     @property
     def succeeded(self) -> bool:
