@@ -82,3 +82,17 @@ async fn what_was_submitted_is_told_by_its_command() {
     let shown = run(&play, &["show", "1"]).success();
     assert_eq!(property(&shown, "command"), "pg_dump jobs > /backup/before-the-great-migration.sql");
 }
+
+#[tokio::test]
+async fn a_paused_run_is_told_from_one_that_runs() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    play.exec("select sisyphus.schedule('job', null, 'true')").await;
+    play.run_now("job").await;
+    play.tick().await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    play.exec("update sisyphus.run set paused_at = '2026-01-02 03:04:05+00'").await;
+    let runs = run(&play, &["runs", "--live"]).success();
+    assert!(runs.lines().nth(2).is_some_and(|line| line.ends_with("paused since 2026-01-02T03:04:05Z")), "{runs}");
+}

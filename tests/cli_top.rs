@@ -113,6 +113,8 @@ async fn runs_and_jobs_are_drawn_anew_until_q() {
     let busy = top.shows(&["1 of 4 slots busy", "web1  running", "1 h 0 min"]).await;
     let job = busy.lines().filter(|line| line.starts_with("nightly")).count();
     assert_eq!(job, 1, "{busy}");
+    play.exec("update sisyphus.run set paused_at = '2026-01-02 03:04:05+00'").await;
+    top.shows(&["paused since 03:04:05"]).await;
     top.keyboard.write_all(b"x").unwrap();
     assert_eq!(play.finish(guardian, &claim, 3).await, "accepted");
     top.shows(&["0 of 4 slots busy", "nothing runs", "failed"]).await;

@@ -16,7 +16,8 @@ const BOARD: &str = "
            (select count(*) from sisyphus.overdue) as overdue,
            (select coalesce(json_agg(r), '[]')
               from (select r.run_id, r.attempt, r.job, r.command, r.host, r.due_at, r.running_seconds,
-                           case when r.paused_at is not null then 'paused' else r.state end as state,
+                           case when r.paused_at is null then r.state
+                                else 'paused since ' || to_char(r.paused_at at time zone 'UTC', 'HH24:MI:SS') end as state,
                            extract(epoch from r.max_runtime)::float8 as max_runtime_seconds
                       from sisyphus.live r
                      where r.state in ('claimed', 'running')
