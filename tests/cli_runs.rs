@@ -94,5 +94,8 @@ async fn a_paused_run_is_told_from_one_that_runs() {
     play.start(guardian, &claim).await;
     play.exec("update sisyphus.run set paused_at = '2026-01-02 03:04:05+00'").await;
     let runs = run(&play, &["runs", "--live"]).success();
-    assert!(runs.lines().nth(2).is_some_and(|line| line.ends_with("paused since 2026-01-02T03:04:05Z")), "{runs}");
+    assert!(
+        runs.lines().nth(2).is_some_and(|line| line.ends_with("paused since 2026-01-02T03:04:05Z")),
+        "{runs}"
+    );
 }

@@ -300,10 +300,12 @@ async fn history_tells_what_was_run_though_the_job_has_changed() {
         play.finish(guardian, &claim, 0).await;
     }
     play.exec("select sisyphus.alter_job('report', command => 'make new')").await;
-    const COMMANDS: &str = "select format('%s %s', coalesce(job, 'none'), command) from sisyphus.history order by run_id";
+    const COMMANDS: &str =
+        "select format('%s %s', coalesce(job, 'none'), command) from sisyphus.history order by run_id";
     let told = ["none [\"prog\", \"an argument\"]", "none make never", "report make old"];
     assert_eq!(play.lines(COMMANDS).await, told);
     let viewer = play.db.login("test_viewer", &["sisyphus_viewer"]).await;
-    let seen: i64 = viewer.query_one("select count(command) from sisyphus.history", &[]).await.unwrap().get(0);
+    let seen: i64 =
+        viewer.query_one("select count(command) from sisyphus.history", &[]).await.unwrap().get(0);
     assert_eq!(seen, 0, "a command is its owner's to see");
 }

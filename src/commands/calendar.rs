@@ -94,8 +94,8 @@ async fn list(format: Format, session: &Session) -> Result<()> {
         Column::local("ends_at").titled("until"),
         Column::duration("age_seconds").titled("age"),
         Column::text("owner"),
-        Column::text("jobs"),
-        Column::text("problem"),
+        Column::prose("jobs"),
+        Column::prose("problem"),
     ];
     print_rows(&session.calendars(None).await?, &columns, format, "no calendars")
 }

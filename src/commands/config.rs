@@ -31,6 +31,6 @@ pub fn run(args: &ConfigArgs, connection: &Connection) -> Result<()> {
         .iter()
         .map(|s| json!({"setting": s.name, "value": s.value, "origin": s.origin}).to_string())
         .collect();
-    let columns = [Column::text("setting"), Column::text("value"), Column::text("origin")];
+    let columns = [Column::text("setting"), Column::prose("value"), Column::text("origin")];
     print_rows(&Rows { now: 0.0, objects }, &columns, format, "no settings")
 }

@@ -126,8 +126,8 @@ pub(super) async fn hosts(args: HostsArgs, session: &Session) -> Result<()> {
         Column::duration("seen_seconds_ago").titled("seen ago"),
         Column::number("clock_offset_ms").titled("clock ms"),
         Column::text("version"),
-        Column::text("pools"),
-        Column::text("problem"),
+        Column::prose("pools"),
+        Column::prose("problem"),
     ];
     print_rows(&rows, &columns, args.format, "no host has registered; start `sisyphus guardian` on one")
 }

@@ -88,7 +88,7 @@ pub(super) const RUN_COLUMNS: [Column; 9] = [
     Column::when("due_at").titled("due"),
     Column::duration("duration_seconds").titled("took"),
     Column::number("exit_code").titled("exit"),
-    Column::text("reason"),
+    Column::prose("reason"),
 ];
 
 /// Lists jobs.
@@ -97,7 +97,7 @@ pub(super) async fn jobs(args: JobsArgs, session: &Session) -> Result<()> {
     let columns = [
         Column::text("job"),
         Column::text("state"),
-        Column::text("schedule"),
+        Column::prose("schedule"),
         Column::text("pool"),
         Column::when("next_due_at").titled("next"),
         Column::number("running"),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, SecondsFormat};
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, Width, presets};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -14,8 +14,11 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
-/// Width of a table that goes to no terminal.
+/// Width of a terminal that does not say how wide it is.
 const WIDTH: u16 = 100;
+
+/// What is left of a cut column at least, with the space behind it.
+const NARROWEST: u16 = 14;
 
 /// What stands for a name that is missing is no longer than most names.
 const LONGEST_INSTEAD: usize = 30;
@@ -33,6 +36,7 @@ pub enum Format {
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     Text,
+    Prose,
     Number,
     When,
     Local,
@@ -58,6 +62,11 @@ impl Column {
     /// Text as it is, a list joined by commas.
     pub const fn text(key: &'static str) -> Self {
         Self::new(key, Shape::Text)
+    }
+
+    /// Text that a terminal may be too narrow for; names are never cut, or they cannot be told apart.
+    pub const fn prose(key: &'static str) -> Self {
+        Self::new(key, Shape::Prose)
     }
 
     /// A number, to the right.
@@ -106,7 +115,7 @@ impl Column {
 
     fn alignment(self) -> CellAlignment {
         match self.shape {
-            Shape::Text | Shape::When | Shape::Local => CellAlignment::Left,
+            Shape::Text | Shape::Prose | Shape::When | Shape::Local => CellAlignment::Left,
             Shape::Number | Shape::Duration | Shape::Bytes | Shape::Percent => CellAlignment::Right,
         }
     }
@@ -179,13 +188,12 @@ pub fn object(text: &str) -> Result<Map<String, Value>> {
     })
 }
 
-/// A table as text, without a newline at its end.
+/// A table as text, without a newline at its end. On a terminal prose is cut to its width; a program gets all of it.
 pub fn render(rows: &Rows, columns: &[Column]) -> Result<String> {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width())
+        .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(columns.iter().map(|c| c.heading.replace('_', " ")));
     for text in &rows.objects {
         let row = object(text)?;
@@ -193,18 +201,27 @@ pub fn render(rows: &Rows, columns: &[Column]) -> Result<String> {
         // One line a row: tables are read with the eye and with grep.
         table.row_mut(table.row_count() - 1).expect("it was just added").max_height(1);
     }
+    let longest = table.column_max_content_widths();
+    if io::stdout().is_terminal() {
+        // No cell has this character: what is cut is cut anywhere, not behind a word.
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width()).set_delimiter('\0');
+    }
     for (at, column) in columns.iter().enumerate() {
         let made = table.column_mut(at).expect("the header made it");
         made.set_padding((0, 2));
         made.set_cell_alignment(column.alignment());
+        made.set_constraint(match column.shape {
+            Shape::Prose if longest[at] + 2 > NARROWEST => {
+                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
+            }
+            _ => ColumnConstraint::ContentWidth,
+        });
     }
     Ok(table.trim_fmt())
 }
 
-fn width() -> u16 {
-    if !io::stdout().is_terminal() {
-        return WIDTH;
-    }
+/// How wide the terminal is.
+pub fn width() -> u16 {
     terminal_size::terminal_size().map_or(WIDTH, |(terminal_size::Width(width), _)| width.max(60))
 }
 

@@ -68,9 +68,9 @@ pub(super) fn print_outcomes(rows: &Rows, format: Format, rest: &str) -> Result<
     let columns = [
         Column::text("action"),
         Column::text("job"),
-        Column::text("schedule"),
+        Column::prose("schedule"),
         Column::text("pool"),
-        Column::text("properties").titled("changed"),
+        Column::prose("properties").titled("changed"),
     ];
     print_rows(rows, &columns, format, "no jobs")?;
     say_counts(rows, rest)

@@ -8,7 +8,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    output::{Column, render},
+    output::{Column, render, width},
     signals::Signals,
     terminal::{Drawing, Keys},
 };
@@ -48,7 +48,7 @@ const RUNS: [Column; 8] = [
 const JOBS: [Column; 9] = [
     Column::text("job"),
     Column::text("state"),
-    Column::text("schedule"),
+    Column::prose("schedule"),
     Column::when("next_due_at").titled("next"),
     Column::number("running"),
     Column::text("last_state").titled("last"),
@@ -125,9 +125,10 @@ fn text(board: &Board, height: usize) -> Result<String> {
     } else {
         lines.push(render(&first(&board.jobs, jobs), &JOBS)?);
     }
-    // On a narrow terminal a heading may take two lines.
+    // A line that is too long would become two.
     let text = lines.join("\n");
-    Ok(text.lines().take(height - 1).fold(String::new(), |text, line| text + line + "\n"))
+    let fit = |line: &str| line.chars().take(width().into()).collect::<String>() + "\n";
+    Ok(text.lines().take(height - 1).map(fit).collect())
 }
 
 fn first(rows: &Rows, count: usize) -> Rows {

@@ -29,7 +29,7 @@ const HISTORY: &str = include_str!("../../sql/demo/history.sql");
 const OVERVIEW_COLUMNS: [Column; 9] = [
     Column::text("job"),
     Column::text("state"),
-    Column::text("schedule"),
+    Column::prose("schedule"),
     Column::text("pool"),
     Column::text("last_state").titled("last"),
     Column::duration("last_duration_seconds").titled("took"),
@@ -44,8 +44,8 @@ const HISTORY_COLUMNS: [Column; 8] = [
     Column::text("host"),
     Column::text("state"),
     Column::duration("lateness_seconds").titled("late"),
-    Column::text("reason"),
-    Column::text("output"),
+    Column::prose("reason"),
+    Column::prose("output"),
 ];
 
 /// How long it is worth watching, how long a slow machine may take, when the guardian of `import` is killed,

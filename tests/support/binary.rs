@@ -1,7 +1,9 @@
 //! The real binary, in an environment made from nothing.
 
 use std::{
+    fs::File,
     io::Read,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, LazyLock, Mutex},
@@ -10,6 +12,7 @@ use std::{
 };
 
 use nix::{
+    pty::{Winsize, openpty},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -81,6 +84,22 @@ pub(crate) fn run(args: &[&str]) -> Finished {
 /// Runs a command, mostly one of [`command`] with more in its environment, to its end.
 pub(crate) fn finish(command: Command) -> Finished {
     spawn(command).wait()
+}
+
+/// Runs a command on a terminal of its own, and gives what it has drawn there.
+pub(crate) fn on_terminal(mut command: Command, rows: u16, columns: u16) -> String {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(Some(&size), None).unwrap();
+    let end = || pty.slave.as_fd().try_clone_to_owned().unwrap();
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    // The screen ends with the last end that is open.
+    drop((command, pty.slave));
+    let (mut screen, mut drawn, mut piece) = (File::from(pty.master), Vec::new(), [0; 8192]);
+    while let Ok(length @ 1..) = screen.read(&mut piece) {
+        drawn.extend_from_slice(&piece[..length]);
+    }
+    child.wait().unwrap();
+    String::from_utf8_lossy(&drawn).replace("\r\n", "\n")
 }
 
 /// Starts a command.

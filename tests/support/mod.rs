@@ -26,7 +26,7 @@ mod template;
 pub(crate) use assertions::{
     assert_error, assert_sqlstate, comes_true, error_of, told, wait_until, wait_until_still,
 };
-pub(crate) use binary::{Finished, Spawned, command, command_of, finish, policy, run, spawn};
+pub(crate) use binary::{Finished, Spawned, command, command_of, finish, on_terminal, policy, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
 pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, reach};
