@@ -32,7 +32,7 @@ async fn a_healthy_installation_has_no_findings() {
     play.tick().await;
     let report = doctor(&play, &[]).success();
     assert!(report.lines().all(|line| line.starts_with("ok  ")), "{report}");
-    for check in ["database", "schema", "planner", "hosts", "jobs", "runs"] {
+    for check in ["database", "schema", "planner", "hosts", "starts", "jobs", "runs"] {
         assert!(report.contains(&format!("ok    {check}")), "{check} in\n{report}");
     }
 }
@@ -80,7 +80,7 @@ async fn hosts_that_are_lost_or_say_a_problem_are_found() {
         &[
             "BAD   hosts     host web1: disk full\n                → mend it",
             "note  hosts     host web2: lost, silent for 72",
-            "→ start its guardian, or select sisyphus.forget_host('web2')",
+            "→ start its guardian, or `sisyphus forget web2` when it is gone",
             "note  hosts     host web3: draining\n                → `sisyphus activate web3`",
         ],
     );
@@ -131,6 +131,50 @@ async fn late_runs_are_found_with_their_reason() {
             " s late: no host in pool \"default\" has a slot",
         ],
     );
+}
+
+#[tokio::test]
+async fn a_late_run_without_a_job_is_told_by_its_number() {
+    let play = play().await;
+    play.guardian("web1", 0).await;
+    play.exec("select sisyphus.submit('true')").await;
+    play.tick().await;
+    play.exec("update sisyphus.run set due_at = due_at - interval '1 min', requested_at = requested_at - interval '1 min'")
+        .await;
+    finds(&play, &["BAD   runs      run 1 is 6", "`sisyphus slots HOST N`"]);
+}
+
+#[tokio::test]
+async fn a_host_that_starts_nothing_is_found() {
+    let play = play().await;
+    let (bad, good) = (play.guardian("web1", 4).await, play.guardian("web2", 4).await);
+    play.exec("select sisyphus.schedule('job', null, 'true', overlap => 'allow')").await;
+    let attempt = async |guardian: i64, ended_by: &str| {
+        play.run_now("job").await;
+        play.tick().await;
+        let claim = play.claim_one(guardian).await;
+        play.finish_by(guardian, &claim, ended_by, "user \"sisyphus-job\" does not exist").await;
+    };
+    attempt(bad, "spawn").await;
+    let report = doctor(&play, &[]).success();
+    for text in [
+        "note  starts    the last attempt on web1 could not be started: ",
+        "user \"sisyphus-job\" does not exist",
+    ] {
+        assert!(report.contains(text), "{text} in\n{report}");
+    }
+    attempt(bad, "spawn").await;
+    attempt(bad, "policy").await;
+    for _ in 0..2 {
+        attempt(good, "exit").await;
+        attempt(good, "spawn").await;
+    }
+    let report = doctor(&play, &[]).stdout;
+    assert!(
+        report.contains("BAD   starts    of the last 3 attempts on web1 none could be started: "),
+        "{report}"
+    );
+    assert!(!report.contains("on web2"), "one bad job does not make a bad host: {report}");
 }
 
 #[tokio::test]

@@ -56,11 +56,32 @@ pub const CHECKS: &[Check] = &[
                    case f.state
                        when 'active' then 'mend it; the guardian notices by itself'
                        when 'draining' then format('`sisyphus activate %s` when it may work again', f.host)
-                       else format('start its guardian, or select sisyphus.forget_host(%L) when it is gone',
-                                   f.host)
+                       else format('start its guardian, or `sisyphus forget %s` when it is gone', f.host)
                    end
               from sisyphus.fleet f
              where f.problem is not null or f.state in ('unreachable', 'lost', 'draining', 'stopped')",
+    },
+    // The newest rows by their number: these are found without reading a day of history.
+    Check {
+        name: "starts",
+        good: "what hosts are given they start",
+        query: "
+            select c.failing >= 3 as bad,
+                   case c.failing when 1 then format('the last attempt on %s could not be started: %s', c.host, c.reason)
+                        else format('of the last %s attempts on %s none could be started: %s', c.failing, c.host, c.reason)
+                        end as found,
+                   format('`sisyphus runs --host %s` shows them; mend the host, or what its jobs ask of it', c.host) as remedy
+              from (select r.host, count(*) as attempts, count(*) filter (where r.started_since = 0) as failing,
+                           (array_agg(r.reason order by r.run_id desc, r.attempt desc))[1] as reason
+                      from (select h.host, h.run_id, h.attempt, h.reason,
+                                   count(h.started_at) over (partition by h.host order by h.run_id desc, h.attempt desc)
+                                       as started_since
+                              from (select a.host, a.run_id, a.attempt, a.state, a.reason, a.started_at
+                                      from sisyphus.history a order by a.run_id desc, a.attempt desc limit 1000) h
+                             where h.attempt > 0 and (h.started_at is not null or h.state in ('failed', 'refused'))) r
+                     group by r.host) c
+                   join sisyphus.fleet f on f.host = c.host and f.state in ('active', 'periodic')
+             where c.failing >= 3 or c.failing > 0 and c.failing = c.attempts",
     },
     Check {
         name: "jobs",
@@ -93,8 +114,9 @@ pub const CHECKS: &[Check] = &[
         good: "none is late",
         query: "
             select true as bad,
-                   format('run %s of %s is %s s late: %s', o.run_id, o.job, round(o.late_seconds), o.why) as found,
-                   '`sisyphus hosts` and `sisyphus pool list` show where room is' as remedy
+                   format('run %s%s is %s s late: %s', o.run_id, ' of ' || o.job, round(o.late_seconds), o.why) as found,
+                   '`sisyphus hosts` and `sisyphus pool list` show where room is, `sisyphus slots HOST N` makes more'
+                       as remedy
               from sisyphus.overdue o
              where o.late_seconds > 5
              order by o.late_seconds desc
