@@ -58,7 +58,8 @@ async fn a_job_is_scheduled_seen_run_and_removed() {
     assert!(ended[6].ends_with(" s"), "{runs}");
     assert_eq!(ended[7..], ["0", "exit code 0"], "{runs}");
     let logs = run(&play, &["logs", "nightly"]);
-    assert_eq!((logs.stderr.as_str(), logs.stdout.as_str()), ("oh\n", "one\ntwo\n"));
+    let told = "run 1 succeeded on web1: exit code 0\noh\n";
+    assert_eq!((logs.stderr.as_str(), logs.stdout.as_str()), (told, "one\ntwo\n"));
     assert_eq!(run(&play, &["logs", "1", "--only", "stderr"]).success(), "oh\n");
 
     let shown = run(&play, &["show", "nightly"]).success();

@@ -114,3 +114,30 @@ async fn an_end_that_commits_late_is_not_missed() {
     open.commit().await.unwrap();
     wait_for_output(&follower, "late\nearly\n").await;
 }
+
+#[tokio::test]
+async fn a_run_without_output_says_why_and_only_what_may_come_is_waited_for() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    sisyphus(&play, &["schedule", "job", "-", "true"]).success();
+    play.run_now("job").await;
+    let waiting = sisyphus(&play, &["logs", "1"]);
+    waiting.failure(
+        1,
+        &["run 1 has no output: waiting", "hint: output is stored when an attempt ends; sisyphus logs -f 1"],
+    );
+    sisyphus(&play, &["cancel", "1"]).success();
+    play.tick().await;
+    for words in [&["logs", "1"][..], &["logs", "job"]] {
+        let ended = sisyphus(&play, words);
+        assert!(ended.stderr.contains("cancelled") && !ended.stderr.contains("hint:"), "{}", ended.stderr);
+        ended.failure(1, &[]);
+    }
+    play.run_now("job").await;
+    play.tick().await;
+    let claim = play.claim_one(guardian).await;
+    play.finish(guardian, &claim, 0).await;
+    let silent = sisyphus(&play, &["logs", "job"]);
+    assert_eq!(silent.stderr, "run 2 succeeded on web1: exit code 0\n");
+    assert_eq!(silent.success(), "");
+}

@@ -244,27 +244,30 @@ async fn begin(call: &Call, wait: bool, session: &Session) -> Result<()> {
     if !wait {
         return Ok(());
     }
-    let mut failed = Vec::new();
+    let mut failed = None;
     for id in ids {
-        if !wait_for(id, session).await? {
-            failed.push(id);
+        let end = wait_for(id, session).await?;
+        if end.get("state").is_none_or(|state| state != "succeeded") {
+            failed = failed.or(Some((id, end)));
         }
     }
-    match failed.first() {
-        None => Ok(()),
-        Some(id) => Err(Error::new(ErrorKind::Failed, format!("run {id} did not succeed"))
-            .hint(format!("sisyphus logs {id} shows its output"))),
-    }
+    let Some((id, end)) = failed else { return Ok(()) };
+    let error = Error::new(ErrorKind::Failed, format!("run {id} did not succeed"));
+    // What never ran has written nothing.
+    Err(match end.get("started_at").is_some_and(|at| !at.is_null()) {
+        true => error.hint(format!("sisyphus logs {id} shows its output")),
+        false => error,
+    })
 }
 
-/// Waits until a run has ended and says how; true when it succeeded.
-async fn wait_for(run_id: i64, session: &Session) -> Result<bool> {
+/// Waits until a run has ended, says how, and gives its last row of the history.
+async fn wait_for(run_id: i64, session: &Session) -> Result<Map<String, Value>> {
     loop {
         let rows = session.ended_run(run_id).await?;
         if let Some(text) = rows.objects.first() {
             let row = output::object(text)?;
             eprintln!("{}", how_it_ended(&row));
-            return Ok(row.get("state").is_some_and(|state| state == "succeeded"));
+            return Ok(row);
         }
         tokio::time::sleep(POLL).await;
     }

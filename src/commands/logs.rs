@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_secs(1);
 ///
 /// The output of an attempt is stored when it ends, not line by line. -f JOB prints the last ended attempt, then
 /// each one as it ends, until Ctrl-C; -f RUN_ID prints the attempts of the run and leaves when the run has ended.
-/// How each ended goes to stderr, also of runs that never started.
+/// How each ended goes to stderr; -f tells that of runs that never started as well.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = "Examples:\n  sisyphus logs nightly\n  sisyphus logs 4711 --attempt 1 --only stderr\n  \
@@ -63,7 +63,7 @@ struct End {
     stderr: Option<String>,
 }
 
-/// Prints what the last attempt wrote: its stdout to stdout, its stderr to stderr.
+/// Prints what the last attempt wrote: its stdout to stdout, its stderr and how it ended to stderr.
 pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
     let run_id = run_id(&args.what, args.job);
     match (args.follow, run_id) {
@@ -73,8 +73,8 @@ pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
     }
     let job = run_id.is_none().then_some(args.what.as_str());
     match session.output(run_id, job, args.attempt).await?.objects.first() {
-        Some(text) => print_output(&read_row(text)?, args.only),
-        None => Err(no_output(run_id, &args.what, session).await?),
+        Some(text) => print_end(text, args.only).map(drop),
+        None => Err(no_output(run_id, &args, session).await?),
     }
 }
 
@@ -179,13 +179,29 @@ fn print_output(end: &End, only: Option<Stream>) -> Result<()> {
 }
 
 /// Why there is nothing to print.
-async fn no_output(run_id: Option<i64>, name: &str, session: &Session) -> Result<Error> {
-    let Some(run_id) = run_id else {
-        session.call_rows(&preview(name, "1")).await?;
-        return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{name}\" has ended yet"))
-            .hint(format!("sisyphus run {name} --wait runs it now")));
-    };
+async fn no_output(run_id: Option<i64>, args: &LogsArgs, session: &Session) -> Result<Error> {
+    let Some(run_id) = run_id else { return no_attempt(&args.what, session).await };
     let sentence = session.call(&explain_run(run_id)).await?.into_iter().flatten().collect::<String>();
-    Ok(Error::new(ErrorKind::Failed, format!("run {run_id} has no output: {sentence}"))
-        .hint("output is stored when an attempt ends; -f waits for it"))
+    let of = args.attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
+    let error = Error::new(ErrorKind::Failed, format!("run {run_id} has no output{of}: {sentence}"));
+    Ok(match session.ended_run(run_id).await?.objects.is_empty() {
+        true => error
+            .hint(format!("output is stored when an attempt ends; sisyphus logs -f {run_id} waits for it")),
+        false => error,
+    })
+}
+
+/// Of a job that no host has run yet: what became of its last run, if there was one.
+async fn no_attempt(job: &str, session: &Session) -> Result<Error> {
+    if let Some(text) = session.last_end(job).await?.objects.first() {
+        let last = how_it_ended(&output::object(text)?);
+        return Ok(Error::new(ErrorKind::Failed, format!("no run of job \"{job}\" was started: {last}")));
+    }
+    session.call_rows(&preview(job, "1")).await?;
+    let error = Error::new(ErrorKind::Failed, format!("no run of job \"{job}\" has ended yet"));
+    let is_active = match session.job(job).await?.objects.first() {
+        Some(text) => output::object(text)?.get("state").is_some_and(|state| state == "active"),
+        None => false,
+    };
+    Ok(if is_active { error.hint(format!("sisyphus run {job} --wait runs it now")) } else { error })
 }

@@ -35,8 +35,11 @@ const OF_LIVE: &str = "($1::text is null or l.job = $1) and ($2::text is null or
 
 const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 order by h.attempt desc";
 
-const ENDED: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
+const ENDED: &str = "select h.run_id, h.state, h.host, h.reason, h.started_at from sisyphus.history h \
      where h.run_id = $1 and h.is_final";
+
+const LAST_END: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
+     where h.job = $1 order by h.recorded_at desc limit 1";
 
 const END: &str = "h.run_id, h.attempt, h.is_final, h.state, h.host, h.reason, h.stdout, h.stderr, \
      extract(epoch from h.recorded_at)::float8 as recorded_at";
@@ -180,6 +183,11 @@ impl Session {
     /// The attempt that ended a run; no row while it has not ended.
     pub async fn ended_run(&self, run_id: i64) -> Result<Rows> {
         self.rows(ENDED, &[&run_id]).await
+    }
+
+    /// The newest row of a job's history.
+    pub async fn last_end(&self, job: &str) -> Result<Rows> {
+        self.rows(LAST_END, &[&job]).await
     }
 
     /// What the last ended attempt of a run or job wrote.
