@@ -99,3 +99,32 @@ async fn a_paused_run_is_told_from_one_that_runs() {
         "{runs}"
     );
 }
+
+#[tokio::test]
+async fn a_suspended_job_does_not_look_as_if_it_ran() {
+    let play = play().await;
+    run(&play, &["schedule", "job", "0 7 * * *", "true", "--timezone", "UTC"]).success();
+    let said = run(&play, &["suspend", "job", "--until", "2198-12-31 12:00+00", "--reason", "moving"]);
+    assert_eq!(said.stderr, "suspended job until 2198-12-31 12:00:00+00:00\n");
+    let said = run(&play, &["suspend", "job", "--until", "2199-01-01 12:00+00", "--reason", "moving"]);
+    assert_eq!(said.stderr, "job was suspended before, now until 2199-01-01 12:00:00+00:00\n");
+    let next = run(&play, &["next", "job", "-n", "1"]);
+    let told = "job is suspended until 2199-01-01 12:00:00+00:00 (moving); what is due before does not run\n";
+    assert_eq!(next.stderr, told);
+    assert!(next.stdout.contains("2199-01-02 07:00:00"), "{}", next.stdout);
+    let shown = run(&play, &["show", "job"]).success();
+    assert!(shown.contains("\nsuspended until 2199-01-01 12:00:00+00:00 (moving); "), "{shown}");
+    assert_eq!(property(&shown, "suspended_until"), "2199-01-01 12:00:00+00:00 (2199-01-01)");
+    run(&play, &["suspend", "job"]).success();
+    let next = run(&play, &["next", "job", "-n", "1"]);
+    assert_eq!(next.stderr, "job is suspended; these do not run\n");
+    let altered = run(&play, &["alter", "job", "--retries", "1"]);
+    assert_eq!(altered.stderr, "altered job; it is suspended\n");
+}
+
+#[tokio::test]
+async fn a_job_that_runs_on_demand_says_so_when_asked_for_what_is_next() {
+    let play = play().await;
+    run(&play, &["schedule", "slow", "-", "true"]).success();
+    assert_eq!(run(&play, &["next", "slow"]).stderr, "slow: it runs on demand: sisyphus run slow\n");
+}

@@ -18,6 +18,7 @@ begin
         perform sisyphus._raise_argument(format('job "%s"', preview.name), 'n', coalesce(preview.n::text, 'null'),
                                          'Give how many occurrences to show, 1 to 1000.', null);
     end if;
+    v_fire := greatest(v_fire, v_job.suspended_until - interval '1 us');
     for i in 1 .. preview.n loop
         v_fire := sisyphus._next_occurrence(v_job, v_fire);
         exit when v_fire = 'infinity';
@@ -33,7 +34,7 @@ begin
 end
 $$;
 comment on function sisyphus.preview(text, integer) is
-    'The next n occurrences of a job, in its own zone too, on its pool or, with run_on all, on each host there is now; suspension is not considered';
+    'The next n occurrences of a job, in its own zone too, on its pool or, with run_on all, on each host there is now; those before the end of a suspension are left out, one without end is not considered';
 
 grant execute on function sisyphus.preview
     to sisyphus_viewer, sisyphus_author, sisyphus_operator, sisyphus_admin;

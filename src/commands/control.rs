@@ -232,7 +232,8 @@ pub(super) async fn cancel(args: CancelArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn said_no(answer: &[Option<String>]) -> bool {
+/// Whether a function answered that nothing has changed.
+pub(super) fn said_no(answer: &[Option<String>]) -> bool {
     answer.first().and_then(Option::as_deref) == Some("false")
 }
 

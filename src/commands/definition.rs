@@ -1,9 +1,14 @@
 //! `schedule`, `alter`, `unschedule`, `suspend`, `resume`: what jobs there are.
 
 use clap::ArgGroup;
-use serde_json::Value;
 
-use super::{job_options::JobOptions, output};
+use super::{
+    control::said_no,
+    job_options::JobOptions,
+    look::{nothing_to_come, suspended_until, suspension},
+    output,
+    show::preview,
+};
 use crate::{
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},
@@ -148,7 +153,17 @@ pub(super) async fn suspend(args: SuspendArgs, session: &Session) -> Result<()> 
     };
     let call =
         call.given("until", "timestamptz", args.until.as_ref()).given("reason", "text", args.reason.as_ref());
-    say_done("suspended", args.name.as_deref(), &session.call(&call).await?);
+    let answer = session.call(&call).await?;
+    if let (Some(name), Some(_)) = (&args.name, &args.until) {
+        // As the database understood it.
+        let until = suspended_until(&session.job(name).await?)?.unwrap_or_default();
+        match said_no(&answer) {
+            true => eprintln!("{name} was suspended before, now until {until}"),
+            false => eprintln!("suspended {name} until {until}"),
+        }
+        return Ok(());
+    }
+    say_done("suspended", args.name.as_deref(), &answer);
     Ok(())
 }
 
@@ -179,23 +194,16 @@ fn say_done(done: &str, name: Option<&str>, answer: &[Option<String>]) {
 
 /// The proof of the pudding: what the database understood.
 async fn say_next(done: &str, name: &str, session: &Session) -> Result<()> {
-    let call = Call::new("preview").arg("name", "text", name).arg("n", "int", "1");
-    let rows = session.call_rows(&call).await?;
-    let Some(text) = rows.objects.first() else {
-        let job = session.job(name).await?;
-        let on_demand = match job.objects.first() {
-            Some(text) => output::object(text)?.get("schedule").is_none_or(Value::is_null),
-            None => false,
-        };
-        if on_demand {
-            eprintln!("{done} {name}; it runs on demand: sisyphus run {name}");
-        } else {
-            // On all hosts of a pool that has none, or past its end.
-            eprintln!("{done} {name}; no run is to come as things are");
+    let rows = session.call_rows(&preview(name, "1")).await?;
+    let job = session.job(name).await?;
+    let next = match (suspension(&job, false)?, rows.objects.first()) {
+        (Some(suspended), _) => format!("it is {suspended}"),
+        (None, None) => nothing_to_come(name, &job)?,
+        (None, Some(text)) => {
+            let due = output::object(text)?.get("due_at").map(output::plain).unwrap_or_default();
+            format!("next run {} ({})", output::when(&due, rows.now), output::instant(&due))
         }
-        return Ok(());
     };
-    let due = output::object(text)?.get("due_at").map(output::plain).unwrap_or_default();
-    eprintln!("{done} {name}; next run {} ({})", output::when(&due, rows.now), output::instant(&due));
+    eprintln!("{done} {name}; {next}");
     Ok(())
 }

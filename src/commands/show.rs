@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    look::{RUN_COLUMNS, print_properties},
+    look::{RUN_COLUMNS, print_properties, suspension},
     output::{self, Column, Format, print_rows},
 };
 use crate::{
@@ -92,6 +92,9 @@ async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
     let next = session.call_rows(&preview(name, "3")).await?;
     if !next.objects.is_empty() {
         output::print("")?;
+        if let Some(suspended) = suspension(&rows, true)? {
+            output::print(&suspended)?;
+        }
         let columns = [
             Column::when("due_at").titled("next"),
             Column::local("local_time"),
