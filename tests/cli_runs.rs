@@ -128,3 +128,25 @@ async fn a_job_that_runs_on_demand_says_so_when_asked_for_what_is_next() {
     run(&play, &["schedule", "slow", "-", "true"]).success();
     assert_eq!(run(&play, &["next", "slow"]).stderr, "slow: it runs on demand: sisyphus run slow\n");
 }
+
+#[tokio::test]
+async fn what_cannot_be_asked_of_a_run_is_told_by_its_state_and_fails() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    play.exec("select sisyphus.schedule('job', null, 'true', overlap => 'allow')").await;
+    let (first, second) = (play.run_now("job").await, play.run_now("job").await);
+    assert_eq!((first, second), (1, 2));
+    run(&play, &["pause", "1"]).failure(1, &["error: run 1 has not started: it is waiting\n"]);
+    run(&play, &["cancel", "2"]).success();
+    play.tick().await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    run(&play, &["cancel", "1", "2"]).failure(
+        1,
+        &["error: run 1 has started; run 2 had ended: cancelled\n", "hint: sisyphus terminate 1 ends it"],
+    );
+    play.finish(guardian, &claim, 3).await;
+    for word in ["terminate", "cancel", "pause", "unpause"] {
+        run(&play, &[word, "1"]).failure(1, &["error: run 1 had ended: failed\n"]);
+    }
+}

@@ -180,56 +180,61 @@ pub(super) async fn rerun(args: RerunArgs, session: &Session) -> Result<()> {
 
 /// Asks for the end of runs.
 pub(super) async fn terminate(args: TerminateArgs, session: &Session) -> Result<()> {
-    for run_id in args.run_ids {
-        let call = Call::new("terminate").arg("run_id", "bigint", run_id.to_string()).given(
-            "reason",
-            "text",
-            args.reason.as_ref(),
-        );
-        match said_no(&session.call(&call).await?) {
-            true => eprintln!("run {run_id} had ended before"),
-            false => eprintln!("asked for the end of run {run_id}"),
-        }
-    }
-    Ok(())
+    let reason = args.reason.as_deref();
+    ask_each("terminate", &args.run_ids, reason, session, |id| format!("asked for the end of run {id}")).await
 }
 
 /// Stops the processes of runs.
 pub(super) async fn pause(args: PauseArgs, session: &Session) -> Result<()> {
-    for run_id in args.run_ids {
-        let call = Call::new("pause").arg("run_id", "bigint", run_id.to_string());
-        match said_no(&session.call(&call).await?) {
-            true => eprintln!("run {run_id} is not running"),
-            false => eprintln!(
-                "asked to stop the processes of run {run_id}; sisyphus unpause {run_id} lets them go on"
-            ),
-        }
-    }
-    Ok(())
+    let done = |id| format!("asked to stop the processes of run {id}; sisyphus unpause {id} lets them go on");
+    ask_each("pause", &args.run_ids, None, session, done).await
 }
 
 /// Lets the processes of runs go on.
 pub(super) async fn unpause(args: UnpauseArgs, session: &Session) -> Result<()> {
-    for run_id in args.run_ids {
-        let call = Call::new("unpause").arg("run_id", "bigint", run_id.to_string());
-        match said_no(&session.call(&call).await?) {
-            true => eprintln!("run {run_id} is not running"),
-            false => eprintln!("asked to let run {run_id} go on"),
-        }
-    }
-    Ok(())
+    ask_each("unpause", &args.run_ids, None, session, |id| format!("asked to let run {id} go on")).await
 }
 
 /// Withdraws runs that have not started.
 pub(super) async fn cancel(args: CancelArgs, session: &Session) -> Result<()> {
-    for run_id in args.run_ids {
-        let call = Call::new("cancel").arg("run_id", "bigint", run_id.to_string());
-        match said_no(&session.call(&call).await?) {
-            true => eprintln!("run {run_id} had started before; sisyphus terminate {run_id} ends it"),
-            false => eprintln!("asked to withdraw run {run_id}"),
+    ask_each("cancel", &args.run_ids, None, session, |id| format!("asked to withdraw run {id}")).await
+}
+
+/// Asks one thing of several runs; those of which it cannot be asked are told by their state, and fail the command.
+async fn ask_each(
+    function: &'static str,
+    run_ids: &[i64],
+    reason: Option<&str>,
+    session: &Session,
+    done: impl Fn(i64) -> String,
+) -> Result<()> {
+    let (mut refused, mut started) = (Vec::new(), None);
+    for &run_id in run_ids {
+        let call = Call::new(function).arg("run_id", "bigint", run_id.to_string());
+        if !said_no(&session.call(&call.given("reason", "text", reason)).await?) {
+            eprintln!("{}", done(run_id));
+            continue;
         }
+        let rows = session.run_state(run_id).await?;
+        let state = rows.objects.first().map(|text| output::object(text)).transpose()?.unwrap_or_default();
+        let word = state.get("state").map(output::plain).unwrap_or_default();
+        refused.push(match state.get("is_live").and_then(Value::as_bool) {
+            Some(true) if word == "running" => {
+                started = started.or(Some(run_id));
+                format!("run {run_id} has started")
+            }
+            Some(true) => format!("run {run_id} has not started: it is {word}"),
+            _ => format!("run {run_id} had ended: {word}"),
+        });
     }
-    Ok(())
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let error = Error::new(ErrorKind::Failed, refused.join("; "));
+    Err(match started {
+        Some(run_id) if function == "cancel" => error.hint(format!("sisyphus terminate {run_id} ends it")),
+        _ => error,
+    })
 }
 
 /// Whether a function answered that nothing has changed.

@@ -38,6 +38,11 @@ const ATTEMPTS: &str = "select * from sisyphus.history h where h.run_id = $1 ord
 const ENDED: &str = "select h.run_id, h.state, h.host, h.reason, h.started_at from sisyphus.history h \
      where h.run_id = $1 and h.is_final";
 
+const STATE: &str = "(select l.state, true as is_live from sisyphus.live l where l.run_id = $1) \
+     union all \
+     (select h.state, false from sisyphus.history h where h.run_id = $1 order by h.is_final desc, h.attempt desc) \
+     limit 1";
+
 const LAST_END: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
      where h.job = $1 order by h.recorded_at desc limit 1";
 
@@ -183,6 +188,11 @@ impl Session {
     /// The attempt that ended a run; no row while it has not ended.
     pub async fn ended_run(&self, run_id: i64) -> Result<Rows> {
         self.rows(ENDED, &[&run_id]).await
+    }
+
+    /// The state of a run, and whether it is live; no row when there is none.
+    pub async fn run_state(&self, run_id: i64) -> Result<Rows> {
+        self.rows(STATE, &[&run_id]).await
     }
 
     /// The newest row of a job's history.
