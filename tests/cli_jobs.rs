@@ -244,7 +244,9 @@ async fn what_is_asked_of_jobs_and_runs_is_told_in_a_word() {
         (&["activate", "web1"], "web1 takes runs\n"),
         (&["slots", "web1", "8"], "web1 takes 8 runs at once\n"),
         (&["pool", "create", "web", "web1"], "created pool web\n"),
+        (&["pool", "add", "web", "web1"], "web1 was listed in pool web\n"),
         (&["pool", "remove", "web", "web1"], "removed web1 from pool web\n"),
+        (&["pool", "remove", "web", "web1"], "web1 was not listed in pool web\n"),
         (&["pool", "drop", "web"], "dropped pool web\n"),
     ] {
         if words[0] == "cancel" {

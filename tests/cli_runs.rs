@@ -150,3 +150,43 @@ async fn what_cannot_be_asked_of_a_run_is_told_by_its_state_and_fails() {
         run(&play, &[word, "1"]).failure(1, &["error: run 1 had ended: failed\n"]);
     }
 }
+
+#[tokio::test]
+async fn a_filter_that_nothing_matches_is_told_from_one_that_names_nothing() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    run(&play, &["pool", "create", "empty"]).success();
+    run(&play, &["schedule", "job", "-", "true"]).success();
+    for (words, said) in [
+        (&["jobs", "--pool", "empty"][..], "no job matches\n"),
+        (&["jobs", "--state", "broken"], "no job matches\n"),
+        (&["runs", "--host", "web1"], "no run matches\n"),
+        (&["runs"], "no runs\n"),
+        (&["hosts", "--pool", "empty"], "no host of pool empty has registered\n"),
+    ] {
+        let asked = run(&play, words);
+        assert_eq!(asked.stderr, said, "{words:?}");
+        asked.success();
+    }
+    for (words, code, texts) in [
+        (
+            &["jobs", "--pool", "foo"][..],
+            1,
+            ["error: pool \"foo\" does not exist\n", "hint: there is default, empty\n"],
+        ),
+        (
+            &["hosts", "--pool", "foo"],
+            1,
+            ["error: pool \"foo\" does not exist\n", "hint: there is default, empty\n"],
+        ),
+        (&["runs", "--host", "foo"], 1, ["error: host \"foo\" does not exist\n", "hint: there is web1\n"]),
+        (
+            &["runs", "--state", "bogus"],
+            2,
+            ["invalid value 'bogus'", "waiting, pending, claimed, running, succeeded"],
+        ),
+        (&["jobs", "--state", "bogus"], 2, ["invalid value 'bogus'", "active, suspended, broken"]),
+    ] {
+        run(&play, words).failure(code, &texts);
+    }
+}

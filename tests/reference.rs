@@ -43,6 +43,7 @@ async fn the_states_are_those_of_the_constraints() {
     assert_eq!(cells(&text, "Live states", 0), live);
     assert_eq!(cells(&text, "Final states", 0), ended);
     let all: BTreeSet<String> = live.union(&ended).cloned().collect();
+    assert_eq!(BTreeSet::from(sisyphus::db::STATES.map(str::to_owned)), all, "the command line takes each");
     let to = cells(&text, "Transitions", 1);
     assert_eq!(to, all, "every state is reached, and no other");
     assert!(cells(&text, "Transitions", 0).is_subset(&all));

@@ -1,7 +1,9 @@
 //! `hosts`, `pool`, `drain`, `activate`, `slots`, `forget`: where jobs run.
 
 use super::{
+    control::said_no,
     job_options::{pairs, text},
+    known::{self, Filter},
     output::{Column, Format, print_rows},
 };
 use crate::{
@@ -129,7 +131,12 @@ pub(super) async fn hosts(args: HostsArgs, session: &Session) -> Result<()> {
         Column::prose("pools"),
         Column::prose("problem"),
     ];
-    print_rows(&rows, &columns, args.format, "no host has registered; start `sisyphus guardian` on one")
+    known::check(&rows, &[Filter::Pool(args.pool.as_deref())], session).await?;
+    let nothing = match &args.pool {
+        None => "no host has registered; start `sisyphus guardian` on one".to_owned(),
+        Some(pool) => format!("no host of pool {pool} has registered"),
+    };
+    print_rows(&rows, &columns, args.format, &nothing)
 }
 
 /// Looks at pools and changes them.
@@ -163,10 +170,10 @@ pub(super) async fn pool(args: PoolArgs, session: &Session) -> Result<()> {
             Ok(())
         }
         PoolCommand::Add { pool, hosts } => {
-            membership("add_host", "added", "to", &pool, &hosts, session).await
+            membership("add_host", ("added", "to", "was listed in"), &pool, &hosts, session).await
         }
         PoolCommand::Remove { pool, hosts } => {
-            membership("remove_host", "removed", "from", &pool, &hosts, session).await
+            membership("remove_host", ("removed", "from", "was not listed in"), &pool, &hosts, session).await
         }
     }
 }
@@ -202,15 +209,17 @@ pub(super) async fn forget(args: ForgetArgs, session: &Session) -> Result<()> {
 
 async fn membership(
     function: &'static str,
-    done: &str,
-    preposition: &str,
+    (done, preposition, stays): (&str, &str, &str),
     pool: &str,
     hosts: &[String],
     session: &Session,
 ) -> Result<()> {
     for host in hosts {
-        session.call(&Call::new(function).arg("pool", "text", pool).arg("host", "text", host)).await?;
-        eprintln!("{done} {host} {preposition} pool {pool}");
+        let call = Call::new(function).arg("pool", "text", pool).arg("host", "text", host);
+        match said_no(&session.call(&call).await?) {
+            true => eprintln!("{host} {stays} pool {pool}"),
+            false => eprintln!("{done} {host} {preposition} pool {pool}"),
+        }
     }
     Ok(())
 }

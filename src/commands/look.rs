@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{
+    known::{self, Filter},
     output::{self, Column, Format, print_rows},
     show::preview,
 };
 use crate::{
     db::{
-        RunFilter,
+        RunFilter, STATES,
         client::{Call, Rows, Session},
     },
     error::Result,
@@ -23,8 +24,8 @@ pub struct JobsArgs {
     /// Only jobs of this pool
     #[arg(long)]
     pool: Option<String>,
-    /// Only jobs in this state: active, suspended or broken
-    #[arg(long)]
+    /// Only jobs in this state
+    #[arg(long, value_parser = ["active", "suspended", "broken"])]
     state: Option<String>,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
@@ -42,8 +43,8 @@ pub struct RunsArgs {
     /// Only runs on this host
     #[arg(long)]
     host: Option<String>,
-    /// Only runs in this state, such as waiting or timed_out
-    #[arg(long)]
+    /// Only runs in this state
+    #[arg(long, value_parser = STATES)]
     state: Option<String>,
     /// Only what failed, timed out, was lost, refused or expired
     #[arg(long, conflicts_with_all = ["state", "live"])]
@@ -109,7 +110,12 @@ pub(super) async fn jobs(args: JobsArgs, session: &Session) -> Result<()> {
         Column::duration("last_duration_seconds").titled("took"),
         Column::percent("success_ratio").titled("ok"),
     ];
-    print_rows(&rows, &columns, args.format, "no jobs; `sisyphus schedule --help` shows how to make one")
+    known::check(&rows, &[Filter::Pool(args.pool.as_deref())], session).await?;
+    let nothing = match (&args.pool, &args.state) {
+        (None, None) => "no jobs; `sisyphus schedule --help` shows how to make one",
+        _ => "no job matches",
+    };
+    print_rows(&rows, &columns, args.format, nothing)
 }
 
 /// Lists live runs, then ended attempts.
@@ -127,7 +133,9 @@ pub(super) async fn runs(args: RunsArgs, session: &Session) -> Result<()> {
         // Nothing of an unknown job is a typing error, and the database knows the nearest name.
         session.call_rows(&Call::new("preview").arg("name", "text", job).arg("n", "int", "1")).await?;
     }
-    print_rows(&rows, &RUN_COLUMNS, args.format, "no runs")
+    known::check(&rows, &[Filter::Host(filter.host)], session).await?;
+    let all = RunFilter { limit: filter.limit, ..RunFilter::default() };
+    print_rows(&rows, &RUN_COLUMNS, args.format, if filter == all { "no runs" } else { "no run matches" })
 }
 
 /// Lists what is to come.

@@ -14,6 +14,7 @@ mod import;
 mod job_options;
 mod jobs_file;
 pub mod keeper;
+mod known;
 mod logs;
 mod look;
 pub mod migrate;

@@ -21,4 +21,4 @@ pub use api::Api;
 pub use listener::{ControlSession, Notice};
 pub use pool::Pool;
 pub use session::Sessions;
-pub use views::{Property, RunFilter};
+pub use views::{Property, RunFilter, STATES};

@@ -92,8 +92,25 @@ const FIRES: &str = "select f as due_at, f at time zone $2 as local_time \
 const HOSTS: &str = "select * from sisyphus.fleet f \
      where $1::text is null or $1 = any(f.pools) order by f.host";
 
+/// Every state of a run.
+pub const STATES: [&str; 13] = [
+    "waiting",
+    "pending",
+    "claimed",
+    "running",
+    "succeeded",
+    "failed",
+    "timed_out",
+    "terminated",
+    "lost",
+    "refused",
+    "expired",
+    "skipped",
+    "cancelled",
+];
+
 /// Which attempts to list.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RunFilter<'a> {
     /// Of this job.
     pub job: Option<&'a str>,
@@ -116,6 +133,11 @@ pub struct Property {
     pub name: String,
     /// Its type in SQL.
     pub kind: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -235,6 +257,21 @@ impl Session {
     /// The view `fleet`.
     pub async fn hosts(&self, pool: Option<&str>) -> Result<Rows> {
         self.rows(HOSTS, &[&pool]).await
+    }
+
+    /// The names of all hosts.
+    pub async fn host_names(&self) -> Result<Vec<String>> {
+        self.names("select f.host as name from sisyphus.fleet f order by f.host").await
+    }
+
+    /// The names of all pools.
+    pub async fn pool_names(&self) -> Result<Vec<String>> {
+        self.names("select q.pool as name from sisyphus.queue_depth q order by q.pool").await
+    }
+
+    async fn names(&self, query: &str) -> Result<Vec<String>> {
+        let found: Vec<Named> = self.rows(query, &[]).await?.read()?;
+        Ok(found.into_iter().map(|row| row.name).collect())
     }
 
     /// The view `calendars`, or the one row of it.
