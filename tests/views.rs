@@ -28,7 +28,7 @@ const COLUMNS: &[(&str, &str)] = &[
          late_exit_code late_finished_at owner requested_at recorded_at command",
     ),
     ("fleet", "host state slots running seen_seconds_ago clock_offset_ms version labels pools problem"),
-    ("queue_depth", "pool pending overdue claimed running slots_free"),
+    ("queue_depth", "pool pending overdue claimed running slots_free description selector listed members"),
     ("settings", "name value unit default description"),
     ("audit_log", "at role action object before after"),
     ("metrics", "name labels value"),

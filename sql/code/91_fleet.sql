@@ -54,7 +54,11 @@ select p.name as pool,
                   where p.pool_id = any(h.lanes)
                     and h.state = 'active'
                     and g.ended_at is null
-                    and g.lease_until > (select sisyphus._clock())), 0) as slots_free
+                    and g.lease_until > (select sisyphus._clock())), 0) as slots_free,
+       p.description,
+       p.selector,
+       array(select m.host_name from sisyphus.pool_member m where m.pool_id = p.pool_id order by m.host_name) as listed,
+       array(select h.name from sisyphus.host h where p.pool_id = any(h.lanes) order by h.name) as members
   from sisyphus.pool p
        left join (
            -- A run for one host counts in the pool of its job.
@@ -74,6 +78,10 @@ comment on column sisyphus.queue_depth.overdue is 'Of these, runs that are past 
 comment on column sisyphus.queue_depth.claimed is 'Runs that a host has claimed and not reported as started';
 comment on column sisyphus.queue_depth.running is 'Runs whose process is running';
 comment on column sisyphus.queue_depth.slots_free is 'Free slots of its live, active hosts at their last claim; a host counts in each of its pools';
+comment on column sisyphus.queue_depth.description is 'What it is for';
+comment on column sisyphus.queue_depth.selector is 'Labels that make a host a member; null: none';
+comment on column sisyphus.queue_depth.listed is 'Hosts that it lists, registered or not';
+comment on column sisyphus.queue_depth.members is 'Hosts that are members: listed, or selected by their labels, and registered';
 
 create or replace view sisyphus.calendars as
 select c.name as calendar,

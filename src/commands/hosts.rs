@@ -4,7 +4,8 @@ use super::{
     control::said_no,
     job_options::{pairs, text},
     known::{self, Filter},
-    output::{Column, Format, print_rows},
+    look::print_properties,
+    output::{self, Column, Format, print_rows},
 };
 use crate::{
     db::client::{Call, Session},
@@ -35,6 +36,15 @@ enum PoolCommand {
     /// List pools and what waits in them
     #[command(after_long_help = "Example:\n  sisyphus pool list")]
     List {
+        /// For people or for programs
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show a pool: what it is made of, and which hosts are in it
+    #[command(after_long_help = "Example:\n  sisyphus pool show web")]
+    Show {
+        /// Name of the pool
+        name: String,
         /// For people or for programs
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -151,7 +161,18 @@ pub(super) async fn pool(args: PoolArgs, session: &Session) -> Result<()> {
                 Column::number("running"),
                 Column::number("slots_free"),
             ];
-            print_rows(&session.pools().await?, &columns, format, "no pools")
+            print_rows(&session.pools(None).await?, &columns, format, "no pools")
+        }
+        PoolCommand::Show { name, format } => {
+            let rows = session.pools(Some(&name)).await?;
+            known::check(&rows, &[Filter::Pool(Some(&name))], session).await?;
+            for text in &rows.objects {
+                match format {
+                    Format::Json => output::print(text)?,
+                    Format::Table => print_properties(&output::object(text)?, rows.now)?,
+                }
+            }
+            Ok(())
         }
         PoolCommand::Create { name, hosts, labels, description } => {
             let selector = pairs("--label", &labels, text)?;

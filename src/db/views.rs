@@ -287,8 +287,10 @@ impl Session {
         Ok(found.pop().map(|setting| setting.value).unwrap_or_default())
     }
 
-    /// The view `queue_depth`.
-    pub async fn pools(&self) -> Result<Rows> {
-        self.rows("select * from sisyphus.queue_depth q order by q.pool", &[]).await
+    /// The view `queue_depth`, or the one row of it.
+    pub async fn pools(&self, name: Option<&str>) -> Result<Rows> {
+        let query =
+            "select * from sisyphus.queue_depth q where $1::text is null or q.pool = $1 order by q.pool";
+        self.rows(query, &[&name]).await
     }
 }

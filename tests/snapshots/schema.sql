@@ -1149,6 +1149,11 @@ CREATE TABLE sisyphus.planner (
 )
 WITH (fillfactor='10');
 
+CREATE TABLE sisyphus.pool_member (
+    pool_id bigint NOT NULL,
+    host_name text NOT NULL
+);
+
 CREATE VIEW sisyphus.queue_depth AS
  SELECT p.name AS pool,
     COALESCE(q.pending, (0)::bigint) AS pending,
@@ -1158,7 +1163,17 @@ CREATE VIEW sisyphus.queue_depth AS
     COALESCE(( SELECT sum(g.slots_free) AS sum
            FROM (sisyphus.host h
              JOIN sisyphus.guardian g ON ((g.host_id = h.host_id)))
-          WHERE ((p.pool_id = ANY (h.lanes)) AND (h.state = 'active'::text) AND (g.ended_at IS NULL) AND (g.lease_until > ( SELECT sisyphus._clock() AS _clock)))), (0)::bigint) AS slots_free
+          WHERE ((p.pool_id = ANY (h.lanes)) AND (h.state = 'active'::text) AND (g.ended_at IS NULL) AND (g.lease_until > ( SELECT sisyphus._clock() AS _clock)))), (0)::bigint) AS slots_free,
+    p.description,
+    p.selector,
+    ARRAY( SELECT m.host_name
+           FROM sisyphus.pool_member m
+          WHERE (m.pool_id = p.pool_id)
+          ORDER BY m.host_name) AS listed,
+    ARRAY( SELECT h.name
+           FROM sisyphus.host h
+          WHERE (p.pool_id = ANY (h.lanes))
+          ORDER BY h.name) AS members
    FROM (sisyphus.pool p
      LEFT JOIN ( SELECT COALESCE(j.pool_id, r.lane_id) AS pool_id,
             count(*) FILTER (WHERE (r.state = 'pending'::text)) AS pending,
@@ -1353,11 +1368,6 @@ CREATE VIEW sisyphus.overview AS
                  LIMIT 100) started) recent)
   WHERE (j.deleted_at IS NULL)
   ORDER BY j.name;
-
-CREATE TABLE sisyphus.pool_member (
-    pool_id bigint NOT NULL,
-    host_name text NOT NULL
-);
 
 CREATE SEQUENCE sisyphus.ready_no_seq
     START WITH 1

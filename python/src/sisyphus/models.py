@@ -225,6 +225,10 @@ class QueueDepth:
     claimed: int
     running: int
     slots_free: int
+    description: str | None
+    selector: dict[str, Any] | None
+    listed: list[str]
+    members: list[str]
 
 
 @dataclass(frozen=True, slots=True)
