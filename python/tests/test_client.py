@@ -70,6 +70,29 @@ def test_an_option_that_does_not_exist_is_a_type_error(client: Client) -> None:
         client.schedule("a", None, "true", retry=3)  # type: ignore[call-arg]
 
 
+def test_a_text_where_a_list_is_wanted_is_a_type_error(client: Client) -> None:
+    with pytest.raises(TypeError, match="hosts is a list, not str: 'web1'"):
+        client.create_pool("web", hosts="web1")
+    with pytest.raises(TypeError, match="argv is a list, not str: 'ls -l'"):
+        client.submit(argv="ls -l")
+    with pytest.raises(TypeError, match="tags is a list, not str"):
+        client.schedule("a", None, "true", tags="web")
+    client.schedule("a", None, "true")
+    with pytest.raises(TypeError, match="reset is a list, not str"):
+        client.alter_job("a", reset="ttl")
+    with pytest.raises(TypeError, match="payloads is a list, not str"):
+        client.run_many("a", "ab")
+    assert [pool.pool for pool in client.queue_depth()] == ["default"]
+
+
+def test_a_length_of_time_is_a_timedelta_or_a_text(client: Client) -> None:
+    with pytest.raises(TypeError, match="ttl is a timedelta or a text such as '10 min', not int: 600"):
+        client.schedule("a", "@daily", "true", ttl=600)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="grace is a timedelta or a text"):
+        client.submit("true", grace=1.5)  # type: ignore[arg-type]
+    assert client.overview() == []
+
+
 def test_a_moment_without_a_time_zone_is_refused(client: Client) -> None:
     client.schedule("a", None, "true")
     with pytest.raises(ValueError, match="at has no time zone"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -137,13 +137,20 @@ def _columns(row: type[Any]) -> str:
     return ", ".join(f'"{field.name}"' for field in fields(row))
 
 
+def listed(name: str, value: object) -> list[Any]:
+    """The items of a sequence; a text is one of letters, none of which was meant."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} is a list, not {type(value).__name__}: {value!r}")
+    return list(value)
+
+
 def _adapt(name: str, kind: str, value: object) -> object:
     if kind == "jsonb":
         return value if value is None or isinstance(value, Jsonb) else Jsonb(value)
-    if kind == "jsonb[]" and isinstance(value, Sequence):
-        return [_adapt(name, "jsonb", item) for item in value]
-    if kind.endswith("[]") and isinstance(value, Sequence) and not isinstance(value, str):
-        return list(value)
+    if kind.endswith("[]") and value is not None:
+        return [_adapt(name, kind.removesuffix("[]"), item) for item in listed(name, value)]
+    if kind == "interval" and not isinstance(value, timedelta | str | None):
+        raise TypeError(f"{name} is a timedelta or a text such as '10 min', not {type(value).__name__}: {value!r}")
     if isinstance(value, datetime) and value.tzinfo is None:
         # The database would read it in the session's time zone, whatever that is.
         raise ValueError(f"{name} has no time zone: {value!r}")

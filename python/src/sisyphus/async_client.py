@@ -10,6 +10,7 @@ from typing import cast
 from typing_extensions import Unpack
 
 from sisyphus._async_views import AsyncViews
+from sisyphus._sql import listed
 from sisyphus.models import Preview
 from sisyphus.options import JobChanges, JobOptions, Json, Moment, SubmitOptions
 
@@ -38,7 +39,9 @@ class AsyncClient(AsyncViews):
         """Changes what is given, and only that; `reset` names what goes back to its default, as None does."""
         given = {n: v for n, v in changes.items() if v is not None}
         none = changes.keys() - given.keys()
-        return cast(int, await self._scalar("alter_job", name=name, reset=[*reset, *none] or None, **given))
+        return cast(
+            int, await self._scalar("alter_job", name=name, reset=[*listed("reset", reset), *none] or None, **given)
+        )
 
     async def unschedule(self, name: str) -> bool:
         """Removes a job: what is planned is withdrawn, what runs goes on. False: it had been removed before."""

@@ -8,6 +8,7 @@ from typing import cast
 
 from typing_extensions import Unpack
 
+from sisyphus._sql import listed
 from sisyphus._views import Views
 from sisyphus.models import Preview
 from sisyphus.options import JobChanges, JobOptions, Json, Moment, SubmitOptions
@@ -37,7 +38,7 @@ class Client(Views):
         """Changes what is given, and only that; `reset` names what goes back to its default, as None does."""
         given = {n: v for n, v in changes.items() if v is not None}
         none = changes.keys() - given.keys()
-        return cast(int, self._scalar("alter_job", name=name, reset=[*reset, *none] or None, **given))
+        return cast(int, self._scalar("alter_job", name=name, reset=[*listed("reset", reset), *none] or None, **given))
 
     def unschedule(self, name: str) -> bool:
         """Removes a job: what is planned is withdrawn, what runs goes on. False: it had been removed before."""
