@@ -184,9 +184,15 @@ pub mod metric {
     }
 }
 
+/// What is logged, and where that was said.
+pub fn filter() -> (String, &'static str) {
+    std::env::var(LOG_VARIABLE)
+        .map_or_else(|_| (DEFAULT_FILTER.to_owned(), "default"), |wanted| (wanted, LOG_VARIABLE))
+}
+
 /// Starts logging to stderr. To be called once, before the first event.
 pub fn init(format: LogFormat) -> Result<()> {
-    let wanted = std::env::var(LOG_VARIABLE).unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
+    let (wanted, _) = filter();
     let filter = EnvFilter::try_new(&wanted).map_err(|e| {
         Error::new(ErrorKind::Config, format!("{LOG_VARIABLE}={wanted:?} is not a log filter"))
             .hint("for example SISYPHUS_LOG=debug or SISYPHUS_LOG=info,sisyphus::guardian=trace")

@@ -2,8 +2,11 @@
 
 use serde_json::json;
 
-use super::output::{Column, Format, print_rows};
-use crate::{config::Connection, db::client::Rows, error::Result};
+use super::{
+    guardian,
+    output::{Column, Format, print_rows},
+};
+use crate::{config::Connection, db::client::Rows, error::Result, observe};
 
 /// Arguments of `sisyphus config`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +17,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum ConfigCommand {
-    /// Show which database is used and where each value comes from
+    /// Show which database is used, what a guardian started here would take, and where each value comes from
     #[command(after_long_help = "Example:\n  PGHOST=db1 sisyphus config show")]
     Show {
         /// For people or for programs
@@ -26,10 +29,15 @@ enum ConfigCommand {
 /// Prints the settings; connects to nothing.
 pub fn run(args: &ConfigArgs, connection: &Connection) -> Result<()> {
     let ConfigCommand::Show { format } = args.command;
-    let objects = connection
-        .settings
-        .iter()
-        .map(|s| json!({"setting": s.name, "value": s.value, "origin": s.origin}).to_string())
+    let of_connection =
+        connection.settings.iter().map(|s| (s.name.to_owned(), s.value.clone(), s.origin.clone()));
+    let (log, origin) = observe::filter();
+    let objects = of_connection
+        .chain(guardian::settings()?)
+        .chain([("log".to_owned(), log, origin.to_owned())])
+        .map(|(setting, value, origin)| {
+            json!({"setting": setting, "value": value, "origin": origin}).to_string()
+        })
         .collect();
     let columns = [Column::text("setting"), Column::prose("value"), Column::text("origin")];
     print_rows(&Rows { now: 0.0, objects }, &columns, format, "no settings")

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use clap::FromArgMatches;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -142,6 +143,41 @@ fn options(args: GuardianArgs) -> Result<Options> {
         once: args.once,
         stop_jobs: args.stop_jobs,
     })
+}
+
+/// What a guardian started here would take from the environment and its defaults: flag, value, and where from.
+pub(super) fn settings() -> Result<Vec<(String, String, String)>> {
+    let command = <GuardianArgs as clap::Args>::augment_args(clap::Command::new("sisyphus guardian"));
+    let given = command.clone().try_get_matches_from(["sisyphus guardian"]).map_err(|err| {
+        Error::new(ErrorKind::Config, "the settings of a guardian cannot be read").source(err)
+    })?;
+    let defaults = options(GuardianArgs::from_arg_matches(&given).expect("they have just been matched"))?;
+    let mut settings = Vec::new();
+    for argument in command.get_arguments() {
+        let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else { continue };
+        let words = given.get_raw(argument.get_id().as_str()).into_iter().flatten();
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        let (value, origin) = match (flag, words.join(",")) {
+            ("host", value) if value.is_empty() => {
+                (defaults.host.clone(), "host name of the machine".to_owned())
+            }
+            ("slots", value) if value.is_empty() => {
+                (defaults.slots.to_string(), "default: the cores".to_owned())
+            }
+            ("state-dir", value) if value.is_empty() => {
+                (defaults.state_dir.display().to_string(), "default".to_owned())
+            }
+            (_, value) if value.is_empty() => ("none".to_owned(), "default".to_owned()),
+            // It may hold a password.
+            ("listen-url", value) => {
+                let at = Connection::resolve_url(Some(("--listen-url", &value)), &process_env)?;
+                (at.hosts(), variable.to_string_lossy().into_owned())
+            }
+            (_, value) => (value, variable.to_string_lossy().into_owned()),
+        };
+        settings.push((format!("--{flag}"), value, origin));
+    }
+    Ok(settings)
 }
 
 fn host_name() -> Result<String> {
