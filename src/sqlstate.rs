@@ -27,6 +27,8 @@ pub const UNDEFINED_FUNCTION: &str = "42883";
 pub const UNDEFINED_COLUMN: &str = "42703";
 /// There is no schema `sisyphus` in this database.
 pub const INVALID_SCHEMA: &str = "3F000";
+/// A date or time has a field that no calendar has.
+pub const DATETIME_FIELD_OVERFLOW: &str = "22008";
 /// The role may not do this.
 pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// A lock was not had within `lock_timeout`.

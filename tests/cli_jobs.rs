@@ -289,11 +289,30 @@ async fn what_the_database_refuses_ends_with_1_and_its_hint() {
         ),
         (
             &["schedule", "x", "@daily", "true", "--ttl", "soon"],
-            ["invalid input syntax for type interval", "soon"],
+            [
+                "invalid input syntax for type interval: \"soon\"",
+                "hint: --ttl takes a length of time such as 90s",
+            ],
         ),
         (
+            &["submit", "true", "--grace", "5x"],
+            ["type interval: \"5x\"", "hint: --grace takes a length of time"],
+        ),
+        (&["schedule", "x", "@daily", "true", "--ttl", "-5min"], ["ttl", "hint: "]),
+        (&["schedule", "x", "@daily", "true", "--retries", "-1"], ["retries", "hint: "]),
+        (
+            &["run", "nightly", "--at", "noonish"],
+            ["\"noonish\"", "hint: --at takes a time such as '2030-01-31 07:00'"],
+        ),
+        (&["suspend", "nightly", "--until", "noonish"], ["\"noonish\"", "hint: --until takes a time"]),
+        (
+            &["backfill", "nightly", "2030-13-01", "2030-01-02"],
+            ["\"2030-13-01\"", "hint: since takes a time"],
+        ),
+        (&["run", "wildly"], ["error: job \"wildly\" does not exist", "hint: "]),
+        (
             &["schedule", "x", "@daily", "true", "--payload", "{"],
-            ["invalid input syntax for type json", "detail: "],
+            ["invalid input syntax for type json", "hint: --payload takes JSON such as"],
         ),
         (
             &["schedule", "x", "@daily", "true", "--fenced", "--grace", "1 min"],

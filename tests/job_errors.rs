@@ -2,7 +2,7 @@
 
 use crate::{
     job::{one, run},
-    support::{self, assert_error},
+    support::{self, Play, assert_error},
 };
 
 /// Arguments of `schedule('b', …)` after the name, the code, and parts of message and hint.
@@ -273,4 +273,22 @@ async fn an_occurrence_that_has_passed_does_not_spoil_a_definition_that_leaves_i
     let result =
         client.query("select sisyphus.alter_job('b', schedule => 'at 2026-01-05 09:00Z')", &[]).await;
     assert_error(result, "SY201", "is never due", "run_now()");
+}
+
+#[tokio::test]
+async fn a_guess_is_near_or_none_is_made() {
+    let play = Play::at("07:00:00").await;
+    for (word, nearest) in [
+        ("nigthly", Some("nightly")),
+        ("nihgtyl", Some("nightly")),
+        ("wbe", Some("web")),
+        ("we", Some("web")),
+        ("job", None),
+        ("daily", None),
+        ("rightful", None),
+    ] {
+        let guess: Option<String> =
+            play.value("select sisyphus._nearest($1, '{nightly,web,fob2,dairies}')", &[&word]).await;
+        assert_eq!(guess.as_deref(), nearest, "{word}");
+    }
 }

@@ -51,7 +51,7 @@ end;
 comment on function sisyphus._is_name(text, integer) is
     'Whether a text can name a job, pool, host or calendar: no control character, no blank at either end, not too long';
 
--- Levenshtein distance by rows, for hints only: words are short and the lists are names.
+-- By rows, for hints only: words are short and the lists are names. Two letters that changed places are one mistake.
 create or replace function sisyphus._distance(p_a text, p_b text)
 returns integer
 language plpgsql
@@ -64,6 +64,7 @@ declare
     v_a constant text[] := string_to_array(lower(left(p_a, 40)), null);
     v_b constant text[] := string_to_array(lower(left(p_b, 40)), null);
     v_previous integer[] := array(select generate_series(0, cardinality(v_b)));
+    v_before integer[];
     v_current integer[];
 begin
     for i in 1 .. cardinality(v_a) loop
@@ -71,7 +72,11 @@ begin
         for k in 1 .. cardinality(v_b) loop
             v_current[k + 1] := least(v_current[k] + 1, v_previous[k + 1] + 1,
                                       v_previous[k] + (v_a[i] <> v_b[k])::integer);
+            if i > 1 and k > 1 and v_a[i] = v_b[k - 1] and v_a[i - 1] = v_b[k] then
+                v_current[k + 1] := least(v_current[k + 1], v_before[k - 1] + 1);
+            end if;
         end loop;
+        v_before := v_previous;
         v_previous := v_current;
     end loop;
     return v_previous[cardinality(v_b) + 1];
@@ -86,13 +91,13 @@ stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    -- At most a third of the letters may differ: a far-fetched guess is worse than none.
+    -- One mistake, and another one every six letters: a far-fetched guess is worse than none.
     select w
       from (select w, sisyphus._distance(p_word, w) as d
               from unnest(p_words) w
-             where abs(length(w) - length(p_word)) <= 2 + length(p_word) / 3
+             where abs(length(w) - length(p_word)) <= 1 + length(p_word) / 6
              limit 5000) near
-     where d <= 1 + length(p_word) / 3
+     where d <= 1 + length(p_word) / 6
      order by d, w
      limit 1;
 $$;

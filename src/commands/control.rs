@@ -60,7 +60,7 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "TIMESTAMP")]
     at: Option<String>,
     /// How late it may still start; however late when not given
-    #[arg(long, value_name = "INTERVAL")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true)]
     ttl: Option<String>,
     /// Higher goes first, -9 to 9
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -143,6 +143,7 @@ pub struct CancelArgs {
 /// Fires a job; its run numbers go to stdout.
 pub(super) async fn run(args: RunArgs, session: &Session) -> Result<()> {
     let call = Call::new("run_now")
+        .of_flags()
         .arg("name", "text", &args.name)
         .given("payload", "jsonb", args.payload.as_ref())
         .given("at", "timestamptz", args.at.as_ref())

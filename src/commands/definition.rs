@@ -151,8 +151,11 @@ pub(super) async fn suspend(args: SuspendArgs, session: &Session) -> Result<()> 
         Some(name) => Call::new("suspend").arg("name", "text", name),
         None => Call::new("suspend_all").given("pool", "text", args.pool.as_ref()),
     };
-    let call =
-        call.given("until", "timestamptz", args.until.as_ref()).given("reason", "text", args.reason.as_ref());
+    let call = call.of_flags().given("until", "timestamptz", args.until.as_ref()).given(
+        "reason",
+        "text",
+        args.reason.as_ref(),
+    );
     let answer = session.call(&call).await?;
     if let (Some(name), Some(_)) = (&args.name, &args.until) {
         // As the database understood it.

@@ -14,13 +14,13 @@ pub(super) struct JobOptions {
     #[arg(long, value_name = "ZONE", help_heading = "When")]
     timezone: Option<String>,
     /// How late a run may still start, such as 10min; until the next occurrence when not given
-    #[arg(long, value_name = "INTERVAL", help_heading = "When")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "When")]
     ttl: Option<String>,
     /// Which occurrences of a downtime still run: latest, all or none
     #[arg(long, value_name = "POLICY", help_heading = "When")]
     missed: Option<String>,
     /// Move each occurrence by a fixed share of this
-    #[arg(long, value_name = "INTERVAL", help_heading = "When")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "When")]
     jitter: Option<String>,
     /// No occurrence before this
     #[arg(long, value_name = "TIMESTAMP", help_heading = "When")]
@@ -56,16 +56,16 @@ pub(super) struct JobOptions {
     process: ProcessOptions,
 
     /// How often to try again when it fails
-    #[arg(long, value_name = "N", help_heading = "When it fails")]
-    retries: Option<u32>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "When it fails")]
+    retries: Option<i32>,
     /// Time before the first retry
-    #[arg(long, value_name = "INTERVAL", help_heading = "When it fails")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "When it fails")]
     retry_delay: Option<String>,
     /// Factor from one delay to the next
-    #[arg(long, value_name = "FACTOR", help_heading = "When it fails")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, help_heading = "When it fails")]
     retry_backoff: Option<f64>,
     /// Longest delay
-    #[arg(long, value_name = "INTERVAL", help_heading = "When it fails")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "When it fails")]
     retry_max_delay: Option<String>,
     /// Try again when its host was lost, though it may have run
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -93,10 +93,10 @@ pub(super) struct JobOptions {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ProcessOptions {
     /// End it after this long
-    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "How it runs")]
     max_runtime: Option<String>,
     /// Time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "INTERVAL", help_heading = "How it runs")]
+    #[arg(long, value_name = "INTERVAL", allow_hyphen_values = true, help_heading = "How it runs")]
     grace: Option<String>,
     /// Processes it leaves behind: kill or leave
     #[arg(long, value_name = "POLICY", help_heading = "How it runs")]
@@ -154,6 +154,7 @@ impl ProcessOptions {
     /// Adds what was given to a call of `schedule`, `alter_job` or `submit`.
     pub(super) fn add_to(&self, call: Call) -> Result<Call> {
         Ok(call
+            .of_flags()
             .given("max_runtime", "interval", self.max_runtime.as_ref())
             .given("grace", "interval", self.grace.as_ref())
             .given("leftovers", "text", self.leftovers.as_ref())

@@ -14,6 +14,7 @@ enum Value {
 pub struct Call {
     function: &'static str,
     arguments: Vec<(Cow<'static, str>, Cow<'static, str>, Value)>,
+    of_flags: bool,
 }
 
 /// As wide as [`Call::statement`] writes, where it can.
@@ -22,7 +23,7 @@ const WIDTH: usize = 100;
 impl Call {
     /// A call without arguments.
     pub fn new(function: &'static str) -> Self {
-        Self { function, arguments: Vec::new() }
+        Self { function, arguments: Vec::new(), of_flags: false }
     }
 
     /// Adds an argument; the database casts the text to the type.
@@ -71,6 +72,30 @@ impl Call {
         let values = values.iter().map(ToString::to_string).collect();
         self.arguments.push((name.into(), kind.into(), Value::List(values)));
         self
+    }
+
+    /// Says that the arguments were given as flags of these names, for hints.
+    #[must_use]
+    pub fn of_flags(mut self) -> Self {
+        self.of_flags = true;
+        self
+    }
+
+    /// What the argument takes whose value the database could not read, by its message.
+    pub(super) fn hint(&self, message: &str) -> Option<String> {
+        let (name, kind, _) = self.arguments.iter().find(|(_, kind, value)| match value {
+            Value::Text(_) if kind == "jsonb" => message.ends_with("type json"),
+            Value::Text(text) => message.contains(&format!("\"{text}\"")),
+            _ => false,
+        })?;
+        let takes = match kind.as_ref() {
+            "interval" => "a length of time such as 90s, 10min or '1 day'",
+            "timestamptz" => "a time such as '2030-01-31 07:00' or 2030-01-31T07:00+01:00",
+            "jsonb" => "JSON such as '{\"image\": 7}' or '\"text\"'",
+            _ => return None,
+        };
+        let name = if self.of_flags { format!("--{}", name.replace('_', "-")) } else { name.to_string() };
+        Some(format!("{name} takes {takes}"))
     }
 
     /// Whether there is any argument beside the first.

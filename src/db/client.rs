@@ -15,6 +15,7 @@ use crate::{
     config::Connection,
     error::{Error, ErrorKind, Result},
     migrate,
+    sqlstate::DATETIME_FIELD_OVERFLOW,
 };
 
 /// What a person's statement may take before the server ends it. Compiling one costs seconds: over the partitions of
@@ -98,7 +99,14 @@ impl Session {
 
     /// Calls a function and returns its results as text, one for each row.
     pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
-        let rows = self.query(&format!("select ({})::text", call.sql()), &call.values()).await?;
+        let rows = self.query(&format!("select ({})::text", call.sql()), &call.values()).await;
+        let rows = rows.map_err(|error| match call.hint(&error.to_string()) {
+            // PostgreSQL's own, "perhaps you need a different datestyle", helps nobody here.
+            Some(hint) if error.hint_text().is_none() || error.code() == Some(DATETIME_FIELD_OVERFLOW) => {
+                error.hint(hint)
+            }
+            _ => error,
+        })?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
