@@ -309,3 +309,23 @@ async fn history_tells_what_was_run_though_the_job_has_changed() {
         viewer.query_one("select count(command) from sisyphus.history", &[]).await.unwrap().get(0);
     assert_eq!(seen, 0, "a command is its owner's to see");
 }
+
+#[tokio::test]
+async fn quantiles_are_told_to_the_millisecond() {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 1).await;
+    play.exec("select sisyphus.schedule('report', null, 'true', timezone => 'UTC')").await;
+    for (second, took) in [(10, "0.1"), (20, "0.2"), (30, "0.4")] {
+        play.set_time(&format!("07:00:{second}")).await;
+        play.run_now("report").await;
+        play.tick().await;
+        let claim = play.claim_one(guardian).await;
+        play.exec(&format!(
+            "update sisyphus.run set claimed_at = sisyphus._clock() - interval '{took} s', started_at = sisyphus._clock() - interval '{took} s'"
+        ))
+        .await;
+        play.finish(guardian, &claim, 0).await;
+    }
+    let told = play.lines("select format('%s %s', p50_seconds, p95_seconds) from sisyphus.overview").await;
+    assert_eq!(told, ["0.2 0.38"]);
+}

@@ -1327,8 +1327,8 @@ CREATE VIEW sisyphus.overview AS
     last.started_at AS last_started_at,
     (round(EXTRACT(epoch FROM (last.finished_at - last.started_at)), 3))::double precision AS last_duration_seconds,
     recent.success_ratio,
-    recent.quantiles[1] AS p50_seconds,
-    recent.quantiles[2] AS p95_seconds,
+    (round((recent.quantiles[1])::numeric, 3))::double precision AS p50_seconds,
+    (round((recent.quantiles[2])::numeric, 3))::double precision AS p95_seconds,
     j.owner,
     COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem),
         CASE
