@@ -12,9 +12,10 @@ use crate::{
 
 /// Schedule jobs on a pool of machines from PostgreSQL
 #[derive(Debug, Parser)]
-#[command(name = "sisyphus", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "sisyphus", version, max_term_width = 100)]
 #[command(after_long_help = "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 configuration, 4 database \
-                             unreachable, 5 schema missing or of another version, 6 stopped with work left")]
+                             unreachable, 5 schema missing or of another version, 6 stopped with work left, 130 ended by \
+                             Ctrl-C, 143 by SIGTERM")]
 pub struct Cli {
     /// Database to use [env: SISYPHUS_DATABASE_URL, DATABASE_URL, else PGHOST, PGPORT, ...]
     #[arg(long, global = true, value_name = "URL", help_heading = "Connection")]

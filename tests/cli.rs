@@ -9,7 +9,7 @@ use crate::support::{self, command, finish, run};
 
 /// Every command that does something, with its words.
 fn leaves(command: &Command, words: &[String], found: &mut Vec<(Vec<String>, Command)>) {
-    for sub in command.get_subcommands() {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         let words = [words, &[sub.get_name().to_owned()]].concat();
         if sub.has_subcommands() {
             leaves(sub, &words, found);
@@ -136,4 +136,11 @@ fn a_reader_that_has_gone_is_no_failure() {
     let status = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let out = status.wait_with_output().unwrap();
     assert!(out.status.success(), "{} {}", out.status, String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn help_is_a_word_as_well() {
+    assert_eq!(run(&["help"]).success(), run(&["--help"]).success());
+    assert_eq!(run(&["help", "run"]).success(), run(&["run", "--help"]).success());
+    assert_eq!(run(&["help", "pool", "add"]).success(), run(&["pool", "add", "--help"]).success());
 }

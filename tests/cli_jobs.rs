@@ -243,6 +243,10 @@ async fn what_is_asked_of_jobs_and_runs_is_told_in_a_word() {
         (&["drain", "web1"], "web1 finishes what it runs and takes nothing new\n"),
         (&["activate", "web1"], "web1 takes runs\n"),
         (&["slots", "web1", "8"], "web1 takes 8 runs at once\n"),
+        (
+            &["slots", "web1", "-"],
+            "web1 takes as many runs at once as its guardian says when it starts next\n",
+        ),
         (&["pool", "create", "web", "web1"], "created pool web\n"),
         (&["pool", "add", "web", "web1"], "web1 was listed in pool web\n"),
         (&["pool", "remove", "web", "web1"], "removed web1 from pool web\n"),

@@ -86,10 +86,10 @@ Call functions with named arguments: `select sisyphus.schedule('report', '0 7 * 
 /// The chapters, by the number that the code file begins with.
 fn chapter(file: &str) -> &'static str {
     match &file[..2] {
-        "20" | "21" | "22" | "23" | "24" => "Calendar",
+        "20" | "21" | "22" | "23" | "24" | "35" => "Calendar",
         "30" | "31" | "32" | "33" | "34" => "Jobs",
         "70" | "71" => "Runs",
-        "75" | "76" | "77" | "78" | "79" => "Hosts and settings",
+        "36" | "75" | "76" | "77" | "78" | "79" => "Hosts and settings",
         "85" => "Why",
         _ => "Guardian protocol and upkeep",
     }

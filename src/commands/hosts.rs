@@ -108,13 +108,17 @@ pub struct ActivateArgs {
 
 /// Arguments of `sisyphus slots`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Example:\n  sisyphus slots web1 8")]
+#[command(after_long_help = "Examples:\n  sisyphus slots web1 8\n  sisyphus slots web1 -")]
 pub struct SlotsArgs {
     /// Name of the host
     host: String,
-    /// Runs it takes at once
-    slots: u32,
+    /// Runs it takes at once, or - for as many as its guardian says
+    #[arg(value_name = "N|-", value_parser = slots_or_none)]
+    slots: Slots,
 }
+
+#[derive(Debug, Clone, Copy)]
+struct Slots(Option<u32>);
 
 /// Arguments of `sisyphus forget`.
 #[derive(Debug, clap::Args)]
@@ -215,10 +219,23 @@ pub(super) async fn activate(args: ActivateArgs, session: &Session) -> Result<()
 
 /// Sets how many runs a host takes at once.
 pub(super) async fn slots(args: SlotsArgs, session: &Session) -> Result<()> {
-    let call = Call::new("set_slots").arg("host", "text", &args.host).arg("n", "int", args.slots.to_string());
+    let slots = args.slots.0.map(|slots| slots.to_string());
+    let call = Call::new("set_slots").arg("host", "text", &args.host).nullable("n", "int", slots.as_deref());
     session.call(&call).await?;
-    eprintln!("{} takes {} runs at once", args.host, args.slots);
+    match slots {
+        Some(slots) => eprintln!("{} takes {slots} runs at once", args.host),
+        None => {
+            eprintln!("{} takes as many runs at once as its guardian says when it starts next", args.host)
+        }
+    }
     Ok(())
+}
+
+fn slots_or_none(text: &str) -> std::result::Result<Slots, String> {
+    match text {
+        "-" => Ok(Slots(None)),
+        text => text.parse().map(|slots| Slots(Some(slots))).map_err(|_| "it is a number, or -".to_owned()),
+    }
 }
 
 /// Removes a host that is gone.
