@@ -295,3 +295,19 @@ async fn everybody_exports_and_prunes_their_own_jobs_alone() {
     apply_at(&two, &file("one"), &[])
         .failure(1, &["job \"one\" is refused", "belongs to role test_one", "hint: "]);
 }
+
+#[tokio::test]
+async fn a_payload_is_shown_and_exported_to_the_letter() {
+    let play = play().await;
+    let payload = r#"{"n": 12345678901234567890123, "big": 1e400, "exact": 1.10}"#;
+    sisyphus(&play, &["schedule", "job", "-", "true", "--payload", payload]).success();
+    let stored: String = play.value("select payload::text from sisyphus.job", &[]).await;
+    let shown = sisyphus(&play, &["show", "job"]).success();
+    assert!(shown.contains(r#"payload                {"n": 12345678901234567890123, "#), "{shown}");
+    let shown = sisyphus(&play, &["show", "job", "--format", "json"]).success();
+    assert!(shown.contains(&stored), "{stored} in\n{shown}");
+    let file = sisyphus(&play, &["export"]).success();
+    assert!(file.contains(&format!("payload = '{stored}'")), "{file}");
+    let (_, counts) = outcome(&play, &file, &[]);
+    assert_eq!(counts, "1 unchanged");
+}

@@ -169,7 +169,8 @@ fn json_of(value: &DeValue<'_>) -> Json {
     }
 }
 
-/// A job as a table of the file: its properties in the order of schedule().
+/// A job as a table of the file: its properties in the order of schedule(). The payload is the text of its JSON, for
+/// TOML has no null, which it may hold.
 pub(super) fn written(
     name: &str,
     declared: &serde_json::Map<String, Json>,
@@ -178,8 +179,6 @@ pub(super) fn written(
     let mut text = format!("[jobs.{}]\n", written_key(name));
     for Property { name, .. } in properties {
         let Some(value) = declared.get(name) else { continue };
-        // TOML has no null, which a payload may hold.
-        let value = if name == "payload" { Json::from(value.to_string()) } else { value.clone() };
         let value = Value::try_from(value).map_err(|err| {
             Error::new(ErrorKind::Failed, format!("{name} cannot be written as TOML")).source(err)
         })?;

@@ -19,6 +19,7 @@ mod logs;
 mod look;
 pub mod migrate;
 pub mod output;
+mod row;
 mod settle;
 mod show;
 mod signals;

@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, Width, presets};
 use serde_json::{Map, Value};
 
+pub use super::row::object;
 use crate::{
     db::client::Rows,
     error::{Error, ErrorKind, Result},
@@ -179,13 +180,6 @@ pub fn read_file(file: &str) -> Result<(String, String)> {
     let bytes = bytes.map_err(|err| fault(err.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|err| fault(err.to_string()))?;
     Ok((name, text))
-}
-
-/// Reads a row; the keys keep the order of the view's columns.
-pub fn object(text: &str) -> Result<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|e| {
-        Error::new(ErrorKind::Failed, "the database sent a row that is no JSON object").source(e)
-    })
 }
 
 /// A table as text, without a newline at its end. On a terminal prose is cut to its width; a program gets all of it.

@@ -1,10 +1,11 @@
 //! `show` and `explain`: one job or run.
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::{
     look::{RUN_COLUMNS, print_properties, suspension},
     output::{self, Column, Format, print_rows},
+    row::merged,
 };
 use crate::{
     db::{
@@ -79,14 +80,14 @@ async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
         return Err(unknown_job(name, session).await?);
     }
     // The definition repeats some of what the overview says.
+    if format == Format::Json {
+        return output::print(&merged(&rows.objects)?);
+    }
     let mut job = Map::new();
     for text in &rows.objects {
         for (key, value) in output::object(text)? {
             job.entry(key).or_insert(value);
         }
-    }
-    if format == Format::Json {
-        return output::print(&Value::Object(job).to_string());
     }
     print_properties(&job, rows.now)?;
     let next = session.call_rows(&preview(name, "3")).await?;

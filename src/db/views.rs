@@ -79,7 +79,10 @@ const PROPERTIES: &str = "select a.name, pg_catalog.format_type(a.type, null) as
      cross join unnest(p.proargnames, p.proargtypes::oid[]) with ordinality a (name, type, n) \
      where p.oid = 'sisyphus.schedule'::regproc and a.name <> 'name' order by a.n";
 
-const DECLARED: &str = "select d.job, d.declared from sisyphus._declared_jobs() d \
+/// A payload as its text: a number in it may be one that Rust has no type for.
+const DECLARED: &str = "select d.job, case when d.declared ? 'payload' \
+            then jsonb_set(d.declared, '{payload}', to_jsonb((d.declared -> 'payload')::text)) else d.declared end as declared \
+      from sisyphus._declared_jobs() d \
      where $1::text is null or d.declared -> 'tags' ? $1 order by d.job";
 
 const SURPLUS: &str = "select 'removed' as action, o.job, o.schedule, o.pool, null as properties \
