@@ -66,20 +66,6 @@ fn outcome(play: &Play, text: &str, more: &[&str]) -> (Vec<String>, String) {
     )
 }
 
-fn job(play: &Play, name: &str) -> Value {
-    serde_json::from_str(&sisyphus(play, &["show", name, "--format", "json"]).success()).unwrap()
-}
-
-/// Everything that a call could leave behind.
-async fn traces(play: &Play) -> Vec<String> {
-    play.lines(
-        "select j.name || ' ' || j.xmin || ' ' || j.version from sisyphus.job j
-          union all select 'audit ' || count(*) from sisyphus.audit
-          union all select 'request ' || count(*) from sisyphus.request order by 1",
-    )
-    .await
-}
-
 #[tokio::test]
 async fn jobs_become_what_the_file_says_and_equal_ones_are_left_alone() {
     let play = play().await;
@@ -103,7 +89,7 @@ async fn jobs_become_what_the_file_says_and_equal_ones_are_left_alone() {
                    "payload": {"n": [1, 2.5, "x"], "deep": {"t": true}}}),
         ),
     ] {
-        let made = job(&play, name);
+        let made = play.job(name);
         for (key, value) in wanted.as_object().unwrap() {
             assert_eq!(&made[key], value, "{name}: {key}");
         }
@@ -116,10 +102,10 @@ async fn jobs_become_what_the_file_says_and_equal_ones_are_left_alone() {
         .await;
     assert!(starts);
 
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let (_, counts) = outcome(&play, FILE, &[]);
     assert_eq!(counts, "3 unchanged");
-    assert_eq!(traces(&play).await, before, "neither a row nor the audit log was touched");
+    assert_eq!(play.traces().await, before, "neither a row nor the audit log was touched");
 
     sisyphus(&play, &["alter", "script", "--retries", "3", "--description", "x"]).success();
     let (told, counts) = outcome(&play, &FILE.replace("2 h", "3 h"), &[]);
@@ -167,10 +153,10 @@ async fn an_export_that_is_applied_changes_nothing() {
     );
     assert_eq!(sisyphus(&play, &["export"]).success(), written, "it is the same every time");
 
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let (_, counts) = outcome(&play, &written, &[]);
     assert_eq!(counts, "3 unchanged");
-    assert_eq!(traces(&play).await, before);
+    assert_eq!(play.traces().await, before);
     for name in ["full", "it's \"so\" [x.y] =", "plain"] {
         sisyphus(&play, &["unschedule", name]).success();
     }
@@ -194,14 +180,14 @@ async fn a_set_is_pruned_of_what_its_file_does_not_have_any_more() {
         "{}",
         kept.stderr
     );
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let wanted = ["unchanged nightly", "removed on demand", "removed script"];
     let (told, counts) = outcome(&play, shorter, &["--prune", "--dry-run"]);
     assert_eq!(
         (told, counts.as_str()),
         (wanted.map(str::to_owned).to_vec(), "1 unchanged, 2 removed; a dry run, nothing was done")
     );
-    assert_eq!(traces(&play).await, before);
+    assert_eq!(play.traces().await, before);
     assert_eq!(outcome(&play, shorter, &["--prune"]).0, wanted);
     let left = play.lines("select job from sisyphus.definitions order by job").await;
     assert_eq!(left, ["by hand", "nightly", "other"]);
@@ -229,7 +215,7 @@ async fn a_job_of_one_set_is_not_changed_by_the_file_of_another() {
 async fn one_bad_job_changes_nothing_and_is_named() {
     let play = play().await;
     apply(&play, &FILE.replace("2 h", "1 h"), &[]).success();
-    let before = traces(&play).await;
+    let before = play.traces().await;
     for (from, to, texts) in [
         (
             "ttl =",
@@ -267,7 +253,7 @@ async fn one_bad_job_changes_nothing_and_is_named() {
     ] {
         assert!(FILE.contains(from), "{from}");
         apply(&play, &FILE.replace(from, to), &["--prune"]).failure(1, texts);
-        assert_eq!(traces(&play).await, before, "{to}");
+        assert_eq!(play.traces().await, before, "{to}");
     }
     apply(&play, &FILE.replace("set = \"web\"", ""), &["--prune"])
         .failure(1, &["error: stdin names no set", "hint: begin it"]);

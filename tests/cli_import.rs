@@ -40,20 +40,6 @@ fn import(play: &Play, text: &str, more: &[&str]) -> Finished {
     done
 }
 
-fn job(play: &Play, name: &str) -> Value {
-    serde_json::from_str(&sisyphus(play, &["show", name, "--format", "json"]).success()).unwrap()
-}
-
-/// Everything that a call could leave behind.
-async fn traces(play: &Play) -> Vec<String> {
-    play.lines(
-        "select j.name || ' ' || j.xmin || ' ' || j.version from sisyphus.job j
-          union all select 'audit ' || count(*) from sisyphus.audit
-          union all select 'request ' || count(*) from sisyphus.request order by 1",
-    )
-    .await
-}
-
 #[tokio::test]
 async fn a_line_becomes_a_job_with_all_that_stands_above_it() {
     let play = play().await;
@@ -85,7 +71,7 @@ async fn a_line_becomes_a_job_with_all_that_stands_above_it() {
                    "jitter": "00:05:00"}),
         ),
     ] {
-        let made = job(&play, name);
+        let made = play.job(name);
         for (key, value) in wanted.as_object().unwrap() {
             assert_eq!(&made[key], value, "{name}: {key}");
         }
@@ -96,10 +82,10 @@ async fn a_line_becomes_a_job_with_all_that_stands_above_it() {
 async fn a_second_import_changes_what_is_otherwise_and_nothing_else() {
     let play = play().await;
     import(&play, CRONTAB, &[]).success();
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let again = import(&play, CRONTAB, &[]);
     assert!(again.stderr.starts_with("4 unchanged\n"), "{}", again.stderr);
-    assert_eq!(traces(&play).await, before, "neither a row nor the audit log was touched");
+    assert_eq!(play.traces().await, before, "neither a row nor the audit log was touched");
 
     let moved = import(&play, &CRONTAB.replace("0 5 * * 1", "0 6 * * 1"), &["--format", "json"]);
     assert!(moved.stderr.starts_with("1 changed, 3 unchanged\n"), "{}", moved.stderr);
@@ -113,10 +99,10 @@ async fn a_second_import_changes_what_is_otherwise_and_nothing_else() {
 #[tokio::test]
 async fn what_a_dry_run_prints_does_what_the_import_would_do() {
     let play = play().await;
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let tried = import(&play, CRONTAB, &["--dry-run"]);
     assert!(tried.stderr.contains("4 created; a dry run, nothing was done\n"), "{}", tried.stderr);
-    assert_eq!(traces(&play).await, before);
+    assert_eq!(play.traces().await, before);
     let script = tried.success();
     assert!(script.contains("\n-- FILE:4:1\nselect sisyphus.schedule(name => 'tar-"), "{script}");
     play.exec(&script).await;
@@ -130,7 +116,7 @@ async fn what_a_dry_run_prints_does_what_the_import_would_do() {
 async fn what_stands_behind_a_percent_is_read_by_the_command() {
     let play = play().await;
     import(&play, CRONTAB, &[]).success();
-    let argv = job(&play, "cat-cat")["argv"].clone();
+    let argv = play.job("cat-cat")["argv"].clone();
     assert_eq!(argv[0], "/bin/bash");
     for shell in ["bash", "dash"] {
         let done = Command::new(shell).args(["-c", argv[2].as_str().unwrap()]).output().unwrap();
@@ -141,7 +127,7 @@ async fn what_stands_behind_a_percent_is_read_by_the_command() {
 #[tokio::test]
 async fn one_bad_line_changes_nothing_and_is_named() {
     let play = play().await;
-    let before = traces(&play).await;
+    let before = play.traces().await;
     for (line, more, texts) in [
         (
             "\t61 1 * * * true",
@@ -163,7 +149,7 @@ async fn one_bad_line_changes_nothing_and_is_named() {
     ] {
         let text = format!("0 1 * * * root good\n{line}\n* * * * * root good as well\n");
         import(&play, &text, more).failure(1, texts);
-        assert_eq!(traces(&play).await, before, "{line}");
+        assert_eq!(play.traces().await, before, "{line}");
     }
     sisyphus(&play, &["import", "crontab", "/nonexistent/x"]).failure(3, &["/nonexistent/x cannot be read"]);
     let latin = NamedTempFile::new().unwrap();
@@ -182,7 +168,7 @@ async fn a_job_that_no_import_made_is_never_replaced() {
     let text = "* * * * * false\n* * * * * true\n";
     import(&play, text, &[])
         .failure(1, &["error: FILE:2:1: job \"true\" is refused", "no import made it", "hint: ", "--prefix"]);
-    assert_eq!(job(&play, "true")["command"], "precious");
+    assert_eq!(play.job("true")["command"], "precious");
     import(&play, text, &["--prefix", "x-"]).success();
 }
 
@@ -197,10 +183,10 @@ async fn the_crontab_of_the_machine_has_users_and_its_zone_is_told() {
     assert!(done.stderr.contains("2 created\ntimes are those of "), "{}", done.stderr);
     assert!(done.stderr.ends_with("the database's default; --timezone gives another\n"), "{}", done.stderr);
     done.success();
-    let made = job(&play, "cd-run-parts-etc-cron.hourly");
+    let made = play.job("cd-run-parts-etc-cron.hourly");
     assert_eq!(made["run_as"], "root");
     assert_eq!(made["run_on"], "all");
-    assert_eq!(job(&play, "true")["run_as"], "www");
+    assert_eq!(play.job("true")["run_as"], "www");
     assert_eq!(import(&play, "# nothing\n", &[]).stderr, "no jobs\n");
 }
 
@@ -246,17 +232,17 @@ async fn the_jobs_of_pg_cron_are_taken_over() {
         ),
         ("refresh-2", "* * * * *", argv("host=localhost port=5432 dbname=shop user=other", "select 2")),
     ] {
-        let made = job(&play, name);
+        let made = play.job(name);
         assert_eq!((&made["schedule"], &made["argv"]), (&Value::from(schedule), &argv), "{name}");
         assert_eq!(
             (&made["overlap"], &made["missed"], &made["timezone"]),
             (&"queue".into(), &"none".into(), &"GMT".into())
         );
     }
-    let before = traces(&play).await;
+    let before = play.traces().await;
     let again = sisyphus(&play, &["import", "pg_cron"]);
     assert!(again.stderr.starts_with("4 unchanged\n"), "{}", again.stderr);
-    assert_eq!(traces(&play).await, before);
+    assert_eq!(play.traces().await, before);
 }
 
 const PGAGENT: &str = r"
@@ -313,7 +299,7 @@ async fn the_jobs_of_pgagent_are_taken_over() {
         ]
     );
     done.success();
-    let nightly = job(&play, "nightly");
+    let nightly = play.job("nightly");
     let command = "psql -X -v ON_ERROR_STOP=1 -d 'dbname=shop' -c 'select '\\''it'\\'''\\''s'\\''' || exit\n( rm -f /tmp/x ) || true";
     for (key, value) in [
         ("schedule", json!("30 2 1,L * *")),
@@ -327,13 +313,13 @@ async fn the_jobs_of_pgagent_are_taken_over() {
     ] {
         assert_eq!(nightly[key], value, "{key}");
     }
-    assert_eq!(job(&play, "often/s2")["schedule"], "* * * * *");
-    assert_eq!(job(&play, "often/s2")["command"], "( true\nfalse ) || exit");
-    assert_eq!(job(&play, "often/s3")["schedule"], "0 12 * 1,7 1,5");
-    let before = traces(&play).await;
+    assert_eq!(play.job("often/s2")["schedule"], "* * * * *");
+    assert_eq!(play.job("often/s2")["command"], "( true\nfalse ) || exit");
+    assert_eq!(play.job("often/s3")["schedule"], "0 12 * 1,7 1,5");
+    let before = play.traces().await;
     let again = sisyphus(&play, &["import", "pgagent"]);
     assert!(again.stderr.starts_with("3 unchanged\n"), "{}", again.stderr);
-    assert_eq!(traces(&play).await, before);
+    assert_eq!(play.traces().await, before);
 }
 
 const PG_TIMETABLE: &str = r#"
@@ -376,17 +362,17 @@ async fn the_chains_of_pg_timetable_are_taken_over() {
         ]
     );
     done.success();
-    let dump = job(&play, "dump");
+    let dump = play.job("dump");
     assert_eq!(
         (&dump["argv"], &dump["max_runtime"]),
         (&json!(["pg_dump", "-d", "shop"]), &"00:01:00".into())
     );
     assert_eq!((&dump["overlap"], &dump["missed"]), (&"skip".into(), &"none".into()));
-    let sync = job(&play, "sync");
+    let sync = play.job("sync");
     assert_eq!((&sync["schedule"], &sync["argv"]), (&"every 5 minutes".into(), &json!(["/opt/sync"])));
     assert_eq!((&sync["overlap"], &sync["max_runtime"]), (&"allow".into(), &Value::Null));
-    assert_eq!(job(&play, "sql")["argv"][5], format!("dbname={}", play.db.name()));
-    let after = job(&play, "after");
+    assert_eq!(play.job("sql")["argv"][5], format!("dbname={}", play.db.name()));
+    let after = play.job("after");
     assert_eq!((&after["overlap"], &after["argv"][5]), (&"skip".into(), &"host=db2".into()));
     let again = sisyphus(&play, &["import", "pg_timetable", "--dry-run"]);
     assert!(again.stderr.starts_with("4 unchanged; a dry run"), "{}", again.stderr);
@@ -413,7 +399,7 @@ async fn pg_cron_may_live_in_another_database() {
         "postgres",
     ];
     sisyphus(&play, &words).success();
-    let made = job(&play, "db1-refresh");
+    let made = play.job("db1-refresh");
     assert_eq!((&made["overlap"], &made["run_as"]), (&"skip".into(), &"postgres".into()));
     assert_eq!(made["description"], "from pg_cron, job 2");
     other

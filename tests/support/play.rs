@@ -227,6 +227,21 @@ impl Play {
         .await
     }
 
+    /// A job as the command line shows it to programs.
+    pub(crate) fn job(&self, name: &str) -> serde_json::Value {
+        serde_json::from_str(&sisyphus(self, &["show", name, "--format", "json"]).success()).unwrap()
+    }
+
+    /// Everything that a definition could leave behind.
+    pub(crate) async fn traces(&self) -> Vec<String> {
+        self.lines(
+            "select j.name || ' ' || j.xmin || ' ' || j.version from sisyphus.job j
+              union all select 'audit ' || count(*) from sisyphus.audit
+              union all select 'request ' || count(*) from sisyphus.request order by 1",
+        )
+        .await
+    }
+
     /// Gives a run back.
     pub(crate) async fn release(&self, guardian: i64, claim: &Claim) -> String {
         self.value(
