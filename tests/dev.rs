@@ -100,12 +100,13 @@ async fn an_interrupt_terminates_the_jobs_and_keeps_their_results() {
     let dev = support::spawn(support::command(&["dev", "--data-dir", dir]));
     let url = sisyphus::dev::cluster::url(dir.as_ref(), "postgres", "sisyphus");
     wait_until("host dev is active", SOON, async || ready(&url).await).await;
-    run_a_long_job(&url).await;
+    begin(&url, "select sisyphus.submit('echo begun; sleep 600')").await;
     let asked = Instant::now();
     dev.signal(Signal::SIGINT);
     let ended = dev.wait();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(ended.stdout.contains(&format!("psql -h {dir} -U postgres sisyphus")), "{}", ended.stdout);
+    assert!(ended.stderr.contains("terminating run 1 on dev"), "{}", ended.stderr);
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
 
     // The second start finds the same data.
@@ -127,7 +128,11 @@ mod faults {
         let url = sisyphus::dev::cluster::url(dir.as_ref(), "postgres", "sisyphus");
         let dev = support::spawn(support::command(&["dev", "--data-dir", dir]));
         wait_until("host dev is active", SOON, async || ready(&url).await).await;
-        run_a_long_job(&url).await;
+        begin(
+            &url,
+            "select sisyphus.schedule('long', null, 'echo begun; sleep 600'); select sisyphus.run_now('long')",
+        )
+        .await;
         // Killed. It is not waited for as a command is: its guardian lives and still holds the pipes.
         drop(dev);
 
@@ -138,10 +143,9 @@ mod faults {
     }
 }
 
-async fn run_a_long_job(url: &str) {
+/// Asks for a run and waits until it runs.
+async fn begin(url: &str, script: &str) {
     let client = connect(url).await;
-    let script =
-        "select sisyphus.schedule('long', null, 'echo begun; sleep 600'); select sisyphus.run_now('long')";
     client.batch_execute(script).await.unwrap();
     wait_until("the job runs", SOON, async || {
         let running = "select count(*) from sisyphus.running where state = 'running'";

@@ -66,8 +66,8 @@ struct HostState {
 pub struct Running {
     /// Its number.
     pub run_id: i64,
-    /// Its job.
-    pub job: String,
+    /// Its job, if it has one.
+    pub job: Option<String>,
     /// The host.
     pub host: String,
 }
@@ -186,7 +186,8 @@ impl House {
             let running = self.running().await?;
             for run in &running {
                 if !asked.contains(&run.run_id) {
-                    eprintln!("terminating run {} of {} on {}", run.run_id, run.job, run.host);
+                    let of = run.job.as_ref().map_or_else(String::new, |job| format!(" of {job}"));
+                    eprintln!("terminating run {}{of} on {}", run.run_id, run.host);
                     let call = Call::new("terminate").arg("run_id", "bigint", run.run_id.to_string());
                     self.session.call(&call.arg("reason", "text", "sisyphus dev was stopped")).await?;
                     asked.push(run.run_id);
