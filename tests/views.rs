@@ -329,3 +329,14 @@ async fn quantiles_are_told_to_the_millisecond() {
     let told = play.lines("select format('%s %s', p50_seconds, p95_seconds) from sisyphus.overview").await;
     assert_eq!(told, ["0.2 0.38"]);
 }
+
+/// A look at all the others for each of them made seconds of hundreds, and minutes of thousands.
+#[tokio::test]
+async fn runs_that_wait_their_turn_are_told_at_once() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('report', null, 'true', timezone => 'UTC')").await;
+    play.exec("select sisyphus.run_many('report', array_fill('1'::jsonb, array[20000]))").await;
+    play.exec("set statement_timeout = '20 s'").await;
+    let told = play.lines("select distinct format('%s %s', state, why) from sisyphus.live").await;
+    assert_eq!(told, ["waiting waits its turn"]);
+}
