@@ -1,6 +1,6 @@
 //! A job that is unscheduled and scheduled anew is another job, whether or not somebody ticked in between.
 
-use crate::support::Play;
+use crate::support::{Play, TestClient, assert_error, assert_sqlstate};
 
 const ANEW: &str =
     "select sisyphus.schedule('job', '*/5 * * * *', 'true', timezone => 'UTC', ttl => '1 h', retries => 1)";
@@ -149,4 +149,77 @@ async fn a_job_that_a_wrong_clock_scheduled_is_not_taken_for_one_that_was_away()
     let by_hand = play.lines(&format!("select state from sisyphus.attempt where run_id = {asked}")).await;
     assert_eq!(by_hand, ["succeeded"], "{told:?}, {live:?}");
     assert!(!told.iter().any(|row| row.contains("unscheduled")), "{told:?}");
+}
+
+/// A job of alice with a run that has an input of its own, on its host; and bob, who wants its name.
+async fn taken_over() -> (Play, TestClient, TestClient) {
+    let play = Play::at("07:00:00").await;
+    let alice = play.db.login("test_alice", &["sisyphus_author"]).await;
+    let bob = play.db.login("test_bob", &["sisyphus_author"]).await;
+    let secret =
+        "select sisyphus.schedule('secret', null, 'true', overlap => 'allow', payload => '\"mine\"')";
+    alice.batch_execute(secret).await.unwrap();
+    (play, alice, bob)
+}
+
+const TAKE: &str = "select sisyphus.schedule('secret', null, 'false', payload => '\"his\"')";
+const ASK: &str = "select sisyphus.run_now('secret', payload => '\"asked\"')";
+const READ: &str =
+    "select coalesce(owner, '-') || ' ' || coalesce(payload::text, '-') || ' ' || coalesce(stdout, '-')
+                      from sisyphus.history order by run_id";
+
+#[tokio::test]
+async fn a_name_is_taken_over_when_nothing_of_its_old_owner_lives_any_more() {
+    let (play, alice, bob) = taken_over().await;
+    let guardian = play.guardian("web1", 5).await;
+    alice.batch_execute(ASK).await.unwrap();
+    play.tick().await;
+    let claim = play.claim_one(guardian).await;
+    play.start(guardian, &claim).await;
+    alice.batch_execute(ASK).await.unwrap();
+    alice.batch_execute("select sisyphus.unschedule('secret')").await.unwrap();
+    for _ in 0..2 {
+        assert_error(
+            bob.batch_execute(TAKE).await,
+            "55000",
+            &format!(
+                "job \"secret\" of role test_alice was unscheduled, and run {} of it is live",
+                claim.run_id
+            ),
+            "have test_alice end it",
+        );
+        play.tick().await;
+    }
+    assert_sqlstate(bob.query("select sisyphus.terminate($1)", &[&claim.run_id]).await, "42501");
+    let finish =
+        "select sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], '{0}', stdouts => '{word}')";
+    play.client.query(finish, &[&guardian, &claim.run_id, &claim.claim_no]).await.unwrap();
+    bob.batch_execute(TAKE).await.unwrap();
+    let rows = alice.query(READ, &[]).await.unwrap();
+    assert_eq!(
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(),
+        ["test_alice \"asked\" word", "test_alice \"asked\" -"]
+    );
+    let rows = bob.query(READ, &[]).await.unwrap();
+    assert_eq!(
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>(),
+        ["test_alice - -", "test_alice - -"]
+    );
+}
+
+#[tokio::test]
+async fn what_the_old_owner_asked_for_in_an_open_transaction_stays_hers() {
+    let (play, mut alice, bob) = taken_over().await;
+    let open = alice.transaction().await.unwrap();
+    open.batch_execute(ASK).await.unwrap();
+    play.set_time("07:00:01").await;
+    play.exec("select sisyphus.unschedule('secret')").await;
+    play.tick_at("07:00:02").await;
+    bob.batch_execute(TAKE).await.unwrap();
+    open.commit().await.unwrap();
+    play.tick_at("07:00:03").await;
+    let told: String = bob.query_one(READ, &[]).await.unwrap().get(0);
+    assert_eq!(told, "test_alice - -");
+    let told: String = alice.query_one(READ, &[]).await.unwrap().get(0);
+    assert_eq!(told, "test_alice \"asked\" -");
 }

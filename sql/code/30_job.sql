@@ -45,6 +45,33 @@ $$;
 comment on function sisyphus._check_access(text, name, boolean) is
     'raises 42501 unless the caller owns the thing, is an admin, or is an operator where those may act too';
 
+-- A run takes the name, the owner and the definition of its job: with live runs of the old one, who comes next could
+-- read and end what is not his.
+create or replace function sisyphus._check_taken_over(p_job sisyphus.job)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_run_id bigint;
+begin
+    if p_job.deleted_at is null or p_job.owner = sisyphus._caller() then
+        return;
+    end if;
+    select r.run_id into v_run_id from sisyphus.run r where r.job_id = p_job.job_id order by r.run_id limit 1;
+    if found then
+        raise exception 'job "%" of role % was unscheduled, and run % of it is live', p_job.name, p_job.owner, v_run_id
+            using errcode = '55000',
+                  hint = format('What waits is withdrawn by the next tick; for what runs wait, have %I end it, or choose another name.',
+                                p_job.owner);
+    end if;
+end
+$$;
+comment on function sisyphus._check_taken_over(sisyphus.job) is
+    'raises 55000 for an unscheduled job of another owner that still has live runs';
+
 -- Reads without a lock: an open transaction that changes the job holds up nobody who only needs it.
 create or replace function sisyphus._require_job(p_name text, p_operators boolean)
 returns sisyphus.job

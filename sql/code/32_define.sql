@@ -176,6 +176,7 @@ begin
         v_old := sisyphus._lock_job(p_name, false);
     else
         v_old := sisyphus._lock_name(p_name);
+        perform sisyphus._check_taken_over(v_old);
     end if;
     v_is_new := v_old.job_id is null or v_old.deleted_at is not null;
     if not v_is_new then

@@ -39,11 +39,15 @@ begin
             job_version, retention_days, is_final, state, origin, job, owner, pool, host, reason, payload, command)
         select e.run_id, e.job_id, e.due_at, e.nominal_at, e.expires_at, e.requested_at, p_now, p_now, 0,
                e.job_version, coalesce(j.retain_failure, sisyphus._retention_class(s.retention_failure)), true,
-               p_state, e.origin, j.name, coalesce(j.owner, (e.spec ->> 'owner')::name), p.name, h.name, e.why, coalesce(e.payload, j.payload),
+               p_state, e.origin, j.name, coalesce(d.changed_by, j.owner, (e.spec ->> 'owner')::name), p.name, h.name, e.why,
+               coalesce(e.payload, case when d.version is null then j.payload end),
                coalesce(e.spec ->> 'command', e.spec ->> 'argv')
           from ended e
           cross join sisyphus.setting s
           left join sisyphus.job j on j.job_id = e.job_id
+          -- Of the job that had the name before, asked for in a transaction that was open until then.
+          left join sisyphus.job_definition d
+            on d.job_id = e.job_id and d.version = e.job_version and e.requested_at < j.created_at
           left join sisyphus.pool p on p.pool_id = coalesce(j.pool_id, e.lane_id)
           left join sisyphus.host h on h.host_id = e.lane_id
          where e.attempt = 0
