@@ -219,6 +219,83 @@ async fn a_run_tells_the_version_that_it_ran_by() {
     assert_eq!(versions, ["2", "3"]);
 }
 
+/// A job of pool test with a run on h1, which is not in pool prod.
+async fn in_pool_test(more: &str) -> (Play, i64) {
+    let play = Play::at("07:00:00").await;
+    let h1 = play.guardian("h1", 10).await;
+    play.exec(&format!(
+        "select sisyphus.create_pool('test'); select sisyphus.create_pool('prod'); select sisyphus.add_host('test', 'h1');
+         select sisyphus.schedule('j', null, 'old', pool => 'test', retries => 3, retry_delay => '0 s' {more});
+         select sisyphus.run_now('j')"
+    ))
+    .await;
+    play.tick().await;
+    (play, h1)
+}
+
+const TO_PROD: &str = "select sisyphus.alter_job('j', pool => 'prod', priority => 2, command => 'new')";
+
+/// The run waits for a host of pool prod, in the lane of its new priority.
+async fn waits_for_prod(play: &Play, h1: i64) {
+    for _ in 0..2 {
+        assert!(play.claim(h1, 10).await.is_empty(), "h1 is not in pool prod");
+        play.tick().await;
+    }
+    let prod = play.guardian("h2", 10).await;
+    play.exec("select sisyphus.add_host('prod', 'h2')").await;
+    play.tick_at("07:01:00").await;
+    let claim = play.claim_one(prod).await;
+    assert_eq!(claim.spec["command"], "new");
+    assert_eq!(play.lines("select priority::text from sisyphus.run").await, ["2"]);
+}
+
+#[tokio::test]
+async fn a_retry_goes_to_the_pool_of_the_definition_that_it_takes() {
+    let (play, h1) = in_pool_test("").await;
+    let claim = play.claim_one(h1).await;
+    play.exec(TO_PROD).await;
+    play.tick().await;
+    play.finish(h1, &claim, 1).await;
+    waits_for_prod(&play, h1).await;
+}
+
+#[tokio::test]
+async fn a_recalled_run_goes_to_the_pool_of_the_definition_that_it_takes() {
+    let (play, h1) = in_pool_test("").await;
+    let claim = play.claim_one(h1).await;
+    play.exec(TO_PROD).await;
+    play.tick().await;
+    assert_eq!(play.release(h1, &claim).await, "accepted");
+    waits_for_prod(&play, h1).await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_claimable_before_a_change_is_not_claimed_from_where_it_was() {
+    let (play, h1) = in_pool_test("").await;
+    play.exec(TO_PROD).await;
+    waits_for_prod(&play, h1).await;
+}
+
+#[tokio::test]
+async fn retries_of_runs_beside_each_other_go_one_by_one_once_the_job_says_so() {
+    let (play, h1) = in_pool_test(", overlap => 'allow'").await;
+    play.run_now("j").await;
+    let claims = play.claim(h1, 10).await;
+    assert_eq!(claims.len(), 2);
+    play.exec("select sisyphus.alter_job('j', overlap => 'skip')").await;
+    play.tick().await;
+    for claim in &claims {
+        play.finish(h1, claim, 1).await;
+    }
+    play.tick_at("07:00:01").await;
+    for _ in 0..2 {
+        let claim = play.claim_one(h1).await;
+        assert!(play.claim(h1, 10).await.is_empty());
+        play.finish(h1, &claim, 0).await;
+        play.tick_at("07:00:10").await;
+    }
+}
+
 #[tokio::test]
 async fn a_recall_that_comes_after_the_start_changes_nothing() {
     let play = Play::at("07:00:00").await;

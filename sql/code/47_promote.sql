@@ -313,12 +313,12 @@ begin
            array_agg(distinct c.job_id) filter (where not c.fits) as unfit_ids,
            array_agg(c.run_id) filter (where not c.exclusive) as free_ids
       into v_candidate
-      from (select r.run_id, r.job_id, r.exclusive, r.attempt,
+      from (select r.run_id, r.job_id, r.attempt,
+                   -- As _fit_runs() will have made it.
+                   coalesce(j.overlap <> 'allow', r.exclusive) as exclusive,
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
-                       and (j.version = r.job_version
-                           or (r.origin <> 'schedule' or r.attempt > 0) and coalesce(r.requested_at, r.due_at) >= j.created_at)
-                       and r.withdrawn is null
+                       and j.version = r.job_version and r.withdrawn is null
                        -- Due in a suspension that has ended: the next tick skips it.
                        and not exists (select from sisyphus.request q
                                         where q.guardian_id is null and q.action = 'define' and q.job_id = r.job_id

@@ -92,11 +92,13 @@ begin
                    r.job_id = 0 or (j.deleted_at is null
                        and (j.suspended_at is null or coalesce(j.suspended_until <= p_now, false))
                        and (j.version = r.job_version
-                           or (r.origin <> 'schedule' or r.attempt > 0) and coalesce(r.requested_at, r.due_at) >= j.created_at)
+                           or (r.origin <> 'schedule' or r.attempt > 0) and coalesce(r.requested_at, r.due_at) >= j.created_at
+                              and j.priority = p_priority and (j.overlap <> 'allow') = r.exclusive
+                              and p_lane_id in (j.pool_id, p_host_id))
                        and r.job_id <> all(p_resumed)) as fits
               from unnest(v_seen) with ordinality c (run_id, nth)
              cross join lateral (
-                  select r.ctid as place, r.job_id, r.job_version, r.origin, r.attempt, r.requested_at, r.due_at
+                  select r.ctid as place, r.job_id, r.job_version, r.origin, r.attempt, r.exclusive, r.requested_at, r.due_at
                     from sisyphus.run r
                    where r.run_id = c.run_id and case r.state when 'pending' then true end
                      for no key update skip locked) r
@@ -113,7 +115,7 @@ begin
                    host_id = case when f.fits then p_host_id end,
                    claimed_at = case when f.fits then p_now end,
                    attempt = r.attempt + f.fits::integer,
-                   -- What runs by hand and retries take is the current definition.
+                   -- What runs by hand and retries take is the current definition, unless that has them wait elsewhere.
                    job_version = case when f.fits then coalesce(f.version, r.job_version) else r.job_version end,
                    reason = null
               from candidate f
