@@ -487,3 +487,34 @@ async fn a_claim_that_is_refused_takes_the_results_back_with_it() {
     assert_eq!(play.live().await, ["job 07:00:00 claimed"]);
     assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
 }
+
+#[tokio::test]
+async fn a_delay_is_capped_before_it_can_overflow() {
+    let (play, guardian) =
+        job(", retries => 9, retry_delay => '8000 hours', retry_backoff => 100, retry_max_delay => '0 s'")
+            .await;
+    for _ in 0..6 {
+        let claim = play.claim_one(guardian).await;
+        assert_eq!(play.finish(guardian, &claim, 1).await, "accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_recorded_does_not_keep_those_of_other_hosts_from_being_given_up() {
+    let (play, first) = job(", retries => 1, retry_on_lost => true").await;
+    play.claim_one(first).await;
+    play.exec("select sisyphus.schedule('other', null, 'true'); select sisyphus.run_now('other')").await;
+    let second = play.guardian("web2", 5).await;
+    play.claim_one(second).await;
+    // As no definition can have it: the retry is due after the last instant there is.
+    play.exec("update sisyphus.job set retry_delay = '293000 years', retry_max_delay = '293000 years' where name = 'job'")
+        .await;
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+    }
+    assert_eq!(
+        play.told().await,
+        ["other 07:00:00 #1 lost: host \"web2\" was not heard of for 30 s (may have started)"]
+    );
+    assert_eq!(play.live().await, ["job 07:00:00 claimed"]);
+}

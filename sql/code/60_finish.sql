@@ -69,8 +69,10 @@ language sql
 immutable
 parallel safe
 begin atomic
-    -- The exponent is bounded: a thousandth retry must not overflow.
-    select least(p_max_delay, p_delay * least(pg_catalog.power(p_backoff, least(p_attempt - 1, 60)), 1e6));
+    -- In seconds, capped before an interval is made of them; the exponent is bounded: a thousandth retry must not overflow.
+    select pg_catalog.make_interval(secs => least(
+        extract(epoch from p_max_delay)::double precision,
+        extract(epoch from p_delay)::double precision * least(pg_catalog.power(p_backoff, least(p_attempt - 1, 60)), 1e6)));
 end;
 comment on function sisyphus._retry_after(interval, double precision, interval, integer) is
     'Wait after a failed attempt: delay × backoff^(attempt − 1), capped';

@@ -282,6 +282,7 @@ as $$
 declare
     v_setting constant sisyphus.setting := sisyphus._setting();
     v_gone record;
+    v_message text;
     v_count integer := 0;
 begin
     if p_last_tick_at is null or p_now - p_last_tick_at > 2 * v_setting.heartbeat then
@@ -308,9 +309,16 @@ begin
             update sisyphus.guardian g set ended_at = p_now, ended_as = 'lost', slots_free = 0
              where g.guardian_id = v_gone.guardian_id;
         end if;
-        v_count := v_count + 1 + sisyphus._settle_held(
-            v_gone.guardian_id, v_gone.name, false, format('host "%s" was not heard of for %s', v_gone.name,
-                                                           sisyphus._duration_text(v_setting.lease_timeout)), p_now);
+        -- One run that cannot be recorded must not keep the others from being given up, nor end the tick.
+        begin
+            v_count := v_count + 1 + sisyphus._settle_held(
+                v_gone.guardian_id, v_gone.name, false, format('host "%s" was not heard of for %s', v_gone.name,
+                                                               sisyphus._duration_text(v_setting.lease_timeout)), p_now);
+        exception when data_exception or integrity_constraint_violation then
+            get stacked diagnostics v_message = message_text;
+            raise warning 'what host "%" held cannot be settled: %', v_gone.name, v_message
+                using hint = 'The next tick tries again.';
+        end;
     end loop;
     return v_count;
 end
