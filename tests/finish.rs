@@ -301,6 +301,19 @@ async fn a_late_failure_is_the_result_of_its_attempt_and_the_retry_stays() {
 }
 
 #[tokio::test]
+async fn a_late_end_by_a_signal_is_the_result_of_its_attempt_and_the_retry_stays() {
+    let (play, claim) = lost_and_waiting().await;
+    play.exec("select sisyphus.alter_job('job', no_retry_exit_codes => '{4}')").await;
+    let back = play.guardian("web1", 5).await;
+    let finish =
+        "select answer from sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], signals => '{9}')";
+    let answer: String = play.value(finish, &[&back, &claim.run_id, &claim.claim_no]).await;
+    assert_eq!(answer, "accepted");
+    assert!(play.told().await[0].starts_with("job 07:00:00 #1+ failed: killed by signal KILL"));
+    assert_eq!(play.live().await, ["job 07:00:00 waiting"]);
+}
+
+#[tokio::test]
 async fn a_retry_that_is_given_back_and_withdrawn_leaves_an_end_also_beside_a_late_result() {
     let (play, claim) = lost_and_waiting().await;
     play.tick_at("07:06:00").await;

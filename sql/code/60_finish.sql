@@ -120,7 +120,8 @@ begin
             if not found then
                 return 'busy';
             end if;
-            v_is_final := v_state not in ('failed', 'timed_out', 'lost') or p_exit_code = any(v_job.no_retry_exit_codes);
+            v_is_final := v_state not in ('failed', 'timed_out', 'lost')
+                          or coalesce(p_exit_code = any(v_job.no_retry_exit_codes), false);
         else
             update sisyphus.attempt a
                set late_state = v_state, late_exit_code = p_exit_code, late_finished_at = p_finished_at
