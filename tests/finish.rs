@@ -301,6 +301,37 @@ async fn a_late_failure_is_the_result_of_its_attempt_and_the_retry_stays() {
 }
 
 #[tokio::test]
+async fn how_a_lost_run_ended_is_told_by_its_own_host_alone() {
+    let (play, claim) = lost_and_waiting().await;
+    let other = play.guardian("web2", 5).await;
+    let told = play.told().await;
+    assert_eq!(play.finish(other, &claim, 0).await, "refused");
+    assert_eq!(play.told().await, told);
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 0).await, "accepted");
+}
+
+#[tokio::test]
+async fn a_late_result_ends_between_its_start_and_now() {
+    for (told, expected) in
+        [("-infinity", "07:00:00"), ("infinity", "07:00:56"), ("2026-03-02 07:00:20+00", "07:00:20")]
+    {
+        let (play, claim) = lost_and_waiting().await;
+        let back = play.guardian("web1", 5).await;
+        play.client
+            .execute(
+                "select sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], exit_codes => '{0}',
+                     finished_at => array[$4::text::timestamptz])",
+                &[&back, &claim.run_id, &claim.claim_no, &told],
+            )
+            .await
+            .unwrap();
+        let ended = "select to_char(finished_at at time zone 'UTC', 'HH24:MI:SS') from sisyphus.history";
+        assert_eq!(play.lines(ended).await, [expected]);
+    }
+}
+
+#[tokio::test]
 async fn a_late_end_by_a_signal_is_the_result_of_its_attempt_and_the_retry_stays() {
     let (play, claim) = lost_and_waiting().await;
     play.exec("select sisyphus.alter_job('job', no_retry_exit_codes => '{4}')").await;

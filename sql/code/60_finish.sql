@@ -81,7 +81,7 @@ comment on function sisyphus._retry_after(interval, double precision, interval, 
 -- locks: run (SKIP LOCKED): the retry that nobody has claimed, and that a late success makes needless.
 create or replace function sisyphus._finish_late(
     p_run_id bigint, p_claim_no bigint, p_exit_code integer, p_signal integer, p_ended_by text, p_reason text,
-    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb, p_now timestamptz)
+    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb, p_host text, p_now timestamptz)
 returns text
 language plpgsql
 volatile
@@ -97,11 +97,13 @@ declare
     v_is_final boolean;
 begin
     select a.* into v_attempt from sisyphus.attempt a where a.run_id = p_run_id and a.claim_no = p_claim_no;
-    if not found then
+    -- Only where it ran can be known how it ended.
+    if not found or v_attempt.host is distinct from p_host then
         return 'refused';
     elsif v_attempt.state <> 'lost' or v_attempt.late_state is not null then
         return 'already';
     end if;
+    p_finished_at := least(greatest(p_finished_at, v_attempt.started_at, v_attempt.claimed_at), p_now);
     select j.* into v_job from sisyphus.job j where j.job_id = v_attempt.job_id;
     v_state := sisyphus._end_state(p_ended_by, p_exit_code, v_job.success_exit_codes);
     v_reason := sisyphus._end_reason(v_state, p_exit_code, p_signal, p_reason, null);
@@ -132,7 +134,7 @@ begin
     -- It was given up but nobody took over: its true result is the result.
     update sisyphus.attempt a
        set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
-           result = p_result, finished_at = coalesce(p_finished_at, a.finished_at), is_final = v_is_final,
+           result = p_result, finished_at = p_finished_at, is_final = v_is_final,
            reason = v_reason || ' (reported late: '
                     || case when v_is_final then split_part(a.reason, '; attempt ', 1) else a.reason end || ')'
      where a.run_id = p_run_id and a.claim_no = p_claim_no;
@@ -147,7 +149,7 @@ begin
     return 'accepted';
 end
 $$;
-comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, timestamptz) is
+comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, text, timestamptz) is
     'Answers for a result whose claim is not live: already, superseded, refused, busy while its retry is held, or accepted when it corrects a lost attempt';
 
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
@@ -370,7 +372,7 @@ begin
                case when i.run_id = any(v_done) then 'accepted'
                     when exists (select from sisyphus.run r where r.run_id = i.run_id and r.claim_no = i.claim_no) then 'busy'
                     else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why,
-                                               least(i.ended, v_now), i.stdout, i.stderr, i.result, v_now) end
+                                               coalesce(i.ended, v_now), i.stdout, i.stderr, i.result, v_host, v_now) end
           from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.finished_at,
                       stdouts, stderrs, results)
               i (run_id, claim_no, exit_code, signal, ended_by, why, ended, stdout, stderr, result);
