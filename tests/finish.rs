@@ -562,3 +562,14 @@ async fn a_run_that_cannot_be_recorded_does_not_keep_those_of_other_hosts_from_b
     );
     assert_eq!(play.live().await, ["job 07:00:00 claimed"]);
 }
+
+#[tokio::test]
+async fn a_run_that_is_given_twice_in_a_batch_ends_once() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    let finish = "select sisyphus.finish_job($1, array[$2, $2]::bigint[], array[$3, $3]::bigint[], '{0,1}')";
+    let twice = play.client.query(finish, &[&guardian, &claim.run_id, &claim.claim_no]).await;
+    assert_error(twice, "22023", "a run is given twice", "once");
+    assert_eq!(play.finish(guardian, &claim, 0).await, "accepted");
+    assert_eq!(play.told().await, ["job 07:00:00 #1 succeeded: exit code 0"]);
+}

@@ -217,6 +217,7 @@ declare
     v_targets bigint[];
     v_dues timestamptz[];
     v_ends timestamptz[];
+    v_is_twice boolean;
 begin
     select sisyphus._retention_class(s.retention_success), sisyphus._retention_class(s.retention_failure)
       into v_retain_success, v_retain_failure
@@ -291,9 +292,12 @@ begin
            array_agg(v.target) filter (where v.exclusive),
            -- What waits its turn is nobody's predecessor.
            array_agg(case when v.in_order then 'infinity' else v.due_at end) filter (where v.exclusive),
-           array_agg(v.ended) filter (where v.exclusive)
-      into v_done, v_asked, v_retried, v_waits, v_exclusive, v_jobs, v_targets, v_dues, v_ends
+           array_agg(v.ended) filter (where v.exclusive), count(distinct v.run_id) < count(*)
+      into v_done, v_asked, v_retried, v_waits, v_exclusive, v_jobs, v_targets, v_dues, v_ends, v_is_twice
       from verdict v;
+    if v_is_twice then
+        raise exception 'a run is given twice' using errcode = '22023', hint = 'Give each run_id once a call.';
+    end if;
     if v_retried is not null then
         update sisyphus.run r
            set state = 'waiting', wake_at = p_now + w.wait, claim_no = null, guardian_id = null, host_id = null, last_host_id = r.host_id,
