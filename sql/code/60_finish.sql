@@ -246,8 +246,13 @@ begin
                coalesce(j.retain_failure, v_retain_failure) as retain_failure,
                j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner,
                p.name as pool,
-               j.retries, j.max_runtime, coalesce(r.payload, j.payload) as payload,
-               coalesce(r.spec ->> 'command', r.spec ->> 'argv') as command
+               j.retries, coalesce(r.payload, j.payload) as payload, coalesce(r.spec ->> 'command', r.spec ->> 'argv') as command,
+               -- As the run was started with it.
+               case when j.version <> r.job_version and i.ended_by = 'timeout'
+                    then (select make_interval(secs => (d.spec ->> 'max_runtime')::double precision)
+                            from sisyphus.job_definition d
+                           where d.job_id = r.job_id and d.version = r.job_version)
+                    else j.max_runtime end as max_runtime
           from given i
          -- Locked row by row, below the joins: above them each row would carry a copy of all that was given. And probed
          -- row by row whatever the planner thinks of a table that was small when the plan was made.
