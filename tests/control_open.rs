@@ -244,3 +244,29 @@ async fn an_open_transaction_of_any_call_on_a_host_keeps_it_from_nothing() {
         assert_eq!(slots, if call.starts_with("set_slots") { "50" } else { "100" }, "{call}");
     }
 }
+
+/// What a transaction of a guardian holds that ticks wait for, it holds for no longer than 5 s of idleness.
+#[tokio::test]
+async fn a_guardian_that_leaves_a_transaction_open_is_ended_by_the_server() {
+    let play = support::play().await;
+    let guardian = play.guardian("web1", 5).await;
+    play.exec(
+        "select sisyphus.schedule('job', null, 'true', overlap => 'queue');
+         select sisyphus.run_now('job'); select sisyphus.run_now('job')",
+    )
+    .await;
+    let calls = [
+        format!("claim_job({guardian}, 5, 5)"),
+        format!(
+            "finish_job({guardian}, array_agg(run_id), array_agg(claim_no), '{{0}}') from sisyphus.run where claim_no is not null"
+        ),
+        "maintain()".to_owned(),
+        "register_guardian('web1', 5, host_key => md5('web1')::uuid)".to_owned(),
+    ];
+    for call in calls {
+        play.exec(&format!("begin; select sisyphus.{call}")).await;
+        let setting = "select current_setting('idle_in_transaction_session_timeout')";
+        assert_eq!(play.lines(setting).await, ["5s"], "{call}");
+        play.exec("commit").await;
+    }
+}

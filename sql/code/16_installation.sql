@@ -109,6 +109,8 @@ begin
                   detail = 'Nothing is planned, claimed or started here, so that no job runs twice.',
                   hint = 'If the original is gone for good, an admin calls sisyphus.adopt_installation(), or runs sisyphus migrate --adopt.';
     end if;
+    -- As for tick().
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
     select i.* into v_known from sisyphus.installation i for no key update;
     if v_known.server_started_at = pg_postmaster_start_time() then
         return;

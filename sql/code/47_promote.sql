@@ -334,6 +334,8 @@ begin
     if v_candidate.n = 0 then
         return 0;
     end if;
+    -- Ticks wait for what is locked from here on; a caller who leaves the transaction open is ended by the server.
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
     -- Before the first number is drawn, until its commit: _raise_floors() sees by it who may still have one.
     lock table sisyphus.lane_floor in row exclusive mode;
     if v_candidate.unfit_ids is not null then

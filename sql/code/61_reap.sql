@@ -170,6 +170,8 @@ begin
     perform sisyphus._check_registration(register_guardian.host, register_guardian.slots, register_guardian.labels,
                                          pools, keepers, coalesce(register_guardian.held, '[]'), register_guardian.periodic);
     perform sisyphus._check_binding(register_guardian.host, pools, register_guardian.labels);
+    -- As for tick().
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
     perform sisyphus._check_installation(null, v_now);
     perform sisyphus._join_pools(register_guardian.host, pools);
     select s.* into v_setting from sisyphus.setting s;

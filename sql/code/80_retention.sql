@@ -201,6 +201,8 @@ as $$
 declare
     v_now constant timestamptz := sisyphus._clock();
 begin
+    -- As for tick().
+    perform set_config('idle_in_transaction_session_timeout', '5s', true);
     perform sisyphus._ensure_partitions(v_now);
     perform sisyphus._forget_guardians(v_now, 10000);
     return query select d.relation, d.outcome from sisyphus._drop_partitions(v_now) d;
