@@ -225,3 +225,19 @@ async fn the_views_read_the_history_by_index() {
         assert!(plans.contains(index), "{query} does not use {index}:\n{plans}");
     }
 }
+
+#[tokio::test]
+async fn what_came_after_a_retry_is_looked_up_by_the_name_of_its_job() {
+    let db = support::db().await;
+    let mut client = db.client().await;
+    client.batch_execute(REALISTIC).await.unwrap();
+    let retries = "insert into sisyphus.run (job_id, lane_id, wake_at, due_at, nominal_at, job_version, exclusive, state, origin, attempt)
+        select j.job_id, j.pool_id, now() + '1 h', now() - '1 h'::interval, now(), 1, true, 'waiting', 'schedule', 1
+          from sisyphus.job j limit 1";
+    client.batch_execute(retries).await.unwrap();
+    let supersede =
+        "set jit = off; set role sisyphus_owner; select sisyphus._supersede_retries(now()); reset role";
+    let Some(plans) = plans_of(&mut client, supersede).await else { return };
+    assert!(plans.contains("job_recorded_at_idx on attempt_30_"));
+    assert!(!plans.contains("run_id IS NOT NULL"));
+}

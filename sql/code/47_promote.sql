@@ -100,7 +100,8 @@ comment on function sisyphus._settle_overlaps(bigint[], timestamptz) is
     'Decides skip, queue and replace for due runs of exclusive jobs';
 
 -- A waiting retry gives way to the next occurrence, though that one may have come and gone since the last pass.
-create or replace function sisyphus._supersede_retries(p_now timestamptz)
+-- p_job_ids narrows it to jobs whose lock is held.
+create or replace function sisyphus._supersede_retries(p_now timestamptz, p_job_ids bigint[] default null)
 returns void
 language plpgsql
 volatile
@@ -122,12 +123,16 @@ begin
                      where n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id and n.attempt
                            <= (n.state in ('claimed', 'running'))::integer
                        and not n.in_order and n.due_at > r.due_at and n.due_at <= p_now),
-                   (select min(a.run_id) from sisyphus.attempt a
-                     where a.job_id = r.job_id and a.recorded_at >= r.due_at and a.attempt > 0 and a.run_id <> r.run_id
+                   (select a.run_id from sisyphus.attempt a
+                     -- By its name too: that has an index. Not the least number: that is sought in all rows.
+                     where a.job = j.name and a.job_id = r.job_id and a.recorded_at >= r.due_at and a.attempt > 0 and a.run_id <> r.run_id
                        and a.origin = 'schedule' and a.due_at > r.due_at and a.due_at <= p_now
-                       and (r.target = 0 or a.host = (select h.name from sisyphus.host h where h.host_id = r.target)))) as next_id
+                       and (r.target = 0 or a.host = (select h.name from sisyphus.host h where h.host_id = r.target))
+                     order by a.due_at, a.run_id limit 1)) as next_id
           from sisyphus.run r
+          join sisyphus.job j on j.job_id = r.job_id
          where r.state = 'waiting' and r.attempt > 0 and r.exclusive and not r.in_order
+           and (p_job_ids is null or r.job_id = any(p_job_ids))
     loop
         if v_late.next_id is not null then
             perform sisyphus._end_unstarted(array[v_late.run_id], 'cancelled',
@@ -136,7 +141,7 @@ begin
     end loop;
 end
 $$;
-comment on function sisyphus._supersede_retries(timestamptz) is
+comment on function sisyphus._supersede_retries(timestamptz, bigint[]) is
     'Ends waiting retries whose job''s next occurrence is due: the row of their last attempt becomes final';
 
 -- What is claimed ahead and not yet due gives way to a run that is due (run_now, a late retry).
@@ -207,8 +212,8 @@ begin
         return null;
     end if;
     -- Each statement from here on sees what was committed before the lock was had.
-    if exists (select from sisyphus.run r where r.state = 'waiting' and r.attempt > 0) then
-        perform sisyphus._supersede_retries(p_now);
+    if exists (select from sisyphus.run r where r.state = 'waiting' and r.attempt > 0 and r.job_id = any(v_job_ids)) then
+        perform sisyphus._supersede_retries(p_now, v_job_ids);
     end if;
     perform sisyphus._settle_overlaps(v_job_ids, p_now);
     perform sisyphus._recall_early(v_job_ids, p_now);
