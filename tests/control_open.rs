@@ -270,3 +270,18 @@ async fn a_guardian_that_leaves_a_transaction_open_is_ended_by_the_server() {
         play.exec("commit").await;
     }
 }
+
+#[tokio::test]
+async fn a_host_registers_while_somebody_is_adding_it_to_its_pool() {
+    let play = support::play().await;
+    let other = play.db.client().await;
+    play.exec(
+        "select sisyphus.create_pool('web'); select sisyphus.create_pool('old'); set lock_timeout = '2 s'",
+    )
+    .await;
+    run(&other, "begin; select sisyphus.add_host('web', 'h1'); select sisyphus.drop_pool('old')").await;
+    play.exec("select sisyphus.register_guardian('h1', 1, pools => '{web,old}')").await;
+    run(&other, "commit").await;
+    play.tick().await;
+    assert_eq!(play.lines("select array_to_string(pools, ',') from sisyphus.fleet").await, ["default,web"]);
+}

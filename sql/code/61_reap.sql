@@ -88,12 +88,15 @@ $$;
 comment on function sisyphus._check_binding(text, text[], jsonb) is
     'Whether the caller may act for a host, in these pools, with these labels; raises 42501';
 
+-- Whoever adds or drops the same at this moment, in a transaction that is still open, decides: a registration waits for
+-- nobody's.
 create or replace function sisyphus._join_pools(p_host text, p_pools text[])
 returns void
 language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
 as $$
 declare
     v_pool text;
@@ -105,10 +108,16 @@ begin
                       hint = coalesce('Did you mean "' || sisyphus._nearest(v_pool, array(select p.name from sisyphus.pool p)) || '"?',
                                       format('Make it first: select sisyphus.create_pool(%L).', sisyphus._excerpt(v_pool)));
         end if;
-        insert into sisyphus.pool_member (pool_id, host_name)
-        select p.pool_id, p_host from sisyphus.pool p
-         where p.name = v_pool and p.name <> 'default'
-            on conflict do nothing;
+        begin
+            insert into sisyphus.pool_member (pool_id, host_name)
+            select p.pool_id, p_host from sisyphus.pool p
+             where p.name = v_pool and p.name <> 'default'
+               and not exists (select from sisyphus.pool_member m where m.pool_id = p.pool_id and m.host_name = p_host)
+                on conflict do nothing;
+        exception when lock_not_available then
+            raise warning 'pool "%" is being changed by another transaction: host "%" did not join it', v_pool, p_host
+                using hint = format('When it is over and the host no member: select sisyphus.add_host(%L, %L).', v_pool, p_host);
+        end;
     end loop;
 end
 $$;
