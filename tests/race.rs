@@ -332,3 +332,27 @@ async fn a_registration_waits_for_the_claim_of_the_guardian_before_it_and_holds_
     let held: i64 = play.value("select count(*) from sisyphus.run where guardian_id = 1", &[]).await;
     assert_eq!(held, 0);
 }
+
+/// As a finish has it, which waits for the others of its batch: a tick that waited for it would have some of those.
+#[tokio::test]
+async fn a_tick_waits_for_no_job_that_a_finish_has_and_leaves_it_to_the_next() {
+    let race = Race::new().await;
+    let play = &race.play;
+    play.tick().await;
+    play.exec("update test_clock.moment set at = at + '3 s'").await;
+    let [finish, tick] = &race.actors;
+    finish
+        .batch_execute(
+            "begin; select from sisyphus.job_state s join sisyphus.job j using (job_id) where j.name = 'skip' for update of s",
+        )
+        .await
+        .unwrap();
+    play.exec("select sisyphus.alter_job(name, retries => 5) from unnest('{queue,skip,allow}'::text[]) name")
+        .await;
+    tick.batch_execute("set lock_timeout = '1s'; select sisyphus.tick()").await.unwrap();
+    let behind = "select j.name from sisyphus.job_state s join sisyphus.job j using (job_id) where s.version < j.version";
+    assert_eq!(play.lines(behind).await, ["skip"]);
+    finish.batch_execute("commit").await.unwrap();
+    play.tick().await;
+    assert_eq!(play.lines(behind).await, [""; 0]);
+}

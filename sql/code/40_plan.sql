@@ -157,6 +157,33 @@ $$;
 comment on function sisyphus._make_runs(bigint[], timestamptz[], timestamptz[], boolean, timestamptz) is
     'Inserts a waiting run for each job, occurrence and target';
 
+-- Who waits holds no other lock of a job, or a finish and a tick would wait for each other.
+create or replace function sisyphus._lock_states(p_job_ids bigint[], p_wait boolean, p_now timestamptz)
+returns bigint[]
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A job that no tick has met yet: its row is made as the lock, the tick fills it in.
+    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
+    select distinct j.job_id, 0, p_now, 'infinity'::timestamptz
+      from unnest(p_job_ids) j (job_id)
+     where not exists (select from sisyphus.job_state s where s.job_id = j.job_id)
+     order by 1
+        on conflict do nothing;
+    if p_wait then
+        return array(select s.job_id from sisyphus.job_state s
+                      where s.job_id = any(p_job_ids) order by s.job_id for update);
+    end if;
+    return array(select s.job_id from sisyphus.job_state s
+                  where s.job_id = any(p_job_ids) order by s.job_id for update skip locked);
+end
+$$;
+comment on function sisyphus._lock_states(bigint[], boolean, timestamptz) is
+    'Locks the planner''s state of jobs, ids ascending, waiting or leaving out what others hold; returns those it has';
+
 create or replace function sisyphus._plan_jobs(
     p_job_ids bigint[], p_next_due_at timestamptz, p_downtime boolean, p_now timestamptz)
 returns void
@@ -228,10 +255,12 @@ declare
 begin
     for v_group in
         select s.next_due_at, array_agg(j.job_id order by j.job_id) as job_ids
-          from sisyphus.job_state s
+               -- What a promoter holds is planned by the next tick.
+          from (select l.* from sisyphus.job_state l
+                 where l.next_due_at <= p_now + (sisyphus._setting()).plan_ahead
+                   for no key update skip locked) s
           join sisyphus.job j on j.job_id = s.job_id
-         where s.next_due_at <= p_now + (sisyphus._setting()).plan_ahead
-           and s.broken is null and s.suspended_since is null and s.version = j.version
+         where s.broken is null and s.suspended_since is null and s.version = j.version
            and j.compiled is not null and j.deleted_at is null
          group by j.compiled, j.timezone, j.except_on, j.only_on, case when j.schedule ilike '%every%' then j.anchor_at end,
                   case when p_downtime then j.job_id end, s.next_due_at
@@ -288,6 +317,10 @@ volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
+    select from sisyphus.job_state s
+     where s.watermark > p_now + (sisyphus._setting()).plan_ahead
+     order by s.job_id
+       for no key update;
     select sisyphus._trim_left_out(j, p_now)
       from sisyphus.job j
       join sisyphus.job_state s on s.job_id = j.job_id

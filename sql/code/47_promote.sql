@@ -192,23 +192,8 @@ declare
     v_run_ids bigint[];
     v_ripe constant timestamptz := p_now + (sisyphus._setting()).claim_ahead;
 begin
-    -- A job that no tick has met yet: its row is made as the lock, the tick fills it in.
-    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
-    select j.job_id, 0, p_now, 'infinity'
-      from unnest(p_job_ids) j (job_id)
-     where not exists (select from sisyphus.job_state s where s.job_id = j.job_id)
-     order by j.job_id
-        on conflict do nothing;
-    if p_wait then
-        select array_agg(l.job_id) into v_job_ids
-          from (select s.job_id from sisyphus.job_state s
-                 where s.job_id = any(p_job_ids) order by s.job_id for update) l;
-    else
-        select array_agg(l.job_id) into v_job_ids
-          from (select s.job_id from sisyphus.job_state s
-                 where s.job_id = any(p_job_ids) order by s.job_id for update skip locked) l;
-    end if;
-    if v_job_ids is null then
+    v_job_ids := sisyphus._lock_states(p_job_ids, p_wait, p_now);
+    if v_job_ids = '{}' then
         return null;
     end if;
     -- Each statement from here on sees what was committed before the lock was had.

@@ -284,10 +284,7 @@ declare
     v_ends boolean;
 begin
     p_job.suspend_reason := coalesce(p_job.suspend_reason, p_request.reason);
-    insert into sisyphus.job_state (job_id, version, watermark, next_due_at)
-    values (p_job.job_id, v_then.version, coalesce(p_replan_from, v_requested_at), 'infinity')
-        on conflict (job_id) do nothing;
-    select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id for no key update;
+    select s.* into v_state from sisyphus.job_state s where s.job_id = p_job.job_id;
     if v_state.version > v_then.version then
         -- A caller who waited for another has the older time: versions only grow.
         v_then := sisyphus._job_as_of(p_job, v_state.version);
@@ -341,6 +338,11 @@ declare
     v_request record;
     v_count integer := 0;
     v_message text;
+    v_job_ids constant bigint[] := sisyphus._lock_states(array(
+        select q.job_id from sisyphus.request q
+         where q.guardian_id is null and q.action in ('define', 'replan')
+         order by q.request_id
+         limit p_limit), false, p_now);
 begin
     for v_request in
         -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
@@ -349,7 +351,7 @@ begin
           from sisyphus.request q
           join sisyphus.job j on j.job_id = q.job_id
           left join sisyphus.job_state s on s.job_id = q.job_id
-         where q.guardian_id is null and q.action in ('define', 'replan')
+         where q.guardian_id is null and q.action in ('define', 'replan') and q.job_id = any(v_job_ids)
          order by q.request_id
          limit p_limit
            for update of q skip locked
@@ -372,6 +374,7 @@ begin
           join sisyphus.job j on j.job_id = s.job_id
          where s.suspended_since is not null and s.next_due_at <= p_now and j.suspended_until <= p_now
          limit p_limit
+           for no key update of s skip locked
     loop
         v_count := v_count + 1;
         perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
