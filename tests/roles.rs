@@ -304,3 +304,32 @@ async fn what_is_done_stands_in_the_audit_log_with_who_did_it() {
         assert!(log.iter().any(|line| line == entry), "{entry} is missing: {log:?}");
     }
 }
+
+#[tokio::test]
+async fn the_audit_log_of_a_job_is_its_owners_of_that_time_and_a_name_opens_no_other_entry() {
+    let play = Play::at("07:00:00").await;
+    let alice = play.db.login("test_alice", &["sisyphus_author"]).await;
+    let bob = play.db.login("test_bob", &["sisyphus_author"]).await;
+    alice
+        .batch_execute("select sisyphus.schedule('hers', null, 'true', cwd => '/srv/hunter2')")
+        .await
+        .unwrap();
+    play.exec(
+        "select sisyphus.suspend('hers', reason => 'hunter2'); select sisyphus.set_setting('heartbeat', '4 s');
+         select sisyphus.create_pool('web', description => 'hunter2'); select sisyphus.unschedule('hers')",
+    )
+    .await;
+    play.tick().await;
+    for name in ["heartbeat", "web", "hers"] {
+        bob.execute("select sisyphus.schedule($1, null, 'true')", &[&name]).await.unwrap();
+    }
+    let seen = "select coalesce(string_agg(action, ' ' order by at, action), '') from sisyphus.audit_log
+                 where coalesce(before, after) is not null and object in ('heartbeat', 'web', 'hers')";
+    let told: String = bob.query_one(seen, &[]).await.unwrap().get(0);
+    assert_eq!(told, "schedule schedule schedule");
+    let told: String = alice.query_one(seen, &[]).await.unwrap().get(0);
+    assert_eq!(told, "schedule suspend unschedule");
+    let hidden = "select count(*) from sisyphus.audit_log where after::text like '%/srv/hunter2%'";
+    let count: i64 = play.client.query_one(hidden, &[]).await.unwrap().get(0);
+    assert_eq!(count, 0);
+}

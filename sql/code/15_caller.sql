@@ -31,8 +31,12 @@ language sql
 volatile
 parallel unsafe
 begin atomic
-    insert into sisyphus.audit (at, role_name, action, object, before, after)
-    values (p_now, sisyphus._caller(), p_action, p_object, p_before, p_after);
+    insert into sisyphus.audit (at, role_name, action, object, owner, before, after)
+    values (p_now, sisyphus._caller(), p_action, p_object,
+            -- By the action: anything else may have the name of a job.
+            case when p_action in ('schedule', 'alter_job', 'unschedule', 'suspend', 'resume', 'run_now', 'run_many', 'backfill')
+                 then (select j.owner from sisyphus.job j where j.name = p_object) end,
+            p_before, p_after);
 end;
 comment on function sisyphus._audit(text, text, jsonb, jsonb, timestamptz) is
     'Writes an entry of the audit log';

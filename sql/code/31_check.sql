@@ -52,7 +52,7 @@ stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_object_agg(e.key, case when e.key in ('command', 'argv', 'payload', 'env') then '"(private)"' else e.value end)
+    select jsonb_object_agg(e.key, case when e.key in ('command', 'argv', 'payload', 'env', 'cwd') then '"(private)"' else e.value end)
       from jsonb_each(p_of) e
      where p_against -> e.key is distinct from e.value;
 $$;

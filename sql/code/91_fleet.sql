@@ -150,10 +150,9 @@ select a.at,
        case when v.visible then a.before end as before,
        case when v.visible then a.after end as after
   from sisyphus.audit a
-       left join sisyphus.job j on j.name = a.object
        cross join lateral (
            select coalesce(a.role_name = any ((select sisyphus._visible_owners())::name[]), false)
-                  or coalesce(j.owner = any ((select sisyphus._visible_owners())::name[]), false)
+                  or coalesce(a.owner = any ((select sisyphus._visible_owners())::name[]), false)
                   or (select sisyphus._sees_all()) as visible) v;
 comment on view sisyphus.audit_log is 'Definition and control calls: who did what, and when';
 comment on column sisyphus.audit_log.at is 'When';

@@ -94,6 +94,7 @@ CREATE TABLE sisyphus.audit (
     role_name name NOT NULL,
     action text NOT NULL,
     object text,
+    owner name,
     before jsonb,
     after jsonb
 );
@@ -741,9 +742,8 @@ CREATE VIEW sisyphus.audit_log AS
             WHEN v.visible THEN a.after
             ELSE NULL::jsonb
         END AS after
-   FROM ((sisyphus.audit a
-     LEFT JOIN sisyphus.job j ON ((j.name = a.object)))
-     CROSS JOIN LATERAL ( SELECT (COALESCE((a.role_name = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR COALESCE((j.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR ( SELECT sisyphus._sees_all() AS _sees_all)) AS visible) v);
+   FROM (sisyphus.audit a
+     CROSS JOIN LATERAL ( SELECT (COALESCE((a.role_name = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR COALESCE((a.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])), false) OR ( SELECT sisyphus._sees_all() AS _sees_all)) AS visible) v);
 
 ALTER TABLE sisyphus.calendar ALTER COLUMN calendar_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME sisyphus.calendar_calendar_id_seq
