@@ -248,3 +248,22 @@ async fn each_reason_is_a_sentence_of_one_line() {
         assert!(sentence.chars().count() <= 98, "{} columns: {sentence}", sentence.chars().count());
     }
 }
+
+/// Counted anew for each, what is before a run made view overdue quadratic.
+#[tokio::test]
+async fn of_a_long_queue_no_more_than_a_hundred_are_counted() {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 1).await;
+    play.exec(
+        "select sisyphus.schedule('j', null, 'true', overlap => 'allow');
+         select sisyphus.run_many('j', array_fill('1'::jsonb, array[150])); analyze sisyphus.run",
+    )
+    .await;
+    play.tick().await;
+    play.claim(guardian, 0).await;
+    play.set_time("07:00:01").await;
+    let told = play.lines("select why from sisyphus.overdue order by run_id").await;
+    assert_told(&told[1], "1 due run of pool \"default\" before it");
+    assert_told(&told[100], "100 due runs of pool \"default\" before it");
+    assert_told(&told[149], "more than 100 due runs of pool \"default\" before it");
+}
