@@ -1,6 +1,6 @@
 //! What the views tell.
 
-use crate::support::{Play, TestClient};
+use crate::support::{Play, TestClient, assert_error};
 
 /// The columns that are promised, in order; more may follow.
 const COLUMNS: &[(&str, &str)] = &[
@@ -339,4 +339,24 @@ async fn runs_that_wait_their_turn_are_told_at_once() {
     play.exec("set statement_timeout = '20 s'").await;
     let told = play.lines("select distinct format('%s %s', state, why) from sisyphus.live").await;
     assert_eq!(told, ["waiting waits its turn"]);
+}
+
+#[tokio::test]
+async fn a_setting_has_an_upper_bound() {
+    let play = Play::at("07:00:00").await;
+    for (setting, value, hint) in [
+        ("lease_timeout", "293000 years", "lease_timeout <= '1 day'"),
+        ("lease_timeout", "25 hours", "lease_timeout <= '1 day'"),
+        ("plan_ahead", "2 days", "plan_ahead <= '1 day'"),
+        ("claim_ahead", "292000 years", "claim_ahead"),
+        ("claim_ahead", "1 day", "claim_ahead"),
+        ("output_limit", "99999999999", "number"),
+        ("retention_failure", "-1 day", "30 days"),
+    ] {
+        let set = play.client.query("select sisyphus.set_setting($1, $2)", &[&setting, &value]).await;
+        assert_error(set, "22023", &format!("{setting} \"{value}\" is not allowed"), hint);
+    }
+    play.exec("select sisyphus.set_setting('retention_failure', '178000000 years')").await;
+    play.exec("select sisyphus.set_setting('retention_success', '100 years')").await;
+    play.tick().await;
 }

@@ -93,8 +93,8 @@ create table sisyphus.setting (
     constraint setting_pkey primary key (only_row),
     constraint setting_only_row_check check (only_row),
     constraint setting_heartbeat_check check (heartbeat >= '200 ms' and heartbeat <= '1 min'),
-    constraint setting_lease_timeout_check check (claim_ahead + heartbeat < lease_timeout),
-    constraint setting_plan_ahead_check check (plan_ahead >= claim_ahead + heartbeat),
+    constraint setting_lease_timeout_check check (claim_ahead + heartbeat < lease_timeout and lease_timeout <= '1 day'),
+    constraint setting_plan_ahead_check check (plan_ahead >= claim_ahead + heartbeat and plan_ahead <= '1 day'),
     constraint setting_claim_ahead_check check (claim_ahead >= '0 s'),
     constraint setting_output_limit_check check (output_limit between 1024 and 1048576)
 );

@@ -241,10 +241,10 @@ CREATE TABLE sisyphus.setting (
     output_limit integer DEFAULT 65536 NOT NULL,
     CONSTRAINT setting_claim_ahead_check CHECK ((claim_ahead >= '00:00:00'::interval)),
     CONSTRAINT setting_heartbeat_check CHECK (((heartbeat >= '00:00:00.2'::interval) AND (heartbeat <= '00:01:00'::interval))),
-    CONSTRAINT setting_lease_timeout_check CHECK (((claim_ahead + heartbeat) < lease_timeout)),
+    CONSTRAINT setting_lease_timeout_check CHECK ((((claim_ahead + heartbeat) < lease_timeout) AND (lease_timeout <= '1 day'::interval))),
     CONSTRAINT setting_only_row_check CHECK (only_row),
     CONSTRAINT setting_output_limit_check CHECK (((output_limit >= 1024) AND (output_limit <= 1048576))),
-    CONSTRAINT setting_plan_ahead_check CHECK ((plan_ahead >= (claim_ahead + heartbeat)))
+    CONSTRAINT setting_plan_ahead_check CHECK (((plan_ahead >= (claim_ahead + heartbeat)) AND (plan_ahead <= '1 day'::interval)))
 );
 
 CREATE FUNCTION sisyphus.activate_host(name text) RETURNS boolean
