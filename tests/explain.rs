@@ -267,3 +267,16 @@ async fn of_a_long_queue_no_more_than_a_hundred_are_counted() {
     assert_told(&told[100], "100 due runs of pool \"default\" before it");
     assert_told(&told[149], "more than 100 due runs of pool \"default\" before it");
 }
+
+#[tokio::test]
+async fn an_instant_between_occurrences_is_none_of_those_that_a_row_stands_for() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('j', '*/10 * * * *', 'true', timezone => 'UTC'); select sisyphus.suspend('j')")
+        .await;
+    play.tick().await;
+    play.set_time("08:05:00").await;
+    play.exec("select sisyphus.resume('j')").await;
+    play.tick().await;
+    assert_told(&explain(&play, "j", "07:30").await, "one of 6 occurrences");
+    assert_told(&explain(&play, "j", "07:35").await, "not an occurrence of");
+}
