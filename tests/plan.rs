@@ -655,3 +655,18 @@ async fn a_change_that_commits_while_its_job_is_planned_withdraws_what_was_plann
     assert_eq!(play.live().await, Vec::<String>::new());
     assert_eq!(play.told().await, ["j 07:00:00 #0 cancelled: withdrawn by version 2 of the job"]);
 }
+
+/// In the night of 29 March the clocks of Berlin go from 2 to 3.
+#[tokio::test]
+async fn a_day_of_ttl_and_jitter_has_24_hours_whatever_the_time_zone_of_the_session() {
+    let play = Play::at("2026-03-28 12:00+00").await;
+    play.exec(
+        "set timezone = 'Europe/Berlin';
+         select sisyphus.schedule('j', '1 12 * * *', 'true', timezone => 'UTC', ttl => '1 day', jitter => '1 day');
+         select sisyphus.schedule('k', null, 'true', ttl => '1 day'); select sisyphus.run_now('k')",
+    )
+    .await;
+    play.tick_at("2026-03-28 12:00:50+00").await;
+    let ttl = "select distinct (extract(epoch from expires_at - coalesce(requested_at, due_at)) / 3600)::integer::text from sisyphus.run";
+    assert_eq!(play.lines(ttl).await, ["24"]);
+}

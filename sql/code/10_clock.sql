@@ -40,6 +40,19 @@ begin atomic
 end;
 comment on function sisyphus._duration_text(interval) is 'A duration as a person says it: 250 ms, 90 s, 10 min, 1 h 30 min, 3 days';
 
+-- A timestamptz plus an interval follows the clocks of the session's time zone, where a day may have 23 hours.
+create or replace function sisyphus._later(p_at timestamptz, p_by interval)
+returns timestamptz
+language sql
+stable
+strict
+parallel safe
+begin atomic
+    select p_at + pg_catalog.make_interval(secs => extract(epoch from p_by)::double precision);
+end;
+comment on function sisyphus._later(timestamptz, interval) is
+    'An instant and a duration after it: a day has 24 hours, whatever the session''s time zone';
+
 -- RFC 3339 in UTC, whatever the session's DateStyle.
 create or replace function sisyphus._instant_text(p_at timestamptz)
 returns text

@@ -47,8 +47,8 @@ stable
 parallel safe
 begin atomic
     select case when p_jitter is null then p_nominal_at
-           else p_nominal_at + p_jitter * ((pg_catalog.hashint8extended(p_job_id, sisyphus._epoch_us(p_nominal_at)) & 1048575)
-                                           / 1048576.0::double precision) end;
+           else sisyphus._later(p_nominal_at, p_jitter * ((pg_catalog.hashint8extended(p_job_id, sisyphus._epoch_us(p_nominal_at)) & 1048575)
+                                                           / 1048576.0::double precision)) end;
 end;
 comment on function sisyphus._jittered(bigint, timestamptz, interval) is 'When an occurrence is due: up to jitter later, the same each time it is asked';
 
@@ -59,11 +59,11 @@ language sql
 stable
 parallel safe
 begin atomic
-    select case when (p_job).ttl is not null then p_due_at + (p_job).ttl
+    select case when (p_job).ttl is not null then sisyphus._later(p_due_at, (p_job).ttl)
                 when p_next >= least((p_job).ends_at, 'infinity') then null
                 when sisyphus._jittered((p_job).job_id, p_next, (p_job).jitter) > p_due_at
                 then sisyphus._jittered((p_job).job_id, p_next, (p_job).jitter)
-                else p_next + (p_job).jitter end;
+                else sisyphus._later(p_next, (p_job).jitter) end;
 end;
 comment on function sisyphus._expires_at(sisyphus.job, timestamptz, timestamptz) is
     'Until when an occurrence may start, of which the next one is p_next; null: never expires';

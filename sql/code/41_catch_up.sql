@@ -32,8 +32,8 @@ begin
     end loop;
     -- Up to here nothing can be fresh. Without a ttl an occurrence is until the next one is due.
     v_border := greatest(v_since, case
-        when p_job.ttl is not null then least(v_until, p_now - p_job.ttl - v_jitter)
-        else (select f - interval '1 us' from sisyphus._last_kept(p_job, v_since, greatest(v_since, v_until - v_jitter), 1) f) end);
+        when p_job.ttl is not null then least(v_until, sisyphus._later(p_now, - p_job.ttl - v_jitter))
+        else (select f - interval '1 us' from sisyphus._last_kept(p_job, v_since, greatest(v_since, sisyphus._later(v_until, - v_jitter)), 1) f) end);
     v_fires := array(select f from sisyphus._last_kept(
                          p_job, v_border, v_until,
                          case when v_jitter = '0 s' and (p_job.ttl is null or p_job.missed = 'latest') then 1 else 1000 end) f

@@ -113,7 +113,7 @@ begin
     v_run.lane_id := p_job.pool_id;
     v_run.due_at := greatest(p_at, p_now);
     -- Lateness counts from the call, or from the later instant asked for.
-    v_run.expires_at := v_run.due_at + p_job.ttl;
+    v_run.expires_at := sisyphus._later(v_run.due_at, p_job.ttl);
     v_run.requested_at := p_now;
     v_run.wake_at := v_run.due_at;
     v_run.job_version := coalesce(p_job.version, 0);
