@@ -576,3 +576,14 @@ async fn a_host_that_leaves_and_comes_back_gives_up_its_share_and_has_it_again()
         }
     }
 }
+
+#[tokio::test]
+async fn a_guardian_that_asks_for_too_much_or_reports_nonsense_still_claims() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('j', null, 'true')").await;
+    play.run_now("j").await;
+    let guardian = play.guardian("web1", 1).await;
+    let claim = "select count(*) from sisyphus.claim_job($1, 1000000000, 1000000000,
+        report => '{\"clock_offset_ms\": \"x\", \"running\": 1e9, \"seen_tick_us\": null}') where kind = 'run'";
+    assert_eq!(play.value::<i64>(claim, &[&guardian]).await, 1);
+}

@@ -158,6 +158,16 @@ $$;
 comment on function sisyphus._apply_run_requests(timestamptz, integer) is
     'Applies committed orders for hosts, and requests about runs (cancel, terminate, pause, unpause); returns how many of these were looked at';
 
+create or replace function sisyphus._number(p_report jsonb, p_key text)
+returns double precision
+language sql
+immutable
+parallel safe
+begin atomic
+    select case pg_catalog.jsonb_typeof(p_report -> p_key) when 'number' then (p_report -> p_key)::double precision end;
+end;
+comment on function sisyphus._number(jsonb, text) is 'A number that a guardian reports; null: none, or no number';
+
 create or replace function sisyphus._check_guardian(p_guardian_id bigint)
 returns sisyphus.host
 language plpgsql

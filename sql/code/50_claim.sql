@@ -208,7 +208,7 @@ begin
         raise exception 'max_runs and slots_free must not be negative'
             using errcode = '22023', hint = 'Give how many runs to take and how many slots are free.';
     end if;
-    v_seen_tick_at := to_timestamp((report ->> 'seen_tick_us')::double precision / 1000000);
+    v_seen_tick_at := to_timestamp(sisyphus._number(report, 'seen_tick_us') / 1000000);
     -- Asked here and in start and finish, not by the call: that costs more than the question.
     if not sisyphus._is_home(v_seen_tick_at) then
         perform sisyphus._check_installation(v_seen_tick_at, v_now);
@@ -261,7 +261,7 @@ begin
              where f.lane_id = any(v_host.lanes) and (w.is_due or v_until > v_now)
              order by w.is_due desc, f.priority desc, f.lane_id = v_host.host_id desc, f.lane_id
         loop
-            v_wanted := max_runs - v_taken;
+            v_wanted := least(max_runs, 10000) - v_taken;
             if v_floor.is_due then
                 v_wanted := least(v_wanted, claim_job.slots_free - v_due_taken);
             end if;
@@ -298,8 +298,8 @@ begin
        set seen_at = v_now,
            lease_until = v_now + v_setting.lease_timeout,
            slots_free = claim_job.slots_free - v_due_taken,
-           running = coalesce((report ->> 'running')::integer, g.running),
-           clock_offset_ms = coalesce((report ->> 'clock_offset_ms')::double precision, g.clock_offset_ms),
+           running = coalesce(least(sisyphus._number(report, 'running'), 10000)::integer, g.running),
+           clock_offset_ms = coalesce(sisyphus._number(report, 'clock_offset_ms'), g.clock_offset_ms),
            problem = case when report is null then g.problem else report ->> 'problem' end
      where g.guardian_id = v_me;
     if (v_promoted > 0 or v_due_taken = claim_job.slots_free and v_due_taken > 0)
