@@ -338,3 +338,33 @@ async fn what_a_hint_proposes_is_accepted() {
             .unwrap_or_else(|err| panic!("{proposed}: {err:?}"));
     }
 }
+
+#[tokio::test]
+async fn a_fire_is_not_before_starts_at_wherever_that_lies() {
+    let db = db().await;
+    let client = db.client().await;
+    for (call, expected) in [
+        (
+            "next_fire('@daily', 'UTC', '1960-01-01 00:00+00', starts_at => '1965-01-01 00:00+00')",
+            "1965-01-01 00:00",
+        ),
+        (
+            "next_fire('every 1 day', 'UTC', '1960-01-01 00:00+00', starts_at => '-infinity')",
+            "1960-01-02 00:00",
+        ),
+        (
+            "next_fire('every 1 day', 'UTC', '1960-01-01 00:00+00', starts_at => '4714-11-24 00:00+00 BC')",
+            "1960-01-02 00:00",
+        ),
+        ("fires('@daily', 'UTC', '1960-01-01 00:00+00', null, 1, '1965-01-01 00:00+00')", "1965-01-01 00:00"),
+        ("fires('@daily', 'UTC', '-infinity', null, 1)", "0001-01-02 00:00"),
+        ("fires('@daily', 'UTC', '4714-11-24 00:00+00 BC', null, 1)", "0001-01-02 00:00"),
+        ("fires('every 1 day', 'UTC', '1960-01-01 00:00+00', null, 1, '-infinity')", "1960-01-01 00:00"),
+    ] {
+        let query =
+            format!("select to_char(f at time zone 'UTC', 'YYYY-MM-DD HH24:MI') from sisyphus.{call} f");
+        let told: String =
+            client.query_one(&query, &[]).await.unwrap_or_else(|err| panic!("{call}: {err:?}")).get(0);
+        assert_eq!(told, expected, "{call}");
+    }
+}

@@ -298,7 +298,8 @@ create or replace function sisyphus.next_fire(schedule text, timezone text defau
 returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if next_fire.starts_at > timestamptz '1970-01-01 00:00:00+00' then
+    if next_fire.starts_at <> timestamptz '1970-01-01 00:00:00+00' then
+        next_fire.starts_at := greatest(next_fire.starts_at, timestamptz '0001-01-01 00:00:00+00');
         -- starts_at itself may fire.
         next_fire.after := greatest(coalesce(next_fire.after, pg_catalog.clock_timestamp()), next_fire.starts_at - interval '1 microsecond');
     end if;
@@ -316,12 +317,13 @@ returns setof timestamptz language plpgsql stable parallel safe security definer
 as $$
 declare
     c_epoch constant timestamptz := timestamptz '1970-01-01 00:00:00+00';
+    c_first constant timestamptz := timestamptz '0001-01-01 00:00:00+00';
     v_timezone text := coalesce(fires.timezone, 'UTC');
     v_compiled bigint[] := sisyphus._compile_schedule(fires.schedule, v_timezone);
-    v_starts_at timestamptz := coalesce(fires.starts_at, c_epoch);
-    v_fire timestamptz := coalesce(fires.since, pg_catalog.clock_timestamp()) - interval '1 microsecond';
+    v_starts_at timestamptz := greatest(coalesce(fires.starts_at, c_epoch), c_first);
+    v_fire timestamptz := greatest(coalesce(fires.since, pg_catalog.clock_timestamp()), c_first) - interval '1 microsecond';
 begin
-    if v_starts_at > c_epoch and v_fire < v_starts_at then
+    if v_fire < fires.starts_at then
         v_fire := v_starts_at - interval '1 microsecond';
     end if;
     for v_number in 1 .. coalesce(fires.max, 1000) loop
