@@ -171,6 +171,13 @@ async fn what_a_query_yields_is_merged_and_checked() {
         ("select day::timestamptz from public.holiday", "42804", "yields timestamp with time zone", ""),
         ("values (date '2026-01-01'), (null)", "22004", "yields a null", "condition"),
         ("values (date 'infinity')", "22004", "infinite date", ""),
+        ("values (date '300000-01-01')", "22004", "outside the years 1 to 9999", "leaves it out"),
+        (
+            "values (tstzrange(now(), '294276-12-31 23:59:59.999999+00', '[]'))",
+            "22004",
+            "outside the years 1 to 9999",
+            "",
+        ),
         (
             "select d::date from generate_series(timestamp '2026-01-01', '2310-01-01', '1 day') d",
             "54000",

@@ -69,6 +69,8 @@ const WRONG_DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     ("'@daily', 'true', no_retry_exit_codes => '{-1}'", "22023", "no_retry_exit_codes", "0 to 255"),
     ("'@daily', 'true', starts_at => 'infinity'", "22023", "starts_at", "Give an instant"),
     ("'@daily', 'true', ends_at => '-infinity'", "22023", "ends_at", "Give an instant"),
+    ("'@daily', 'true', starts_at => '4714-11-24 00:00:00+00 BC'", "22023", "starts_at", "years 1 to 9999"),
+    ("'@daily', 'true', ends_at => '294276-12-31 00:00:00+00'", "22023", "ends_at", "years 1 to 9999"),
     ("'@daily', 'true', cwd => 'tmp'", "22023", "cwd \"tmp\"", "absolute path"),
     ("'@daily', 'true', tags => '{a,null}'", "22023", "tags", "words"),
     ("'@daily', 'true', tags => '{{a,b},{c,d}}'", "22023", "tags", "words"),
@@ -291,4 +293,31 @@ async fn a_guess_is_near_or_none_is_made() {
             play.value("select sisyphus._nearest($1, '{nightly,web,fob2,dairies}')", &[&word]).await;
         assert_eq!(guess.as_deref(), nearest, "{word}");
     }
+}
+
+#[tokio::test]
+async fn what_no_type_can_hold_is_refused_in_words() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('j', '@daily', 'true')").await;
+    for (call, argument, hint) in [
+        ("run_now('j', dedup_key => repeat(md5('x'), 7))", "dedup_key", "200 characters"),
+        (
+            "run_now('j', dedup_key => string_agg(md5(n::text), '')) from generate_series(1, 500) n",
+            "dedup_key",
+            "200",
+        ),
+        ("explain('j', '-infinity')", "due_at", "instant of an occurrence"),
+        ("explain('j', '4714-11-24 00:00:00+00 BC')", "due_at", "instant of an occurrence"),
+        ("backfill('j', '2026-01-01', '-infinity')", "until", "after since"),
+        ("backfill('j', '2026-01-01', '4714-11-24 00:00:00+00 BC')", "until", "after since"),
+        ("backfill('j', '-infinity', '2026-01-01')", "since", "first instant"),
+        ("register_guardian('web1', 1, held => '[{\"run_id\": \"x\", \"claim_no\": 1}]')", "held", "run_id"),
+        ("register_guardian('web1', 1, held => '[{\"run_id\": 1}]')", "held", "run_id"),
+        ("register_guardian('web1', 1, held => '[{\"run_id\": 1e30, \"claim_no\": 1}]')", "held", "run_id"),
+        ("register_guardian('web1', 1, held => '[7]')", "held", "run_id"),
+    ] {
+        let refused = play.client.query(&format!("select sisyphus.{call}"), &[]).await;
+        assert_error(refused, "22023", argument, hint);
+    }
+    play.exec("select sisyphus.run_now('j', dedup_key => repeat('ü', 200))").await;
 }

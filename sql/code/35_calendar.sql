@@ -135,8 +135,11 @@ begin
         raise exception 'calendar "%": its query yields more than 100000 rows', p_name
             using errcode = '54000', hint = 'Leave out what lies far away.';
     elsif array_position(p_dates, null) is not null or array_position(p_spans, null) is not null
-          or exists (select from unnest(p_dates) d where not isfinite(d)) then
-        raise exception 'calendar "%": its query yields a null or an infinite date', p_name
+          or exists (select from unnest(p_dates) d where d not between '0001-01-01' and '9999-12-31')
+          or exists (select from unnest(p_spans) s
+                      where isfinite(lower(s)) and lower(s) not between '0001-01-01 00:00:00+00' and '9999-12-31 00:00:00+00'
+                         or isfinite(upper(s)) and upper(s) not between '0001-01-01 00:00:00+00' and '9999-12-31 00:00:00+00') then
+        raise exception 'calendar "%": its query yields a null, an infinite date or one outside the years 1 to 9999', p_name
             using errcode = '22004', hint = 'Add a condition that leaves it out.';
     end if;
     -- Instants count microseconds: a bound that is not in a range ends or begins it one later.

@@ -162,6 +162,10 @@ declare
     v_target record;
     v_run_ids bigint[] := '{}'::bigint[];
 begin
+    if length(run_now.dedup_key) > 200 then
+        perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'dedup_key', run_now.dedup_key,
+                                         'Give at most 200 characters.', null);
+    end if;
     v_run.payload := run_now.payload;
     for v_target in select t.target, t.lane_id from sisyphus._run_targets(v_job.pool_id, v_job.run_on, run_now.host) t loop
         v_run.target := v_target.target;

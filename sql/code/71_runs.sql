@@ -189,8 +189,9 @@ as $$
 declare
     c_most constant integer := 10000;
     v_what constant text := format('job "%s"', p_job.name);
-    v_since constant timestamptz := greatest(p_since, p_job.starts_at) - interval '1 us';
-    v_until constant timestamptz := least(p_until, p_job.ends_at) - interval '1 us';
+    c_first constant timestamptz := timestamptz '0001-01-01 00:00:00+00';
+    v_since constant timestamptz := greatest(p_since, p_job.starts_at, c_first) - interval '1 us';
+    v_until constant timestamptz := greatest(least(p_until, p_job.ends_at), c_first) - interval '1 us';
     v_count bigint;
 begin
     if p_job.compiled is null then

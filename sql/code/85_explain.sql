@@ -338,8 +338,9 @@ begin
     select j.* into v_job from sisyphus.job j where j.name = explain.name;
     if not found then
         perform sisyphus._raise_no_job(explain.name);
-    elsif explain.due_at is null then
-        perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'due_at', 'null', 'Give the instant of an occurrence.', null);
+    elsif not coalesce(explain.due_at between '0001-01-01 00:00:00+00' and '9999-12-31 00:00:00+00', false) then
+        perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'due_at', coalesce(explain.due_at::text, 'null'),
+                                         'Give the instant of an occurrence.', null);
     end if;
     -- A run on each host has several; jitter moves due_at away from the occurrence.
     select string_agg(format('run %s %s', l.run_id, l.text), '; ' order by l.run_id) into v_text
