@@ -345,6 +345,22 @@ async fn a_late_end_by_a_signal_is_the_result_of_its_attempt_and_the_retry_stays
 }
 
 #[tokio::test]
+async fn a_late_failure_whose_retry_is_withdrawn_no_longer_says_that_it_follows() {
+    let (play, claim) = lost_and_waiting().await;
+    let back = play.guardian("web1", 5).await;
+    assert_eq!(play.finish(back, &claim, 3).await, "accepted");
+    play.exec(&format!("select sisyphus.cancel({})", claim.run_id)).await;
+    play.tick_at("07:01:00").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "job 07:00:00 #1 failed: exit code 3 (reported late: host \"web1\" was not heard of for 30 s); not retried: \
+          cancelled by postgres"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_retry_that_is_given_back_and_withdrawn_leaves_an_end_also_beside_a_late_result() {
     let (play, claim) = lost_and_waiting().await;
     play.tick_at("07:06:00").await;

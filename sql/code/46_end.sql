@@ -29,7 +29,8 @@ begin
     -- A retry that waits has a row of its last attempt already: that one becomes the final one.
     finalised as (
         update sisyphus.attempt a
-           set is_final = true, reason = a.reason || '; not retried: ' || e.why
+           set is_final = true,
+               reason = regexp_replace(a.reason, '; attempt \d+ of \d+ follows in [^;)]+', '') || '; not retried: ' || e.why
           from ended e
          where e.attempt > 0 and a.run_id = e.run_id and a.attempt = e.attempt and not a.is_final
         returning a.run_id),
