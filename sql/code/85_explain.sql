@@ -24,21 +24,22 @@ as $$
 $$;
 comment on function sisyphus._lane_name(bigint) is 'A lane as a person calls it: pool "web", host "web1"';
 
--- A pending run that is due: what keeps the hosts of its lane from it.
-create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz) returns text
+-- Definer, and a function of its own: view overdue asks it as the reader, once a lane.
+create or replace function sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamptz) returns text
 language plpgsql
 stable
+strict
 parallel safe
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_lane constant text := sisyphus._lane_name(p_run.lane_id);
+    v_lane constant text := sisyphus._lane_name(p_lane_id);
     v_active bigint;
     v_slots bigint;
     v_others text;
     v_busy bigint;
     v_busy_with text;
-    v_ahead bigint;
 begin
     select count(*) filter (where f.state in ('active', 'periodic')),
            sum(f.slots) filter (where f.state in ('active', 'periodic')),
@@ -47,7 +48,7 @@ begin
       into v_active, v_slots, v_others
       from sisyphus.host h
            join sisyphus.fleet f on f.host = h.name
-     where p_run.lane_id = any(h.lanes);
+     where p_lane_id = any(h.lanes);
     if v_active = 0 and v_lane like 'host %' then
         return v_lane || coalesce(regexp_replace(v_others, '^.* is ', ' is '), ' never had a guardian');
     elsif v_active = 0 then
@@ -63,10 +64,30 @@ begin
                    join sisyphus.run r on r.host_id = h.host_id
                                       and (r.state = 'running' or r.state = 'claimed' and r.due_at <= p_now)
                    left join sisyphus.job j on j.job_id = r.job_id
-             where p_run.lane_id = any(h.lanes)) r;
+             where p_lane_id = any(h.lanes)) r;
     if v_busy >= v_slots then
         return format('every slot of %s is busy: %s%s', v_lane, v_busy_with,
                       case when v_busy > 5 then format(' and %s more', v_busy - 5) else '' end);
+    end if;
+    return '';
+end;
+$$;
+comment on function sisyphus._why_lane_waits(bigint, timestamptz) is
+    'What keeps the hosts of a lane from all that is due in it: none active, no free slot; empty: nothing';
+
+create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz, p_why_lane text) returns text
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane constant text := sisyphus._lane_name(p_run.lane_id);
+    v_why_lane constant text := coalesce(p_why_lane, sisyphus._why_lane_waits(p_run.lane_id, p_now));
+    v_ahead bigint;
+begin
+    if v_why_lane <> '' then
+        return v_why_lane;
     end if;
     -- No more than a person wants to know: view overdue asks this of each run in the lane.
     select count(*) into v_ahead
@@ -84,8 +105,8 @@ begin
     return format(case when v_lane like 'host %' then '%s takes it at its next claim' else 'a host of %s takes it at its next claim' end, v_lane);
 end;
 $$;
-comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz) is
-    'What keeps a due, pending run from being claimed: no active host, no free slot, others before it';
+comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz, text) is
+    'What keeps a due, pending run from being claimed: its lane (null: not asked yet), others before it';
 
 -- A waiting run: what it waits for.
 create or replace function sisyphus._why_waiting(p_run sisyphus.run, p_now timestamptz) returns text
@@ -128,7 +149,8 @@ $$;
 comment on function sisyphus._why_waiting(sisyphus.run, timestamptz) is
     'What a waiting run waits for: its retry delay, another run, its turn, a tick';
 
-create or replace function sisyphus._why_unstarted_now(p_run sisyphus.run, p_now timestamptz) returns text
+create or replace function sisyphus._why_unstarted_now(p_run sisyphus.run, p_now timestamptz, p_why_lane text default null)
+returns text
 language plpgsql
 stable
 parallel safe
@@ -164,13 +186,13 @@ begin
     elsif p_run.state = 'waiting' then
         return sisyphus._why_waiting(p_run, p_now);
     end if;
-    return sisyphus._why_unclaimed(p_run, p_now);
+    return sisyphus._why_unclaimed(p_run, p_now, p_why_lane);
 end;
 $$;
-comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz) is 'Why a waiting or pending run has not been claimed';
+comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz, text) is 'Why a waiting or pending run has not been claimed';
 
 -- Definer: view overdue calls it as the reader.
-create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz) returns text
+create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz, p_why_lane text) returns text
 language sql
 stable
 strict
@@ -178,9 +200,9 @@ parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select sisyphus._why_unstarted_now(r, p_now) from sisyphus.run r where r.run_id = p_run_id
+    select sisyphus._why_unstarted_now(r, p_now, p_why_lane) from sisyphus.run r where r.run_id = p_run_id
 $$;
-comment on function sisyphus._why_late(bigint, timestamptz) is 'Why a run, by number, has not been claimed';
+comment on function sisyphus._why_late(bigint, timestamptz, text) is 'Why a run, by number, has not been claimed; p_why_lane: what _why_lane_waits() says';
 
 create or replace function sisyphus._explain_live(p_run sisyphus.run, p_now timestamptz) returns text
 language plpgsql
@@ -367,5 +389,5 @@ $$;
 comment on function sisyphus.explain(text, timestamptz) is
     'What became, or will become, of an occurrence of a job, in a sentence. raises: 42704 when there is no such job';
 
-grant execute on function sisyphus._why_late(bigint, timestamptz), sisyphus.explain_run(bigint), sisyphus.explain(text, timestamptz)
+grant execute on function sisyphus._why_lane_waits(bigint, timestamptz), sisyphus._why_late(bigint, timestamptz, text), sisyphus.explain_run(bigint), sisyphus.explain(text, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -1295,14 +1295,22 @@ UNION ALL
   GROUP BY p.relname;
 
 CREATE VIEW sisyphus.overdue AS
+ WITH lane AS MATERIALIZED (
+         SELECT l_1.lane_id,
+            sisyphus._why_lane_waits(l_1.lane_id, ( SELECT sisyphus._clock() AS _clock)) AS why
+           FROM ( SELECT DISTINCT r_1.lane_id
+                   FROM sisyphus.run r_1
+                  WHERE ((r_1.state = 'pending'::text) AND (r_1.due_at < ( SELECT sisyphus._clock() AS _clock)))) l_1
+        )
  SELECT r.run_id,
     j.name AS job,
     r.due_at,
     (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - GREATEST(r.due_at, r.requested_at))), 3))::double precision AS late_seconds,
     r.expires_at,
-    sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock)) AS why
-   FROM (sisyphus.run r
+    sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE(l.why, ''::text)) AS why
+   FROM ((sisyphus.run r
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
+     LEFT JOIN lane l ON ((l.lane_id = r.lane_id)))
   WHERE ((r.due_at < ( SELECT sisyphus._clock() AS _clock)) AND ((r.state = 'pending'::text) OR ((r.state = 'waiting'::text) AND (r.attempt = 0) AND (NOT r.in_order))))
   ORDER BY r.due_at, r.run_id;
 
@@ -1741,10 +1749,15 @@ GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_viewer;
 
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone) TO sisyphus_author;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone) TO sisyphus_viewer;
+GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_viewer;
+
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_viewer;
 
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_admin;
