@@ -137,7 +137,7 @@ async fn plans_made_while_few_runs_were_there_read_few_when_there_are_many() {
     let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.run'::regclass";
     let read: i64 = play.value(read, &[]).await;
     play.exec("rollback").await;
-    assert!(read < 300, "{read} rows of run were read for two runs");
+    assert!(read < 1_000, "{read} rows of run were read for two runs");
 }
 
 /// A report that holds its snapshot keeps every dead version and index entry in place.

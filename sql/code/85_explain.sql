@@ -192,17 +192,16 @@ $$;
 comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz, text) is 'Why a waiting or pending run has not been claimed';
 
 -- Definer: view overdue calls it as the reader.
-create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz, p_why_lane text) returns text
+create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz, p_why_lane text default null) returns text
 language sql
 stable
-strict
 parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
     select sisyphus._why_unstarted_now(r, p_now, p_why_lane) from sisyphus.run r where r.run_id = p_run_id
 $$;
-comment on function sisyphus._why_late(bigint, timestamptz, text) is 'Why a run, by number, has not been claimed; p_why_lane: what _why_lane_waits() says';
+comment on function sisyphus._why_late(bigint, timestamptz, text) is 'Why a run, by number, has not been claimed; p_why_lane: what _why_lane_waits() says, null: to be asked';
 
 create or replace function sisyphus._explain_live(p_run sisyphus.run, p_now timestamptz) returns text
 language plpgsql
