@@ -307,13 +307,15 @@ begin
     then
         perform sisyphus._pass_on(v_host.lanes, v_now);
     end if;
-    return query
-        select 'request'::text, q.run_id, q.claim_no, null::integer, null::text, null::double precision,
-               jsonb_build_object('request_id', q.request_id, 'action', q.action, 'reason', q.reason),
-               null::timestamptz, null::timestamptz, null::jsonb
-          from sisyphus.request q
-         where q.guardian_id = v_me
-         order by q.request_id;
+    if exists (select from sisyphus.request q where q.guardian_id = v_me) then
+        return query
+            select 'request'::text, q.run_id, q.claim_no, null::integer, null::text, null::double precision,
+                   jsonb_build_object('request_id', q.request_id, 'action', q.action, 'reason', q.reason),
+                   null::timestamptz, null::timestamptz, null::jsonb
+              from sisyphus.request q
+             where q.guardian_id = v_me
+             order by q.request_id;
+    end if;
     return query
         select 'next'::text, null::bigint, null::bigint, null::integer, null::text,
                case when v_taken > 0 and v_taken < claim_job.slots_free then 0

@@ -247,12 +247,8 @@ begin
                j.name as job, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner,
                p.name as pool,
                j.retries, coalesce(r.payload, j.payload) as payload, coalesce(r.spec ->> 'command', r.spec ->> 'argv') as command,
-               -- As the run was started with it.
-               case when j.version <> r.job_version and i.ended_by = 'timeout'
-                    then (select make_interval(secs => (d.spec ->> 'max_runtime')::double precision)
-                            from sisyphus.job_definition d
-                           where d.job_id = r.job_id and d.version = r.job_version)
-                    else j.max_runtime end as max_runtime
+               -- Where the job has changed since, it says nothing of this run.
+               case when j.version = r.job_version then j.max_runtime end as max_runtime
           from given i
          -- Locked row by row, below the joins: above them each row would carry a copy of all that was given. And probed
          -- row by row whatever the planner thinks of a table that was small when the plan was made.
@@ -280,7 +276,8 @@ begin
             stderr, result, payload, command)
         select v.run_id, v.claim_no, v.job_id, v.due_at, v.nominal_at, v.expires_at, v.requested_at, v.claimed_at,
                v.began, v.ended, p_now, v.peak_memory, v.cpu_user, v.cpu_system, v.attempt, v.job_version,
-               v.exit_code, v.signal, case when v.state = 'succeeded' then v.retain_success else v.retain_failure end, v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
+               v.exit_code, v.signal, case when v.state = 'succeeded' then v.retain_success else v.retain_failure end,
+               v.again is null, v.state, v.origin, v.job, v.owner, v.pool,
                p_host,
                sisyphus._end_reason(v.state, v.exit_code, v.signal,
                                     case when v.state = 'terminated' then coalesce(v.asked_why, v.why) else v.why end, v.max_runtime)
