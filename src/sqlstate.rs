@@ -27,6 +27,10 @@ pub const UNDEFINED_FUNCTION: &str = "42883";
 pub const UNDEFINED_COLUMN: &str = "42703";
 /// There is no schema `sisyphus` in this database.
 pub const INVALID_SCHEMA: &str = "3F000";
+/// A text is no date, time or interval.
+pub const INVALID_DATETIME_FORMAT: &str = "22007";
+/// A text is no value of its type.
+pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
 /// A date or time has a field that no calendar has.
 pub const DATETIME_FIELD_OVERFLOW: &str = "22008";
 /// The role may not do this.

@@ -311,7 +311,7 @@ async fn what_the_database_refuses_ends_with_1_and_its_hint() {
         (&["suspend", "nightly", "--until", "noonish"], ["\"noonish\"", "hint: --until takes a time"]),
         (
             &["backfill", "nightly", "2030-13-01", "2030-01-02"],
-            ["\"2030-13-01\"", "hint: since takes a time"],
+            ["\"2030-13-01\"", "hint: since and until take a time"],
         ),
         (&["run", "wildly"], ["error: job \"wildly\" does not exist", "hint: "]),
         (

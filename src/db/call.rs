@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::client::Typed;
+use crate::sqlstate::{DATETIME_FIELD_OVERFLOW, INVALID_DATETIME_FORMAT, INVALID_TEXT_REPRESENTATION};
 
 enum Value {
     Null,
@@ -81,21 +82,34 @@ impl Call {
         self
     }
 
-    /// What the argument takes whose value the database could not read, by its message.
-    pub(super) fn hint(&self, message: &str) -> Option<String> {
-        let (name, kind, _) = self.arguments.iter().find(|(_, kind, value)| match value {
-            Value::Text(_) if kind == "jsonb" => message.ends_with("type json"),
-            Value::Text(text) => message.contains(&format!("\"{text}\"")),
-            _ => false,
-        })?;
-        let takes = match kind.as_ref() {
-            "interval" => "a length of time such as 90s, 10min or '1 day'",
-            "timestamptz" => "a time such as '2030-01-31 07:00' or 2030-01-31T07:00+01:00",
-            "jsonb" => "JSON such as '{\"image\": 7}' or '\"text\"'",
+    /// What those arguments take of which the database could not read one, by its SQLSTATE.
+    pub(super) fn hint(&self, code: &str) -> Option<String> {
+        let kinds: &[(&str, &str)] = match code {
+            INVALID_DATETIME_FORMAT | DATETIME_FIELD_OVERFLOW => &[
+                ("interval", "a length of time such as 90s, 10min or '1 day'"),
+                ("timestamptz", "a time such as '2030-01-31 07:00' or 2030-01-31T07:00+01:00"),
+            ],
+            INVALID_TEXT_REPRESENTATION => &[("jsonb", "JSON such as '{\"image\": 7}' or '\"text\"'")],
             _ => return None,
         };
-        let name = if self.of_flags { format!("--{}", name.replace('_', "-")) } else { name.to_string() };
-        Some(format!("{name} takes {takes}"))
+        let hints: Vec<String> = kinds
+            .iter()
+            .filter_map(|(kind, takes)| {
+                let names: Vec<String> = self
+                    .arguments
+                    .iter()
+                    .filter(|(_, of, value)| of == kind && matches!(value, Value::Text(_)))
+                    .map(|(name, ..)| self.told(name))
+                    .collect();
+                let verb = if names.len() == 1 { "takes" } else { "take" };
+                (!names.is_empty()).then(|| format!("{} {verb} {takes}", names.join(" and ")))
+            })
+            .collect();
+        (!hints.is_empty()).then(|| hints.join("; "))
+    }
+
+    fn told(&self, name: &str) -> String {
+        if self.of_flags { format!("--{}", name.replace('_', "-")) } else { name.to_owned() }
     }
 
     /// Whether there is any argument beside the first.

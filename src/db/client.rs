@@ -100,7 +100,7 @@ impl Session {
     /// Calls a function and returns its results as text, one for each row.
     pub async fn call(&self, call: &Call) -> Result<Vec<Option<String>>> {
         let rows = self.query(&format!("select ({})::text", call.sql()), &call.values()).await;
-        let rows = rows.map_err(|error| match call.hint(&error.to_string()) {
+        let rows = rows.map_err(|error| match error.code().and_then(|code| call.hint(code)) {
             // PostgreSQL's own, "perhaps you need a different datestyle", helps nobody here.
             Some(hint) if error.hint_text().is_none() || error.code() == Some(DATETIME_FIELD_OVERFLOW) => {
                 error.hint(hint)
