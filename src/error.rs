@@ -35,6 +35,18 @@ impl ErrorKind {
             Self::Drained => 6,
         }
     }
+
+    /// Who must act on what the database refused with this SQLSTATE.
+    fn of_sqlstate(code: &str) -> Self {
+        match code {
+            _ if sqlstate::is_missing_object(code) => Self::Schema,
+            sqlstate::INVALID_DATABASE => Self::Config,
+            sqlstate::TOO_MANY_CONNECTIONS | sqlstate::READ_ONLY_TRANSACTION => Self::Unreachable,
+            _ if sqlstate::SERVER_AWAY.contains(&code) || code.starts_with("08") => Self::Unreachable,
+            _ if code.starts_with("28") => Self::Config,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// An error with its kind, what was being done, what to do now, and its cause.
@@ -147,7 +159,7 @@ impl Error {
 impl From<&DbError> for Error {
     /// Keeps what the database said: message, detail, hint and code.
     fn from(db: &DbError) -> Self {
-        let mut made = Self::new(sqlstate::kind(db.code().code()), db.message());
+        let mut made = Self::new(ErrorKind::of_sqlstate(db.code().code()), db.message());
         made.code = Some(db.code().code().to_owned());
         made.detail = db.detail().map(str::to_owned);
         made.hint = db.hint().map(str::to_owned);

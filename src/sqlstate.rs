@@ -1,6 +1,4 @@
-//! The SQLSTATEs this crate acts on, and the one place where a code becomes a kind of error.
-
-use crate::error::ErrorKind;
+//! The SQLSTATEs this crate acts on.
 
 /// This is a copy of the installation, or it was restored: nothing runs here before it is adopted.
 pub const NOT_ADOPTED: &str = "SY001";
@@ -59,16 +57,4 @@ pub fn is_missing_object(code: &str) -> bool {
 /// catalogue is there already, or (XX000) was changed meanwhile.
 pub fn is_catalogue_race(code: &str) -> bool {
     ["42710", "23505", "XX000"].contains(&code)
-}
-
-/// Who must act on an error with this SQLSTATE.
-pub fn kind(code: &str) -> ErrorKind {
-    match code {
-        _ if is_missing_object(code) => ErrorKind::Schema,
-        INVALID_DATABASE => ErrorKind::Config,
-        TOO_MANY_CONNECTIONS | READ_ONLY_TRANSACTION => ErrorKind::Unreachable,
-        _ if SERVER_AWAY.contains(&code) || code.starts_with("08") => ErrorKind::Unreachable,
-        _ if code.starts_with("28") => ErrorKind::Config,
-        _ => ErrorKind::Failed,
-    }
 }
