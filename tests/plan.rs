@@ -34,6 +34,21 @@ async fn eight_ticks_at_once_plan_each_occurrence_once() {
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (400, 400));
 }
 
+/// Else all guardians of a fleet call again at once, as long as one of them is at work on ten thousand new jobs.
+#[tokio::test]
+async fn who_meets_a_tick_at_work_comes_again_the_later_the_longer_it_has_been_due() {
+    let play = Play::at("07:00:00").await;
+    play.tick().await;
+    let at_work = play.db.client().await;
+    at_work.batch_execute("begin; select sisyphus.tick()").await.unwrap();
+    for (time, wait) in [("07:00:01", 0.02), ("07:00:05", 0.02), ("07:00:05.3", 0.3), ("07:10:00", 1.0)] {
+        play.set_time(time).await;
+        let again: f64 =
+            play.value("select extract(epoch from sisyphus.tick() - sisyphus._clock())::float8", &[]).await;
+        assert!((again - wait).abs() < 1e-6, "at {time} to come again in {again} s");
+    }
+}
+
 #[tokio::test]
 async fn an_occurrence_is_planned_ahead_and_claimable_ten_seconds_before() {
     let play = Play::at("06:59:00").await;

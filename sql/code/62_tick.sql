@@ -97,8 +97,10 @@ begin
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
     select p.* into v_planner from sisyphus.planner p for update skip locked;
     if not found then
-        -- Before the first one has ended there is none to tell.
-        return (select greatest(p.next_tick_at, v_now) from sisyphus.planner p);
+        -- The tick at work may not see what this one was called for. It began about when it was due: what has taken long
+        -- goes on for long, and a whole fleet meets it.
+        return (select v_now + greatest(interval '20 ms', v_now - greatest(p.next_tick_at, v_now - interval '1 s'))
+                  from sisyphus.planner p);
     end if;
     if v_planner.next_tick_at > v_now and v_planner.last_tick_at <= v_now
        and v_planner.next_tick_at <= v_planner.last_tick_at + interval '1 min'
