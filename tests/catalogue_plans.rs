@@ -86,6 +86,37 @@ async fn a_claim_reads_few_runs_however_many_are_pending() {
 }
 
 #[tokio::test]
+async fn of_thousands_of_new_jobs_a_tick_reads_each_once_and_a_claim_none() {
+    let play = support::Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 8).await;
+    let claim = format!("select from sisyphus.claim_job({guardian}, max_runs => 8, slots_free => 8)");
+    let define = "select sisyphus.schedule('job' || n, '* * * * *', 'true') from generate_series(1, $n) n";
+    // Six times with little to do: then the plans of both are kept.
+    for _ in 0..6 {
+        play.exec(&define.replace("$n", "2")).await;
+        play.exec(&claim).await;
+        play.tick().await;
+    }
+    play.exec(&define.replace("$n", "5000")).await;
+    let read = async |call: &str| -> i64 {
+        // Else what was read before is counted as well.
+        play.exec("select pg_stat_force_next_flush()").await;
+        play.exec(&format!("begin; {call}")).await;
+        let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables
+                     where relid = 'sisyphus.request'::regclass";
+        let read = play.value(read, &[]).await;
+        play.exec("rollback").await;
+        read
+    };
+    let by_claim = read(&claim).await;
+    assert!(by_claim < 100, "a claim has read {by_claim} requests");
+    // A thousand of them at a time.
+    let by_tick =
+        read("update sisyphus.planner set next_tick_at = '-infinity'; select sisyphus.tick()").await;
+    assert!(by_tick < 20_000, "a tick has read {by_tick} requests");
+}
+
+#[tokio::test]
 async fn runs_are_made_claimable_without_reading_all_that_wait() {
     let play = support::Play::at("07:00:00").await;
     play.exec("select sisyphus.schedule('free', null, 'true', overlap => 'allow')").await;

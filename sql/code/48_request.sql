@@ -119,7 +119,7 @@ begin
     perform sisyphus._apply_orders();
     for v_request in
         select q.* from sisyphus.request q
-         where q.guardian_id is null and q.run_id is not null
+         where q.guardian_id is null and q.job_id is null and q.run_id is not null
          order by q.request_id
          limit p_limit
            for update skip locked

@@ -229,7 +229,7 @@ begin
     if exists (select from sisyphus.request q where q.guardian_id is null) then
         perform sisyphus._apply_run_requests(v_now);
         v_resumed := array(select q.job_id from sisyphus.request q
-                            where q.guardian_id is null and q.action = 'define' and q.suspended_until is not null);
+                            where q.action = 'define' and q.suspended_until > '-infinity');
         -- One of them may have drained this host.
         select h.* into v_host from sisyphus.host h where h.host_id = v_host.host_id;
     end if;

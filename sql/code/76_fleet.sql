@@ -29,7 +29,7 @@ declare
 begin
     select array_agg(l.request_id) into v_request_ids
       from (select q.request_id from sisyphus.request q
-             where q.guardian_id is null and q.action = 'host' for update skip locked) l;
+             where q.guardian_id is null and q.job_id is null and q.action = 'host' for update skip locked) l;
     if v_request_ids is null then
         return;
     end if;
