@@ -97,7 +97,7 @@ async fn of_thousands_of_new_jobs_a_tick_reads_each_once_and_a_claim_none() {
         play.exec(&claim).await;
         play.tick().await;
     }
-    play.exec(&define.replace("$n", "5000")).await;
+    play.exec(&define.replace("$n", "2500")).await;
     let read = async |call: &str| -> i64 {
         // Else what was read before is counted as well.
         play.exec("select pg_stat_force_next_flush()").await;

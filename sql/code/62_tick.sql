@@ -71,6 +71,22 @@ end
 $$;
 comment on function sisyphus._next_tick(boolean, timestamptz) is 'When the next tick has something to do; at most a heartbeat away';
 
+create or replace function sisyphus._is_tick_due(p_planner sisyphus.planner, p_now timestamptz)
+returns boolean
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A last tick in the future, or a next one further away than a heartbeat can be: a clock was set.
+    return p_planner.next_tick_at <= p_now or p_planner.last_tick_at > p_now
+        or p_planner.next_tick_at > p_planner.last_tick_at + interval '1 min'
+        or exists (select from sisyphus.request q where q.guardian_id is null);
+end
+$$;
+comment on function sisyphus._is_tick_due(sisyphus.planner, timestamptz) is 'Whether a tick has something to do';
+
 -- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
 -- hold an advisory lock. Of the lock order it waits for installation and lane_floor, and after a downtime for job_state.
 create or replace function sisyphus.tick(seen_tick_at timestamptz default null)
@@ -95,17 +111,14 @@ declare
 begin
     -- A caller who leaves the transaction open would hold the lock: the server ends that session.
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
-    select p.* into v_planner from sisyphus.planner p for update skip locked;
+    select p.* into v_planner from sisyphus.planner p where sisyphus._is_tick_due(p, v_now) for update skip locked;
     if not found then
         -- The tick at work may not see what this one was called for. It began about when it was due: what has taken long
         -- goes on for long, and a whole fleet meets it.
-        return (select v_now + greatest(interval '20 ms', v_now - greatest(p.next_tick_at, v_now - interval '1 s'))
+        return (select case when sisyphus._is_tick_due(p, v_now)
+                            then v_now + greatest(interval '20 ms', v_now - greatest(p.next_tick_at, v_now - interval '1 s'))
+                            else p.next_tick_at end
                   from sisyphus.planner p);
-    end if;
-    if v_planner.next_tick_at > v_now and v_planner.last_tick_at <= v_now
-       and v_planner.next_tick_at <= v_planner.last_tick_at + interval '1 min'
-       and not exists (select from sisyphus.request q where q.guardian_id is null) then
-        return v_planner.next_tick_at;
     end if;
     perform sisyphus._check_installation(tick.seen_tick_at, v_now);
     select s.* into v_setting from sisyphus.setting s;

@@ -229,6 +229,15 @@ CREATE TABLE sisyphus.run (
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0', autovacuum_vacuum_insert_threshold='10000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='5000');
 
+CREATE TABLE sisyphus.planner (
+    only_row boolean DEFAULT true NOT NULL,
+    last_tick_at timestamp with time zone,
+    newest_tick_at timestamp with time zone,
+    next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT planner_only_row_check CHECK (only_row)
+)
+WITH (fillfactor='10');
+
 CREATE TABLE sisyphus.setting (
     only_row boolean DEFAULT true NOT NULL,
     default_timezone text DEFAULT 'UTC'::text NOT NULL,
@@ -1139,15 +1148,6 @@ CREATE VIEW sisyphus.live AS
      LEFT JOIN sisyphus.pool p ON ((p.pool_id = COALESCE(j.pool_id, r.lane_id))))
      CROSS JOIN LATERAL ( SELECT COALESCE(r.spec, d.spec) AS spec) s)
      CROSS JOIN LATERAL ( SELECT COALESCE(j.owner, ((r.spec ->> 'owner'::text))::name) AS owner) o);
-
-CREATE TABLE sisyphus.planner (
-    only_row boolean DEFAULT true NOT NULL,
-    last_tick_at timestamp with time zone,
-    newest_tick_at timestamp with time zone,
-    next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    CONSTRAINT planner_only_row_check CHECK (only_row)
-)
-WITH (fillfactor='10');
 
 CREATE TABLE sisyphus.pool_member (
     pool_id bigint NOT NULL,
