@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from guardian import Guardian
@@ -85,6 +85,14 @@ def test_a_text_where_a_list_is_wanted_is_a_type_error(client: Client) -> None:
     assert [pool.pool for pool in client.queue_depth()] == ["default"]
 
 
+def test_a_number_in_a_list_of_texts_is_a_type_error(client: Client) -> None:
+    with pytest.raises(TypeError, match="argv is a list of texts, not of int: 42"):
+        client.submit(argv=["echo", 42])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="tags is a list of texts, not of NoneType: None"):
+        client.schedule("a", None, "true", tags=[None])  # type: ignore[list-item]
+    assert client.live() == []
+
+
 def test_a_length_of_time_is_a_timedelta_or_a_text(client: Client) -> None:
     with pytest.raises(TypeError, match="ttl is a timedelta or a text such as '10 min', not int: 600"):
         client.schedule("a", "@daily", "true", ttl=600)  # type: ignore[arg-type]
@@ -98,6 +106,16 @@ def test_a_moment_without_a_time_zone_is_refused(client: Client) -> None:
     with pytest.raises(ValueError, match="at has no time zone"):
         client.run_now("a", at=datetime(2030, 1, 1))
     assert client.history() == []
+
+
+def test_a_moment_is_a_datetime_or_a_text(client: Client) -> None:
+    with pytest.raises(TypeError, match="starts_at is a datetime with a time zone or a text, not date"):
+        client.schedule("a", "@daily", "true", starts_at=date(2030, 1, 1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="at is a datetime with a time zone or a text, not timedelta"):
+        client.submit("true", at=timedelta(minutes=1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="since is a datetime with a time zone or a text, not date"):
+        client.history(since=date(2030, 1, 1))  # type: ignore[arg-type]
+    assert client.overview() == []
 
 
 def test_unschedule_says_whether_there_was_a_job(client: Client) -> None:

@@ -56,3 +56,14 @@ def test_waiting_inside_an_open_transaction_is_refused(client: Client) -> None:
         run_id = client.submit("true")
         with pytest.raises(RuntimeError, match="commit"):
             client.wait(run_id)
+
+
+def test_a_closed_connection_is_not_taken_for_an_open_transaction(client: Client) -> None:
+    client.connection.close()
+    with pytest.raises(psycopg.OperationalError, match="closed"):
+        client.wait(1, timeout=0)
+
+
+def test_a_timeout_is_a_timedelta_or_seconds(client: Client) -> None:
+    with pytest.raises(TypeError, match="timeout is a timedelta or a number of seconds, not str: '10 s'"):
+        client.wait(client.submit("true"), timeout="10 s")  # type: ignore[arg-type]

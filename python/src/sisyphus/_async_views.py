@@ -121,8 +121,12 @@ class AsyncViews(AsyncSession):
 
         The run must have been committed: inside an open transaction it can never start, so that is refused.
         """
-        if self.connection.info.transaction_status != TransactionStatus.IDLE:
+        # A closed connection has no status: what is asked first says that it is closed.
+        if self.connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
             raise RuntimeError("wait() inside an open transaction: the run cannot start before you commit")
+        if not isinstance(timeout, timedelta | float | int | None):
+            given = f"{type(timeout).__name__}: {timeout!r}"
+            raise TypeError(f"timeout is a timedelta or a number of seconds, not {given}")
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = _POLL_FIRST

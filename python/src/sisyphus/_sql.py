@@ -116,7 +116,8 @@ def call(function: str, arguments: Mapping[str, object], row: type[Any] | None =
 def view(name: str, row: type[Any], /, **equal: object) -> Statement:
     """The statement that reads a view into rows of the dataclass `row`, and its parameters: columns that must equal
     a value, where None is any; `since`, when a row was recorded at the earliest; `limit`, how many rows at most."""
-    parameters = {n: _adapt(n, "", v) for n, v in equal.items() if v is not None}
+    kinds = {"since": "timestamptz"}
+    parameters = {n: _adapt(n, kinds.get(n, ""), v) for n, v in equal.items() if v is not None}
     conditions = {n: f"{n} = %({n})s" for n in parameters if n != "limit"}
     if "since" in parameters:
         conditions["since"] = "recorded_at >= %(since)s::timestamptz"
@@ -148,10 +149,19 @@ def _adapt(name: str, kind: str, value: object) -> object:
     if kind == "jsonb":
         return value if value is None or isinstance(value, Jsonb) else Jsonb(value)
     if kind.endswith("[]") and value is not None:
-        return [_adapt(name, kind.removesuffix("[]"), item) for item in listed(name, value)]
+        return [_adapt_item(name, kind.removesuffix("[]"), item) for item in listed(name, value)]
     if kind == "interval" and not isinstance(value, timedelta | str | None):
         raise TypeError(f"{name} is a timedelta or a text such as '10 min', not {type(value).__name__}: {value!r}")
+    if kind == "timestamptz" and not isinstance(value, datetime | str | None):
+        given = f"{type(value).__name__}: {value!r}"
+        raise TypeError(f"{name} is a datetime with a time zone or a text, not {given}")
     if isinstance(value, datetime) and value.tzinfo is None:
         # The database would read it in the session's time zone, whatever that is.
         raise ValueError(f"{name} has no time zone: {value!r}")
     return value
+
+
+def _adapt_item(name: str, kind: str, item: object) -> object:
+    if kind == "text" and not isinstance(item, str):
+        raise TypeError(f"{name} is a list of texts, not of {type(item).__name__}: {item!r}")
+    return _adapt(name, kind, item)
