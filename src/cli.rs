@@ -1,6 +1,8 @@
 //! The command line: every command and its arguments.
 
-use clap::{Parser, Subcommand};
+use std::{env, ffi::OsStr};
+
+use clap::{Parser, Subcommand, builder::Resettable};
 
 use crate::{
     commands::{
@@ -54,4 +56,16 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// The command with those variables of the environment that are set to nothing taken for unset, as in a file where a
+/// line was only emptied.
+pub fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |variable: &OsStr| env::var_os(variable).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|argument| match argument.get_env().is_some_and(is_empty) {
+            true => argument.env(Resettable::Reset),
+            false => argument,
+        })
+        .mut_subcommands(without_empty_variables)
 }

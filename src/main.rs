@@ -5,9 +5,9 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use sisyphus::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, without_empty_variables},
     commands,
     config::{Connection, process_env},
     db::client::Session,
@@ -17,7 +17,9 @@ use sisyphus::{
 
 fn main() -> ExitCode {
     // Clap itself ends wrong usage with 2, help and version with 0.
-    match run(Cli::parse()) {
+    let matches = without_empty_variables(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit());
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if reader_has_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -187,7 +187,9 @@ pub mod metric {
 /// What is logged, and where that was said.
 pub fn filter() -> (String, &'static str) {
     std::env::var(LOG_VARIABLE)
-        .map_or_else(|_| (DEFAULT_FILTER.to_owned(), "default"), |wanted| (wanted, LOG_VARIABLE))
+        .ok()
+        .filter(|wanted| !wanted.is_empty())
+        .map_or_else(|| (DEFAULT_FILTER.to_owned(), "default"), |wanted| (wanted, LOG_VARIABLE))
 }
 
 /// Starts logging to stderr. To be called once, before the first event.

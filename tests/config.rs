@@ -272,3 +272,38 @@ fn what_a_guardian_would_take_is_shown_with_its_origin() {
         "{text}"
     );
 }
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let variables = [
+        "SISYPHUS_HOST",
+        "SISYPHUS_SLOTS",
+        "SISYPHUS_LABELS",
+        "SISYPHUS_POOLS",
+        "SISYPHUS_STATE_DIR",
+        "SISYPHUS_POLICY",
+        "SISYPHUS_KEEPER_DIR",
+        "SISYPHUS_LISTEN_URL",
+        "SISYPHUS_HTTP_ADDRESS",
+        "SISYPHUS_LOG_FORMAT",
+        "SISYPHUS_LOG",
+        "SISYPHUS_DATABASE_URL",
+    ];
+    let (mut unset, mut empty) = (command(&["config", "show"]), command(&["config", "show"]));
+    unset.env_remove("SISYPHUS_POLICY");
+    empty.envs(variables.map(|variable| (variable, "")));
+    assert_eq!(finish(empty).success(), finish(unset).success());
+    // Not only shown: the first thing that is wrong is the database.
+    let mut guardian = command(&["guardian", "--once", "--state-dir", "/nonexistent/dir"]);
+    guardian.envs(variables.map(|variable| (variable, ""))).env("DATABASE_URL", "foo=bar");
+    finish(guardian).failure(3, &["DATABASE_URL has the unknown option \"foo\""]);
+}
+
+#[test]
+fn config_show_names_the_variable_that_a_guardian_cannot_take() {
+    let mut shown = command(&["config", "show"]);
+    shown.env("SISYPHUS_SLOTS", "x");
+    let found = finish(shown);
+    assert!(!found.stderr.contains("--help"), "{}", found.stderr);
+    found.failure(3, &["error: SISYPHUS_SLOTS cannot be used\ncause: invalid value 'x' for '--slots <N>'"]);
+}

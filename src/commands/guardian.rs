@@ -1,14 +1,15 @@
 //! The daemon of a host.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf};
 
-use clap::FromArgMatches;
+use clap::{FromArgMatches, error::ContextKind};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 
 use crate::{
+    cli::without_empty_variables,
     config::{Connection, process_env},
     error::{Error, ErrorKind, Result},
     guardian::{self, Databases, Options},
@@ -145,12 +146,25 @@ fn options(args: GuardianArgs) -> Result<Options> {
     })
 }
 
+/// That a variable of the environment has a value which the guardian's argument does not take.
+fn unfit(err: &clap::Error, mut command: clap::Command) -> Error {
+    command.build();
+    let named = err.get(ContextKind::InvalidArg).map(ToString::to_string);
+    let argument = command.get_arguments().find(|argument| Some(argument.to_string()) == named);
+    let variable = argument.and_then(|argument| argument.get_env()).unwrap_or(OsStr::new("the environment"));
+    // The rest of what clap prints is about the command line.
+    let text = err.to_string();
+    let cause = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Error::new(ErrorKind::Config, format!("{} cannot be used", variable.to_string_lossy()))
+        .source(Error::new(ErrorKind::Config, cause))
+}
+
 /// What a guardian started here would take from the environment and its defaults: flag, value, and where from.
 pub(super) fn settings() -> Result<Vec<(String, String, String)>> {
     let command = <GuardianArgs as clap::Args>::augment_args(clap::Command::new("sisyphus guardian"));
-    let given = command.clone().try_get_matches_from(["sisyphus guardian"]).map_err(|err| {
-        Error::new(ErrorKind::Config, "the settings of a guardian cannot be read").source(err)
-    })?;
+    let given = without_empty_variables(command.clone())
+        .try_get_matches_from(["sisyphus guardian"])
+        .map_err(|err| unfit(&err, command.clone()))?;
     let defaults = options(GuardianArgs::from_arg_matches(&given).expect("they have just been matched"))?;
     let mut settings = Vec::new();
     for argument in command.get_arguments() {
