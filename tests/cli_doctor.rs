@@ -115,6 +115,38 @@ async fn jobs_that_are_broken_or_without_a_host_are_found() {
 }
 
 #[tokio::test]
+async fn of_many_jobs_a_few_are_named() {
+    let play = play().await;
+    play.exec(
+        "select sisyphus.create_pool('empty');
+         select sisyphus.schedule('job' || n, '@daily', 'true', pool => 'empty') from generate_series(1, 7) n;
+         select sisyphus.schedule('here' || n, '@daily', 'true') from generate_series(1, 2) n;
+         select sisyphus.schedule('rest' || n, '@daily', 'true') from generate_series(1, 6) n;
+         select sisyphus.suspend('rest' || n) from generate_series(1, 6) n",
+    )
+    .await;
+    finds(
+        &play,
+        &[
+            "pool empty has no active host, so job1, job2, job3, job4, job5 and 2 more do not run\n",
+            "pool default has no active host, so here1, here2 do not run\n                → start a guardian, or `sisyphus activate HOST`\n",
+            "suspended: rest1, rest2, rest3, rest4, rest5 and 1 more\n",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn a_host_without_a_slot_is_a_note() {
+    let play = play().await;
+    play.guardian("web1", 0).await;
+    play.tick().await;
+    let report = doctor(&play, &[]).success();
+    let note =
+        "note  hosts     host web1 has no slot\n                → `sisyphus slots web1 N` gives it some";
+    assert!(report.contains(note), "{report}");
+}
+
+#[tokio::test]
 async fn late_runs_are_found_with_their_reason() {
     let play = play().await;
     play.guardian("web1", 0).await;

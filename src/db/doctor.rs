@@ -59,7 +59,11 @@ pub const CHECKS: &[Check] = &[
                        else format('start its guardian, or `sisyphus forget %s` when it is gone', f.host)
                    end
               from sisyphus.fleet f
-             where f.problem is not null or f.state in ('unreachable', 'lost', 'draining', 'stopped')",
+             where f.problem is not null or f.state in ('unreachable', 'lost', 'draining', 'stopped')
+            union all
+            select false, format('host %s has no slot', f.host), format('`sisyphus slots %s N` gives it some', f.host)
+              from sisyphus.fleet f
+             where f.state in ('active', 'periodic') and f.slots = 0",
     },
     // The newest rows by their number: these are found without reading a day of history.
     Check {
@@ -87,23 +91,31 @@ pub const CHECKS: &[Check] = &[
         name: "jobs",
         good: "none is broken or without a host",
         query: "
+            with named as (
+                select o.state, o.pool, count(*) as number,
+                       string_agg(o.job, ', ' order by o.job) filter (where o.nth <= 5)
+                           || case when count(*) > 5 then format(' and %s more', count(*) - 5) else '' end as jobs
+                  from (select j.job, j.state, p.pool,
+                               row_number() over (partition by j.state, p.pool order by j.job) as nth
+                          from sisyphus.overview j
+                               cross join lateral (select case j.state when 'active' then j.pool end as pool) p
+                         where j.state in ('active', 'suspended')) o
+                 group by o.state, o.pool)
             select true as bad, format('job %s is broken: %s', o.job, o.problem) as found,
                    format('mend it with `sisyphus alter %s`', o.job) as remedy
               from sisyphus.overview o where o.state = 'broken'
             union all
-            select true, format('pool %s has no active host, so %s does not run', o.pool,
-                                string_agg(o.job, ', ' order by o.job)),
-                   format('start a guardian with --pool %s, or `sisyphus pool add %s HOST`', o.pool, o.pool)
-              from sisyphus.overview o
-             where o.state = 'active'
+            select true, format('pool %s has no active host, so %s %s not run', n.pool, n.jobs,
+                                case n.number when 1 then 'does' else 'do' end),
+                   case n.pool when 'default' then 'start a guardian, or `sisyphus activate HOST`'
+                        else format('start a guardian with --pool %s, or `sisyphus pool add %s HOST`', n.pool, n.pool) end
+              from named n
+             where n.state = 'active'
                and not exists (select from sisyphus.fleet f
-                                where f.state in ('active', 'periodic') and o.pool = any (f.pools))
-             group by o.pool
+                                where f.state in ('active', 'periodic') and n.pool = any (f.pools))
             union all
-            select false, format('suspended: %s', string_agg(o.job, ', ' order by o.job)),
-                   '`sisyphus resume JOB` when it may run again'
-              from sisyphus.overview o where o.state = 'suspended'
-            having count(*) > 0
+            select false, format('suspended: %s', n.jobs), '`sisyphus resume JOB` when it may run again'
+              from named n where n.state = 'suspended'
             union all
             select false, format('%s: it says nothing about %s', c.problem, array_to_string(c.jobs, ', ')),
                    format('its owner, %s, calls `sisyphus calendar refresh %s`, best once a day', c.owner, c.calendar)
