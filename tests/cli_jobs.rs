@@ -177,6 +177,26 @@ async fn run_wait_ends_as_the_run_does() {
 }
 
 #[tokio::test]
+async fn run_wait_says_what_the_run_waits_for() {
+    let play = play().await;
+    play.guardian("web1", 4).await;
+    play.exec("select sisyphus.create_pool('empty')").await;
+    run(&play, &["schedule", "job", "-", "true", "--pool", "empty"]).success();
+    let waiting = play.spawn(&["run", "job", "--wait"]);
+    wait_until("it says what it waits for", Duration::from_secs(20), async || {
+        play.tick().await;
+        let told = waiting.stderr_so_far();
+        if told.contains("run 1 pending: no active host in pool \"empty\"\n") { Ok(()) } else { Err(told) }
+    })
+    .await;
+    run(&play, &["cancel", "1"]).success();
+    play.tick().await;
+    let ended = waiting.wait();
+    assert_eq!(ended.stderr.matches("no active host").count(), 1, "{}", ended.stderr);
+    ended.failure(1, &["cancelled"]);
+}
+
+#[tokio::test]
 async fn a_command_runs_once_without_a_job() {
     let play = play().await;
     let guardian = play.guardian("web1", 4).await;

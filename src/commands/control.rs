@@ -1,10 +1,10 @@
 //! `run`, `submit`, `rerun`, `backfill`, `terminate`, `pause`, `unpause`, `cancel`: what happens to single runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::{job_options::ProcessOptions, output};
+use super::{job_options::ProcessOptions, output, show::explain_run};
 use crate::{
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},
@@ -12,6 +12,9 @@ use crate::{
 
 /// How often a waiting `run` looks; the database is asked for two index probes each time.
 const POLL: Duration = Duration::from_millis(250);
+
+/// How often it looks whether the run still waits to start, to say for what: once in each state.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `sisyphus run`.
 #[derive(Debug, clap::Args)]
@@ -269,6 +272,7 @@ async fn begin(call: &Call, wait: bool, session: &Session) -> Result<()> {
 
 /// Waits until a run has ended, says how, and gives its last row of the history.
 async fn wait_for(run_id: i64, session: &Session) -> Result<Map<String, Value>> {
+    let (mut told, mut look_at) = (None, Instant::now() + PATIENCE);
     loop {
         let rows = session.ended_run(run_id).await?;
         if let Some(text) = rows.objects.first() {
@@ -276,8 +280,25 @@ async fn wait_for(run_id: i64, session: &Session) -> Result<Map<String, Value>> 
             eprintln!("{}", how_it_ended(&row));
             return Ok(row);
         }
+        if Instant::now() >= look_at {
+            look_at += PATIENCE;
+            let state = unstarted(run_id, session).await?;
+            if state.is_some() && state != told {
+                for sentence in session.call(&explain_run(run_id)).await?.iter().flatten() {
+                    eprintln!("run {run_id} {sentence}");
+                }
+                told = state;
+            }
+        }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// The state of a run that no host has taken yet.
+async fn unstarted(run_id: i64, session: &Session) -> Result<Option<String>> {
+    let Some(text) = session.run_state(run_id).await?.objects.pop() else { return Ok(None) };
+    let state = output::object(&text)?.get("state").map(output::plain);
+    Ok(state.filter(|state| ["waiting", "pending"].contains(&state.as_str())))
 }
 
 /// `run 4711 failed on web1: exit code 3`, of a row of the history.
