@@ -60,6 +60,10 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// The routine of the server that executes RAISE. What a function raises so is not this program's lack: the query of a
+/// calendar names a table that is not there, for example.
+const RAISE: &str = "exec_stmt_raise";
+
 /// Result with the crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -87,6 +91,13 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// As [`Self::hint`], when the database has denied something and said nothing of what to do.
+    #[must_use]
+    pub fn hint_if_denied(self, hint: &str) -> Self {
+        let denied = self.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE);
+        if denied && self.hint_text().is_none() { self.hint(hint) } else { self }
     }
 
     /// Attaches the cause.
@@ -160,6 +171,9 @@ impl From<&DbError> for Error {
     /// Keeps what the database said: message, detail, hint and code.
     fn from(db: &DbError) -> Self {
         let mut made = Self::new(ErrorKind::of_sqlstate(db.code().code()), db.message());
+        if made.kind == ErrorKind::Schema && db.routine() == Some(RAISE) {
+            made.kind = ErrorKind::Failed;
+        }
         made.code = Some(db.code().code().to_owned());
         made.detail = db.detail().map(str::to_owned);
         made.hint = db.hint().map(str::to_owned);

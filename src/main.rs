@@ -15,11 +15,15 @@ use sisyphus::{
     keeper, observe,
 };
 
+/// What helps whoever lacks a right of which the database says no more.
+const ROLES: &str =
+    "an admin grants roles: sisyphus_viewer, sisyphus_operator, sisyphus_author, sisyphus_admin";
+
 fn main() -> ExitCode {
     // Clap itself ends wrong usage with 2, help and version with 0.
     let matches = without_empty_variables(Cli::command()).get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit());
-    match run(cli) {
+    match run(cli).map_err(|error| error.hint_if_denied(ROLES)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if reader_has_gone(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -153,12 +153,9 @@ async fn create_schema(client: &Client) -> Result<()> {
     let there: bool = client.query_one("select to_regnamespace('sisyphus') is not null", &[]).await?.get(0);
     if !there {
         client.batch_execute("create schema sisyphus").await.map_err(|e| {
-            let error = Error::from(e);
-            match error.code() {
-                Some(sqlstate::INSUFFICIENT_PRIVILEGE) => error
-                    .hint("migrate as a role that may create schemas and roles, for example the superuser"),
-                _ => error,
-            }
+            Error::from(e).hint_if_denied(
+                "migrate as a role that may create schemas and roles, for example the superuser",
+            )
         })?;
     }
     Ok(())

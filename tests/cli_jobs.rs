@@ -356,7 +356,9 @@ async fn a_role_without_rights_is_told_so() {
     drop(play.db.login("test_viewer", &["sisyphus_viewer"]).await);
     let mut viewer = command(&["suspend", "nightly"]);
     viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
-    finish(viewer).failure(1, &["permission denied for function suspend"]);
+    let roles =
+        "hint: an admin grants roles: sisyphus_viewer, sisyphus_operator, sisyphus_author, sisyphus_admin";
+    finish(viewer).failure(1, &["permission denied for function suspend", roles]);
     let mut viewer = command(&["jobs"]);
     viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
     assert!(finish(viewer).success().contains("nightly"));
@@ -436,6 +438,10 @@ async fn a_calendar_is_made_seen_refreshed_and_dropped() {
     assert_eq!(
         (refreshed.stderr.as_str(), refreshed.code()),
         ("refreshed calendar holidays: 1 range\n", Some(0))
+    );
+    run(&play, &["calendar", "create", "bad", "select day from days"]).failure(
+        1,
+        &["calendar \"bad\": relation \"days\" does not exist", "hint: The query runs as its owner"],
     );
     let refused = run(&play, &["calendar", "drop", "holidays"]);
     assert_eq!(refused.code(), Some(1));

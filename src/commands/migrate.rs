@@ -19,7 +19,9 @@ pub struct MigrateArgs {
 /// Installs or upgrades the schema and says what changed.
 pub async fn run(args: MigrateArgs, connection: &Connection) -> Result<()> {
     let mut session = Session::open_bare(connection).await?;
-    let report = migrate(session.client_mut()).await?;
+    let report = migrate(session.client_mut()).await.map_err(|error| {
+        error.hint_if_denied("migrate as a superuser, or as a role that may become sisyphus_owner")
+    })?;
     say(&report);
     if args.adopt {
         let adopted = session.call(&Call::new("adopt_installation")).await?;

@@ -121,6 +121,11 @@ pub const PG_TIMETABLE: Scheduler = Scheduler {
 impl Session {
     /// The jobs of another scheduler in this database, as far as this login may see them.
     pub async fn jobs_of(&self, scheduler: &Scheduler) -> Result<Rows> {
+        let hint = format!("the login must be allowed to read the tables of {}", scheduler.name);
+        self.read_jobs_of(scheduler).await.map_err(|error| error.hint_if_denied(&hint))
+    }
+
+    async fn read_jobs_of(&self, scheduler: &Scheduler) -> Result<Rows> {
         let Scheduler { name, table, query } = scheduler;
         if self.rows("select where to_regclass($1) is not null", &[table]).await?.objects.is_empty() {
             let message = format!("there is no table {table} in that database");

@@ -102,7 +102,7 @@ impl Guardian {
         let never_right = matches!(err.kind(), ErrorKind::Schema | ErrorKind::Config)
             || err.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE);
         if self.options.once || never_right && !self.was_member {
-            return Err(err);
+            return Err(err.hint_if_denied("grant sisyphus_guardian to the login of this guardian"));
         }
         let wait = self.refusals.next();
         tracing::warn!(event = event::DATABASE_REFUSED, error = %told(&err), hint = err.hint_text(), "the database refused");
