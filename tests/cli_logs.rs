@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Play, Spawned, play, sisyphus, wait_until};
+use crate::support::{Play, Spawned, command, finish, play, sisyphus, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -140,4 +140,20 @@ async fn a_run_without_output_says_why_and_only_what_may_come_is_waited_for() {
     let silent = sisyphus(&play, &["logs", "job"]);
     assert_eq!(silent.stderr, "run 2 succeeded on web1: exit code 0\n");
     assert_eq!(silent.success(), "");
+}
+
+#[tokio::test]
+async fn output_that_is_not_the_callers_to_see_is_not_taken_for_none() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    sisyphus(&play, &["schedule", "job", "-", "true"]).success();
+    play.run_now("job").await;
+    play.tick().await;
+    end(&play, guardian, 0, "secret").await;
+    drop(play.db.login("test_viewer", &["sisyphus_viewer"]).await);
+    let mut viewer = command(&["logs", "job"]);
+    viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
+    let seen = finish(viewer);
+    assert_eq!(seen.stdout, "");
+    seen.failure(1, &["run 1 succeeded on web1", "error: what run 1 wrote is for role", "hint: act as "]);
 }

@@ -205,3 +205,19 @@ async fn a_pool_is_read_back_as_it_was_made() {
     run(&play, &["pool", "show", "wbe"])
         .failure(1, &["pool \"wbe\" does not exist", "hint: there is default, gpu, web"]);
 }
+
+#[tokio::test]
+async fn a_run_that_does_not_exist_is_an_error_for_programs_too_and_may_be_meant_as_a_job() {
+    let play = play().await;
+    for words in [&["show", "4711"][..], &["show", "4711", "--format", "json"], &["logs", "4711"]] {
+        let unknown = run(&play, words);
+        assert_eq!(unknown.stdout, "");
+        assert!(!unknown.stderr.contains("--job"), "{}", unknown.stderr);
+        unknown.failure(1, &["error: run 4711 does not exist"]);
+    }
+    run(&play, &["schedule", "4711", "-", "true"]).success();
+    for verb in ["show", "logs"] {
+        let hint = format!("hint: sisyphus {verb} 4711 --job takes it for the name of a job");
+        run(&play, &[verb, "4711"]).failure(1, &["error: run 4711 does not exist", &hint]);
+    }
+}

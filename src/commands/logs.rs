@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     control::how_it_ended,
     output,
-    show::{explain_run, preview, run_id},
+    show::{explain_run, or_job, preview, run_id},
 };
 use crate::{
     db::client::{Session, read_row},
@@ -61,6 +61,8 @@ struct End {
     recorded_at: f64,
     stdout: Option<String>,
     stderr: Option<String>,
+    command: Option<String>,
+    owner: Option<String>,
 }
 
 /// Prints what the last attempt wrote: its stdout to stdout, its stderr and how it ended to stderr.
@@ -73,7 +75,10 @@ pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
     }
     let job = run_id.is_none().then_some(args.what.as_str());
     match session.output(run_id, job, args.attempt).await?.objects.first() {
-        Some(text) => print_end(text, args.only).map(drop),
+        Some(text) => match hidden(&print_end(text, args.only)?) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        },
         None => Err(no_output(run_id, &args, session).await?),
     }
 }
@@ -164,6 +169,17 @@ fn print_end(text: &str, only: Option<Stream>) -> Result<End> {
     Ok(end)
 }
 
+/// What was written, but not for the caller to see: the history shows it neither that nor the command.
+fn hidden(end: &End) -> Option<Error> {
+    let shows = [&end.stdout, &end.stderr, &end.command].into_iter().any(Option::is_some);
+    if shows || end.attempt == 0 {
+        return None;
+    }
+    let owner = end.owner.as_deref().unwrap_or("sisyphus_admin");
+    let message = format!("what run {} wrote is for role {owner} to see", end.run_id);
+    Some(Error::new(ErrorKind::Failed, message).hint(format!("act as {owner}, or as a member of it")))
+}
+
 fn print_output(end: &End, only: Option<Stream>) -> Result<()> {
     let (stdout, stderr) =
         (end.stdout.as_deref().unwrap_or_default(), end.stderr.as_deref().unwrap_or_default());
@@ -181,7 +197,10 @@ fn print_output(end: &End, only: Option<Stream>) -> Result<()> {
 /// Why there is nothing to print.
 async fn no_output(run_id: Option<i64>, args: &LogsArgs, session: &Session) -> Result<Error> {
     let Some(run_id) = run_id else { return no_attempt(&args.what, session).await };
-    let sentence = session.call(&explain_run(run_id)).await?.into_iter().flatten().collect::<String>();
+    let sentence = match session.call(&explain_run(run_id)).await {
+        Err(error) => return or_job(error, run_id, "logs", session).await,
+        Ok(told) => told.into_iter().flatten().collect::<String>(),
+    };
     let of = args.attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
     let error = Error::new(ErrorKind::Failed, format!("run {run_id} has no output{of}: {sentence}"));
     Ok(match session.ended_run(run_id).await?.objects.is_empty() {

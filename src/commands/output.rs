@@ -30,7 +30,7 @@ pub enum Format {
     /// A table for people
     #[default]
     Table,
-    /// A JSON array of objects with all columns
+    /// JSON with all columns: an array of objects, or one object where one job, pool or calendar is shown
     Json,
 }
 

@@ -13,6 +13,7 @@ use crate::{
         client::{Call, Session},
     },
     error::{Error, ErrorKind, Result},
+    sqlstate,
 };
 
 /// Arguments of `sisyphus show`.
@@ -114,10 +115,14 @@ async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
 
 async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> {
     let rows = session.run(run_id).await?;
-    if format == Format::Json {
+    if format == Format::Json && !rows.objects.is_empty() {
         return output::print(&format!("[{}]", rows.objects.join(",\n ")));
     }
-    for sentence in session.call(&explain_run(run_id)).await?.iter().flatten() {
+    let told = match session.call(&explain_run(run_id)).await {
+        Err(error) => return Err(or_job(error, run_id, "show", session).await?),
+        Ok(told) => told,
+    };
+    for sentence in told.iter().flatten() {
         output::print(&format!("run {run_id} {sentence}"))?;
     }
     for text in &rows.objects {
@@ -140,6 +145,16 @@ pub(super) fn explain_run(run_id: i64) -> Call {
 
 pub(super) fn run_id(what: &str, job: bool) -> Option<i64> {
     if job { None } else { what.parse().ok() }
+}
+
+/// Of a run that does not exist: that there is a job of this name, when there is one.
+pub(super) async fn or_job(error: Error, run_id: i64, verb: &str, session: &Session) -> Result<Error> {
+    if error.code() != Some(sqlstate::UNDEFINED_OBJECT)
+        || session.job(&run_id.to_string()).await?.objects.is_empty()
+    {
+        return Ok(error);
+    }
+    Ok(error.hint(format!("sisyphus {verb} {run_id} --job takes it for the name of a job")))
 }
 
 /// The database says it, with the nearest name.

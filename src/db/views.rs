@@ -46,7 +46,8 @@ const STATE: &str = "(select l.state, true as is_live from sisyphus.live l where
 const LAST_END: &str = "select h.run_id, h.state, h.host, h.reason from sisyphus.history h \
      where h.job = $1 order by h.recorded_at desc limit 1";
 
-const END: &str = "h.run_id, h.attempt, h.is_final, h.state, h.host, h.reason, h.stdout, h.stderr, \
+const END: &str = "h.run_id, h.attempt, h.is_final, h.state, h.host, h.reason, h.owner, h.command, h.stdout, \
+     h.stderr, \
      extract(epoch from h.recorded_at)::float8 as recorded_at";
 
 const OUTPUT: &str = "select {end} from sisyphus.history h \
