@@ -197,6 +197,20 @@ async fn run_wait_says_what_the_run_waits_for() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_shown_can_be_typed_whatever_the_name() {
+    let play = play().await;
+    for (name, word) in [("año-2.x", "año-2.x"), ("Bob's job", r"'Bob'\''s job'"), ("a;b", "'a;b'")] {
+        let made = run(&play, &["schedule", name, "-", "true"]);
+        assert_eq!(
+            made.stderr.lines().last(),
+            Some(&*format!("scheduled {name}; it runs on demand: sisyphus run {word}"))
+        );
+        run(&play, &["logs", name]).failure(1, &[&format!("hint: sisyphus run {word} --wait runs it now")]);
+        run(&play, &["explain", name]).failure(2, &[&format!("hint: sisyphus runs {word} lists the runs")]);
+    }
+}
+
+#[tokio::test]
 async fn a_command_runs_once_without_a_job() {
     let play = play().await;
     let guardian = play.guardian("web1", 4).await;

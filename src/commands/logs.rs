@@ -222,5 +222,6 @@ async fn no_attempt(job: &str, session: &Session) -> Result<Error> {
         Some(text) => output::object(text)?.get("state").is_some_and(|state| state == "active"),
         None => false,
     };
-    Ok(if is_active { error.hint(format!("sisyphus run {job} --wait runs it now")) } else { error })
+    let word = output::shell_word(job);
+    Ok(if is_active { error.hint(format!("sisyphus run {word} --wait runs it now")) } else { error })
 }

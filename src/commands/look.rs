@@ -203,7 +203,7 @@ pub(super) fn nothing_to_come(name: &str, job: &Rows) -> Result<String> {
     let on_demand =
         rows_of_job(job)?.is_some_and(|[overview, _]| overview.get("schedule").is_none_or(Value::is_null));
     Ok(match on_demand {
-        true => format!("it runs on demand: sisyphus run {name}"),
+        true => format!("it runs on demand: sisyphus run {}", output::shell_word(name)),
         // On all hosts of a pool that has none, or past its end.
         false => "no run is to come as things are".to_owned(),
     })

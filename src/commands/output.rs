@@ -1,6 +1,7 @@
 //! What a command prints: tables for people, JSON for programs, and how people write times and amounts.
 
 use std::{
+    borrow::Cow,
     fs,
     io::{self, IsTerminal, Read, Write},
 };
@@ -233,6 +234,15 @@ pub fn plain(value: &Value) -> String {
         other => other.to_string(),
     };
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A text as a word of a command line that a person may copy.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:@+,".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text.into(),
+        false => format!("'{}'", text.replace('\'', r"'\''")).into(),
+    }
 }
 
 /// The first characters of a text, and a sign when there were more.

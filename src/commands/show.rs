@@ -64,7 +64,7 @@ pub(super) async fn explain(args: ExplainArgs, session: &Session) -> Result<()> 
             return Err(Error::new(ErrorKind::Usage, format!("{:?} is no number of a run", args.what)).hint(
                 format!(
                     "sisyphus runs {0} lists the runs; explain {0} TIMESTAMP tells of an occurrence",
-                    args.what
+                    output::shell_word(&args.what)
                 ),
             ));
         }
