@@ -1,9 +1,6 @@
 //! `calendar`: the days and times that jobs leave out or keep to.
 
-use super::{
-    look::print_properties,
-    output::{self, Column, Format, print_rows},
-};
+use super::output::{self, Column, Format, print_properties, print_rows};
 use crate::{
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},

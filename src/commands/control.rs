@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::{job_options::ProcessOptions, output, show::explain_run};
+use super::{asking::explain_run, job_options::ProcessOptions, output};
 use crate::{
     db::client::{Call, Session},
     error::{Error, ErrorKind, Result},

@@ -3,11 +3,10 @@
 use clap::ArgGroup;
 
 use super::{
+    asking::{nothing_to_come, preview, suspended_until, suspension},
     control::said_no,
     job_options::JobOptions,
-    look::{nothing_to_come, suspended_until, suspension},
     output,
-    show::preview,
 };
 use crate::{
     db::client::{Call, Session},

@@ -4,8 +4,7 @@ use super::{
     control::said_no,
     job_options::{pairs, text},
     known::{self, Filter},
-    look::print_properties,
-    output::{self, Column, Format, print_rows},
+    output::{self, Column, Format, print_properties, print_rows},
 };
 use crate::{
     db::client::{Call, Session},

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    asking::{explain_run, preview},
     control::how_it_ended,
     output,
-    show::{explain_run, or_job, preview, run_id},
+    show::{or_job, run_id},
 };
 use crate::{
     db::client::{Session, read_row},

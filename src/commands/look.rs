@@ -1,16 +1,14 @@
 //! `jobs`, `runs`, `next`: lists.
 
-use serde_json::{Map, Value};
-
 use super::{
+    asking::{nothing_to_come, preview, suspension},
     known::{self, Filter},
-    output::{self, Column, Format, print_rows},
-    show::preview,
+    output::{Column, Format, print_rows},
 };
 use crate::{
     db::{
         RunFilter, STATES,
-        client::{Call, Rows, Session},
+        client::{Call, Session},
     },
     error::Result,
 };
@@ -173,72 +171,4 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
         }
     };
     print_rows(&rows, &columns, args.format, "nothing is due")
-}
-
-/// What a job's rows say of its suspension; `with_runs`: occurrences are listed under it.
-pub(super) fn suspension(job: &Rows, with_runs: bool) -> Result<Option<String>> {
-    let Some([overview, definition]) = rows_of_job(job)? else { return Ok(None) };
-    if overview.get("state").is_none_or(|state| state != "suspended") {
-        return Ok(None);
-    }
-    let until = suspended_until(job)?.map(|until| format!(" until {until}"));
-    let why = definition.get("suspend_reason").and_then(Value::as_str);
-    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-    let runs = match (&until, with_runs) {
-        (None, true) => "; these do not run",
-        (Some(_), true) => "; what is due before does not run",
-        (_, false) => "",
-    };
-    Ok(Some(format!("suspended{}{why}{runs}", until.unwrap_or_default())))
-}
-
-/// When the suspension of a job ends by itself.
-pub(super) fn suspended_until(job: &Rows) -> Result<Option<String>> {
-    let until = rows_of_job(job)?.and_then(|[_, definition]| definition.get("suspended_until").cloned());
-    Ok(until.as_ref().and_then(Value::as_str).map(output::instant))
-}
-
-/// Why a job that is not suspended has no occurrence to come.
-pub(super) fn nothing_to_come(name: &str, job: &Rows) -> Result<String> {
-    let on_demand =
-        rows_of_job(job)?.is_some_and(|[overview, _]| overview.get("schedule").is_none_or(Value::is_null));
-    Ok(match on_demand {
-        true => format!("it runs on demand: sisyphus run {}", output::shell_word(name)),
-        // On all hosts of a pool that has none, or past its end.
-        false => "no run is to come as things are".to_owned(),
-    })
-}
-
-/// How a job is, and how it is defined.
-fn rows_of_job(job: &Rows) -> Result<Option<[Map<String, Value>; 2]>> {
-    match &job.objects[..] {
-        [overview, definition] => Ok(Some([output::object(overview)?, output::object(definition)?])),
-        _ => Ok(None),
-    }
-}
-
-/// Longer values are cut; `logs` and `--format json` have all of it.
-const LONGEST_VALUE: usize = 300;
-
-/// Prints all that is known of an object, a property a line; what has no value is left out.
-pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Result<()> {
-    let width = properties.keys().map(String::len).max().unwrap_or(0);
-    for (key, value) in properties {
-        let shown = match (value.as_str(), value.as_f64()) {
-            (Some(time), _) if key.ends_with("_at") || key.ends_with("_until") => {
-                match output::when(time, now) {
-                    // On the clock of some zone, as distant as that zone says.
-                    away if away == time => time.replacen('T', " ", 1),
-                    away => format!("{} ({away})", output::instant(time)),
-                }
-            }
-            (_, Some(seconds)) if key.ends_with("_seconds") => output::duration(seconds),
-            _ => output::plain(value),
-        };
-        let shown = output::beginning(&shown, LONGEST_VALUE);
-        if !shown.is_empty() && shown != "{}" {
-            output::print(&format!("{key:<width$}  {shown}"))?;
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! One module a command, or a few that belong together: thin callers of the SQL functions and views.
 
 mod apply;
+mod asking;
 mod calendar;
 pub mod config;
 mod control;

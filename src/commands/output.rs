@@ -25,6 +25,9 @@ const NARROWEST: u16 = 14;
 /// What stands for a name that is missing is no longer than most names.
 const LONGEST_INSTEAD: usize = 30;
 
+/// Longer values are cut; `logs` and `--format json` have all of it.
+const LONGEST_VALUE: usize = 300;
+
 /// For whom a table is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -151,6 +154,29 @@ pub fn print_rows(rows: &Rows, columns: &[Column], format: Format, nothing: &str
         }
         Format::Table => print(&render(rows, columns)?),
     }
+}
+
+/// Prints all that is known of an object, a property a line; what has no value is left out.
+pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Result<()> {
+    let width = properties.keys().map(String::len).max().unwrap_or(0);
+    for (key, value) in properties {
+        let shown = match (value.as_str(), value.as_f64()) {
+            (Some(time), _) if key.ends_with("_at") || key.ends_with("_until") => {
+                match when(time, now) {
+                    // On the clock of some zone, as distant as that zone says.
+                    away if away == time => time.replacen('T', " ", 1),
+                    away => format!("{} ({away})", instant(time)),
+                }
+            }
+            (_, Some(seconds)) if key.ends_with("_seconds") => duration(seconds),
+            _ => plain(value),
+        };
+        let shown = beginning(&shown, LONGEST_VALUE);
+        if !shown.is_empty() && shown != "{}" {
+            print(&format!("{key:<width$}  {shown}"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Prints a line of data to stdout. A reader that has gone (`| head`) is an error that `main` forgives.

@@ -3,8 +3,9 @@
 use serde_json::Map;
 
 use super::{
-    look::{RUN_COLUMNS, print_properties, suspension},
-    output::{self, Column, Format, print_rows},
+    asking::{explain_run, preview, suspension},
+    look::RUN_COLUMNS,
+    output::{self, Column, Format, print_properties, print_rows},
     row::merged,
 };
 use crate::{
@@ -133,14 +134,6 @@ async fn show_run(run_id: i64, format: Format, session: &Session) -> Result<()> 
         print_properties(&row, rows.now)?;
     }
     Ok(())
-}
-
-pub(super) fn preview(name: &str, n: &str) -> Call {
-    Call::new("preview").arg("name", "text", name).arg("n", "int", n)
-}
-
-pub(super) fn explain_run(run_id: i64) -> Call {
-    Call::new("explain_run").arg("run_id", "bigint", run_id.to_string())
 }
 
 pub(super) fn run_id(what: &str, job: bool) -> Option<i64> {
