@@ -16,7 +16,8 @@ use crate::{
     keeper::{
         self, footprint,
         protocol::{
-            Action, Deadline, EndedBy, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start, Started,
+            Action, Deadline, EndedBy, MAX_LINE, Refused, Request, RunKey, RunResult, RunSpec, Signal, Start,
+            Started,
         },
     },
     observe::event,
@@ -24,6 +25,8 @@ use crate::{
 
 /// Runs held ahead of their time; more are claimed when these have started.
 const MOST_WAITING: usize = 2000;
+/// What to run, with room for the rest of the order in a line to the keeper: a longer line breaks the connection.
+const LONGEST_SPEC: usize = MAX_LINE - (64 << 10);
 /// Memory goes back no more often than this.
 const REST_EVERY: Duration = Duration::from_secs(60);
 
@@ -120,20 +123,30 @@ impl Guardian {
 
     fn take_in(&mut self, run: ClaimedRun, now: DbTime) {
         self.rest_at.get_or_insert_with(|| Boot::now() + REST_EVERY);
+        // Given back it would come again, here or elsewhere.
+        let length = run.spec.get().len();
+        if length > LONGEST_SPEC {
+            let why = format!("it is too large ({length} bytes, at most {LONGEST_SPEC})");
+            return self.not_startable(&run, &why);
+        }
         match serde_json::from_str::<RunSpec>(run.spec.get()) {
             Ok(spec) => {
                 self.runs.add(start_of(&run, &spec, now), run.starts_in > 0.0, Box::new(spec));
             }
-            // Given back it would come again, here or elsewhere.
-            Err(err) => self.not_startable(&run, &err),
+            Err(err) => self.not_startable(&run, &err.to_string()),
         }
     }
 
-    fn not_startable(&mut self, run: &ClaimedRun, err: &serde_json::Error) {
+    fn not_startable(&mut self, run: &ClaimedRun, why: &str) {
         let Some(key) = self.key(run.run_id, run.claim_no) else { return };
         if self.runs.ended(run.run_id, run.claim_no) {
-            tracing::error!(event = event::RUN_UNREADABLE, run_id = run.run_id, error = %err, "a run cannot be read");
-            let reason = format!("this guardian cannot read what to run: {err}");
+            tracing::error!(
+                event = event::RUN_UNREADABLE,
+                run_id = run.run_id,
+                error = why,
+                "a run cannot be read"
+            );
+            let reason = format!("this guardian cannot read what to run: {why}");
             let now = keeper::clock::now();
             let end = RunResult::not_started(key, now, EndedBy::Spawn, reason, &self.boot_id);
             self.handles.reporter.ended(Box::new(end), None);

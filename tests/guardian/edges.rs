@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use super::host::{Host, SOON, stop};
+use super::host::{Host, SOON, end_of, run, stop};
 use crate::support;
 
 #[tokio::test]
@@ -37,9 +37,29 @@ async fn a_bound_login_may_act_for_its_host() {
     client.query("select sisyphus.bind_guardian('test_guardian_bound', 'web1')", &[]).await.unwrap();
     let host = Host::new("web1", &db.url_as("test_guardian_bound"));
     let guardian = host.start(&client, &[]).await;
-    let run_id = super::host::run(&client, "a", "true").await;
-    assert_eq!(super::host::end_of(&client, run_id).await, "succeeded");
+    let run_id = run(&client, "a", "true").await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
     stop(guardian);
+}
+
+/// Its order would be longer than a line to the keeper may be.
+#[tokio::test]
+async fn a_run_with_too_large_a_payload_fails_and_no_other() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--slots", "2"]).await;
+    client.query("select sisyphus.schedule('large', null, 'true')", &[]).await.unwrap();
+    let large = "select sisyphus.run_now('large', payload => to_jsonb(repeat('x', 70000000)))";
+    let large: i64 = client.query_one(large, &[]).await.unwrap().get(0);
+    assert_eq!(end_of(&client, large).await, "failed");
+    let reason = "select reason from sisyphus.history where run_id = $1";
+    let reason: String = client.query_one(reason, &[&large]).await.unwrap().get(0);
+    assert!(reason.contains("too large"), "{reason}");
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    let ended = stop(guardian);
+    assert!(!ended.stderr.contains("the keeper is gone"), "{}", ended.stderr);
 }
 
 #[tokio::test]
