@@ -4,7 +4,7 @@
 
 use std::{future::poll_fn, path::PathBuf, pin::pin, task::Poll, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     keeper::{
         Found, KeeperClient, StateDirectory,
-        client::{KeeperReceiver, KeeperSender},
+        client::KeeperReceiver,
         program,
         protocol::{Event, Held, KeeperHello, Request},
     },
@@ -55,7 +55,9 @@ pub(super) struct Crew {
 struct Peer {
     place: StateDirectory,
     hello: KeeperHello,
-    sender: KeeperSender,
+    requests: mpsc::UnboundedSender<Request>,
+    /// Writes the requests. One that does not read them must not keep the others waiting, nor who notices that.
+    _writer: JoinSet<()>,
     receiver: KeeperReceiver,
     lists_due: usize,
     listed: Vec<Held>,
@@ -94,8 +96,8 @@ impl Site {
         for place in vacant {
             alive.extend(self.wake(place).await?);
         }
-        for older in &mut alive {
-            older.sender.send(&Request::Retire { if_idle: false }).await.ok();
+        for older in &alive {
+            older.send(Request::Retire { if_idle: false }).ok();
         }
         let peers = std::iter::once(current).chain(alive).collect();
         Ok(Crew { peers, silent, listing: false, offering: false, held_back: Vec::new() })
@@ -186,31 +188,23 @@ impl Crew {
     }
 
     /// Sends a request to whom it concerns.
-    pub(super) async fn send(&mut self, request: &Request) -> Result<()> {
-        let (current, older) = self.peers.split_first_mut().expect("the first stays to the end");
+    pub(super) fn send(&mut self, request: &Request) -> Result<()> {
         let for_all = !matches!(request, Request::Start(_) | Request::Retire { .. });
-        if matches!(request, Request::List {}) {
-            self.listing = true;
-            current.lists_due += 1;
-            current.stirred = Instant::now();
-        }
-        current.sender.send(request).await?;
+        self.listing |= matches!(request, Request::List {});
+        let (current, older) = self.peers.split_first_mut().expect("the first stays to the end");
+        current.ask(request.clone())?;
         for peer in older.iter_mut().filter(|_| for_all) {
-            if matches!(request, Request::List {}) {
-                peer.lists_due += 1;
-                peer.stirred = Instant::now();
-            }
             // One that has just left says so itself.
-            peer.sender.send(request).await.ok();
+            peer.ask(request.clone()).ok();
         }
         Ok(())
     }
 
     /// Asks the keeper that starts the runs for anything at all. Its answer is no list of all.
-    pub(super) async fn ask(&mut self) -> Result<()> {
+    pub(super) fn ask(&mut self) -> Result<()> {
         let current = &mut self.peers[0];
         current.lists_due += 1;
-        current.sender.send(&Request::List {}).await
+        current.send(Request::List {})
     }
 
     /// After a failover: also what keepers that have left had delivered before is offered again.
@@ -224,9 +218,9 @@ impl Crew {
         for peer in &mut self.peers {
             (peer.offers_due, peer.stirred) = (1, Instant::now());
         }
-        self.send(&Request::Offer {}).await?;
-        for older in &mut self.peers[1..] {
-            older.sender.send(&Request::Retire { if_idle: false }).await.ok();
+        self.send(&Request::Offer {})?;
+        for older in &self.peers[1..] {
+            older.send(Request::Retire { if_idle: false }).ok();
         }
         Ok(())
     }
@@ -299,11 +293,22 @@ impl Crew {
 
 impl Peer {
     fn new(place: StateDirectory, client: KeeperClient) -> Self {
-        let (hello, sender, receiver) = client.split();
+        let (hello, mut sender, receiver) = client.split();
+        let (requests, mut queue) = mpsc::unbounded_channel();
+        let mut writer = JoinSet::new();
+        writer.spawn(async move {
+            while let Some(request) = queue.recv().await {
+                if let Err(err) = sender.send(&request).await {
+                    tracing::debug!(error = %told(&err), "a keeper is told nothing more");
+                    return;
+                }
+            }
+        });
         Self {
             place,
             hello,
-            sender,
+            requests,
+            _writer: writer,
             receiver,
             lists_due: 0,
             listed: Vec::new(),
@@ -311,6 +316,19 @@ impl Peer {
             retired: false,
             stirred: Instant::now(),
         }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<()> {
+        if matches!(request, Request::List {}) {
+            self.lists_due += 1;
+            self.stirred = Instant::now();
+        }
+        self.send(request)
+    }
+
+    fn send(&self, request: Request) -> Result<()> {
+        let broken = |_| Error::new(ErrorKind::Failed, "cannot write to the keeper");
+        self.requests.send(request).map_err(broken)
     }
 }
 

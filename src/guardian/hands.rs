@@ -129,14 +129,14 @@ impl Hands {
         }
         self.tell(HandsEvent::Connected(crew.hellos(), crew.silent().to_vec()));
         for request in std::mem::take(&mut self.undelivered) {
-            self.deliver(request, &mut crew).await?;
+            self.deliver(request, &mut crew)?;
         }
         Ok(crew)
     }
 
     /// What concerns a run of a silent keeper is told once that one answers.
-    async fn deliver(&mut self, request: Request, crew: &mut Crew) -> Result<()> {
-        let sent = crew.send(&request).await;
+    fn deliver(&mut self, request: Request, crew: &mut Crew) -> Result<()> {
+        let sent = crew.send(&request);
         let is_silent = |key: &RunKey| crew.silent().iter().any(|it| it.has(key.run_id, key.claim_no));
         if let Request::Signal(signal) = &request
             && (sent.is_err() || is_silent(&signal.key))
@@ -149,7 +149,7 @@ impl Hands {
     /// Serves until another crew is needed.
     async fn serve(&mut self, mut crew: Crew) -> Result<Ended> {
         let mut change = pin!(silent::change(crew.silent().to_vec(), self.site.epoch));
-        crew.send(&Request::List {}).await?;
+        crew.send(&Request::List {})?;
         self.offer_if_asked(&mut crew).await?;
         let may_be_newer = self.site.keeper_dir.is_some()
             && crew.program() != program()
@@ -174,7 +174,7 @@ impl Hands {
                 }
                 () = sleep_until(lapse_at.unwrap_or_else(Instant::now)), if lapse_at.is_some() => {
                     match hearing.lapse(Instant::now()) {
-                        Some(Lapse::Ask) => crew.ask().await?,
+                        Some(Lapse::Ask) => crew.ask()?,
                         Some(Lapse::Silent) => self.tell(HandsEvent::Silent(true)),
                         None => {}
                     }
@@ -190,7 +190,7 @@ impl Hands {
                             self.offer_if_asked(&mut crew).await?;
                         }
                     } else {
-                        self.deliver(request, &mut crew).await?;
+                        self.deliver(request, &mut crew)?;
                     }
                 }
                 () = &mut change => return Ok(Ended::Changed),
@@ -199,7 +199,7 @@ impl Hands {
                 }
                 _ = ask.tick(), if may_be_newer => {
                     self.asked = Some(crew.program().to_owned());
-                    crew.send(&Request::Retire { if_idle: true }).await?;
+                    crew.send(&Request::Retire { if_idle: true })?;
                 }
             }
         }

@@ -160,6 +160,16 @@ async fn no_more_processes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keeper_that_hangs() {
+    hangs_with_a_payload_of(1).await;
+}
+
+/// The guardian waits for room in the socket.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keeper_that_hangs_with_more_unread_than_its_socket_holds() {
+    hangs_with_a_payload_of(1 << 20).await;
+}
+
+async fn hangs_with_a_payload_of(length: i32) {
     let db = support::db().await;
     let client = db.client().await;
     hurry(&client).await;
@@ -167,7 +177,8 @@ async fn a_keeper_that_hangs() {
     let guardian = host.start(&client, &["--slots", "2"]).await;
     let keeper = keeper(&host);
     kill(keeper, Signal::SIGSTOP).unwrap();
-    let first = run(&client, "first", "echo out").await;
+    let first = "select sisyphus.submit('echo out', payload => to_jsonb(repeat('x', $1)))";
+    let first: i64 = client.query_one(first, &[&length]).await.unwrap().get(0);
     says(&client, "the keeper has not started a run").await;
     let second = run(&client, "second", "echo out").await;
     let waiting = "1 = (select count(*) from sisyphus.run where state = 'pending')";
