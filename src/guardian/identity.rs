@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     db::messages::SeenTick,
     error::{Error, ErrorKind, Result},
-    keeper::StateDirectory,
+    keeper::{StateDirectory, clock},
 };
 
 const SEEN_TICK: &str = "seen_tick";
@@ -28,7 +28,8 @@ pub(super) struct Identity {
     pub(super) directory: StateDirectory,
     /// Random, made with the directory: tells cloned machines apart.
     pub(super) host_key: Uuid,
-    /// Raised by each guardian: the keeper listens to the highest alone.
+    /// Raised by each guardian: the keeper listens to the highest alone. Microseconds since 1970 or more, for the keeper
+    /// may live on when this directory is lost.
     pub(super) epoch: u64,
     /// The installation that this host last served.
     pub(super) installation: Option<Uuid>,
@@ -52,7 +53,8 @@ impl Identity {
                 key
             }
         };
-        let epoch = read::<u64>(&directory, "epoch")?.unwrap_or(0) + 1;
+        let last = read::<u64>(&directory, "epoch")?.unwrap_or(0);
+        let epoch = u64::try_from(clock::now().realtime_us).unwrap_or(0).max(last + 1);
         write_over(&directory, "epoch", &format!("{epoch:020}"))?;
         let installation = read(&directory, "installation")?;
         let tick = read(&directory, SEEN_TICK)?;
@@ -185,10 +187,23 @@ mod tests {
         let (key, epoch) = (first.host_key, first.epoch);
         drop(first);
         let mut second = Identity::take(open()).unwrap().expect("it is free again");
-        assert_eq!((second.host_key, second.epoch), (key, epoch + 1));
+        assert_eq!(second.host_key, key);
+        assert!(second.epoch > epoch);
         let installation = Uuid::new_v4();
         assert!(second.serve(installation).unwrap());
         assert!(!second.serve(installation).unwrap());
+    }
+
+    #[test]
+    fn a_keeper_listens_to_a_guardian_whose_directory_was_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let take = || Identity::take(StateDirectory::open(root.path()).unwrap()).unwrap().expect("free");
+        drop(take());
+        let before = take().epoch;
+        fs::remove_file(root.path().join("epoch")).unwrap();
+        assert!(take().epoch > before);
+        fs::write(root.path().join("epoch"), format!("{:020}", u64::MAX / 2)).unwrap();
+        assert_eq!(take().epoch, u64::MAX / 2 + 1, "a clock that was set back changes nothing");
     }
 
     #[test]
