@@ -248,12 +248,8 @@ impl Guardian {
     }
 
     pub(super) fn register_if_due(&mut self, now: Boot) {
-        let (Keeper::Listed(keeper), Membership::None) = (self.keeper, &self.membership) else { return };
-        if self.session.is_none()
-            || now < self.register_at
-            || self.offering.is_open()
-            || self.leaving.is_some()
-        {
+        let Keeper::Listed(keeper) = self.keeper else { return };
+        if self.next_registration().is_none_or(|at| at > now) {
             return;
         }
         let registration = Registration {
@@ -274,8 +270,10 @@ impl Guardian {
     }
 
     pub(super) fn next_registration(&self) -> Option<Boot> {
-        let may =
-            self.session.is_some() && !self.offering.is_open() && matches!(self.membership, Membership::None);
+        let may = self.session.is_some()
+            && !self.offering.is_open()
+            && self.leaving.is_none()
+            && matches!(self.membership, Membership::None);
         (may && matches!(self.keeper, Keeper::Listed(_))).then_some(self.register_at)
     }
 

@@ -4,8 +4,8 @@ use std::fs;
 
 use nix::sys::signal::{Signal, kill};
 
-use super::host::{Host, at, end_of, eventually, run, stop, until};
-use crate::support;
+use super::host::{Host, SOON, at, end_of, eventually, run, stop, until};
+use crate::support::{self, Spawned, wait_until};
 
 #[tokio::test]
 async fn a_scheduled_job_runs_and_its_result_stands_in_the_history() {
@@ -190,6 +190,40 @@ async fn stop_jobs_ends_the_jobs_and_waits_for_their_results() {
         .unwrap();
     assert_eq!(row.get::<_, String>(0), "begun\nbye\n");
     assert_eq!(row.get::<_, String>(1), "terminated");
+}
+
+/// Nobody is to be told, and nothing is to be done but to wait for the keeper.
+#[tokio::test]
+async fn a_guardian_that_stops_jobs_and_is_superseded_meanwhile_waits_for_them_without_turning() {
+    let db = support::db().await;
+    let client = db.client().await;
+    client.query("select sisyphus.set_setting('heartbeat', '500 ms')", &[]).await.unwrap();
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &["--stop-jobs"]).await;
+    let deaf = "select sisyphus.submit('trap \"\" TERM; while :; do sleep 0.1; done', grace => '4 s')";
+    client.query(deaf, &[]).await.unwrap();
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    let before = cpu_seconds(&guardian);
+    guardian.signal(Signal::SIGTERM);
+    let end = "update sisyphus.guardian set ended_at = clock_timestamp(), ended_as = 'superseded'";
+    client.execute(end, &[]).await.unwrap();
+    let mut after = before;
+    wait_until("it has left", SOON, async || {
+        after = cpu_seconds(&guardian).max(after);
+        if host.processes("guardian").is_empty() { Ok(()) } else { Err(format!("{after} s")) }
+    })
+    .await;
+    let ended = guardian.wait();
+    assert!(ended.stderr.contains("registering anew"), "{}", ended.stderr);
+    assert!(after - before < 1.0, "{before} s, then {after} s");
+}
+
+/// User and system time; zero once it is collected.
+fn cpu_seconds(guardian: &Spawned) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", guardian.pid())).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    // A tick is a hundredth of a second on every Linux.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 #[tokio::test]
