@@ -230,8 +230,9 @@ impl Guardian {
         // Other keepers, other claims: the database settles what is not in the list.
         if matches!(self.membership, Membership::Member(_)) {
             self.membership = Membership::None;
-            self.handles.reporter.send(ReporterCommand::Guardian(None));
         }
+        // What lists before this one told is told again.
+        self.handles.reporter.send(ReporterCommand::Guardian(None));
         for Held { key, pid, started, .. } in ours {
             if let (Some(pid), Some(started)) = (pid, started) {
                 self.handles.reporter.send(ReporterCommand::Started(Started { key, pid, started }));

@@ -202,9 +202,11 @@ impl Reporter {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Guardian(guardian) => {
-                if self.guardian != guardian {
-                    // What an earlier guardian had claimed is not this one's to give back.
-                    self.releases.clear();
+                // What was claimed before is not this one's to give back.
+                self.releases.clear();
+                if guardian.is_none() {
+                    // The keeper's list comes before a registration, and tells what runs.
+                    self.starts.clear();
                 }
                 self.guardian = guardian;
             }
@@ -393,3 +395,6 @@ fn finishes(ends: &[End], clock: &Clock, boot_id: &str) -> Vec<Finish> {
 fn settled(answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {
     answers.into_iter().filter(|(_, answer)| *answer != Answer::Busy).collect()
 }
+
+#[cfg(test)]
+mod tests;
