@@ -197,12 +197,12 @@ impl Store {
         self.enqueue(Work::Note(json));
     }
 
-    /// The line of an unacknowledged result; none when it is not here or cannot be read.
+    /// The line of an unacknowledged result; none when it is not here or cannot be read now.
     pub(super) fn read(&self, key: RunKey) -> Option<Vec<u8>> {
         if let Some(place) = self.stored.get(&key) {
             let path = segment::path(&self.directory, place.segment);
             let read = segment::read_at(&path, place.offset, place.length);
-            return read.inspect_err(|err| tracing::error!(event = event::KEEPER_RESULT_UNREADABLE, error = %err, ?key, "result cannot be read")).ok();
+            return read.map_or_else(|err| segment::lost(key, &err), Some);
         }
         let number = *self.unstored.get(&key)?;
         let mut told = self.told.iter().filter_map(|told| told.record.as_ref());

@@ -26,7 +26,7 @@ use nix::{
 use serde_json::json;
 use sisyphus::keeper::{
     Found, KeeperClient,
-    protocol::{GuardianHello, PROTOCOL, Request},
+    protocol::{EndedBy, GuardianHello, PROTOCOL, Request},
 };
 
 use super::{Host, SOON, gone, is_alive, number_in, order};
@@ -411,4 +411,38 @@ async fn a_host_out_of_descriptors_gives_runs_back_and_recovers() {
     }
     let again = guardian.start(last.run_id, json!({"argv": ["true"]})).await;
     assert_eq!(guardian.result(again).await.exit_code, Some(0));
+}
+
+/// It would count as running for ever: that it has ended is all that anybody knows of it.
+#[tokio::test]
+async fn a_run_whose_result_cannot_be_read_any_more_is_lost() {
+    for damage in ["gone", "cut", "damaged"] {
+        let (host, mut guardian) = Host::with_guardian().await;
+        let key = guardian.start(1, json!({"argv": ["true"]})).await;
+        while guardian.results.is_empty() {
+            guardian.event().await;
+        }
+        drop(guardian);
+        let log = host.directory.path().join("results/results.00000001.log");
+        stored(&host, &[1]).await;
+        let written = std::fs::read(&log).unwrap();
+        match damage {
+            "gone" => std::fs::remove_file(&log).unwrap(),
+            "cut" => std::fs::write(&log, &written[..written.len() / 2]).unwrap(),
+            _ => std::fs::write(&log, vec![0; written.len()]).unwrap(),
+        }
+        let mut epoch = 1;
+        // Until the keeper knows that it is on disk it has it in memory.
+        let result = wait_until("it is lost", SOON, async || {
+            epoch += 1;
+            let mut guardian = host.guardian(epoch).await;
+            let list = guardian.list().await;
+            let result = guardian.results.remove(&key).ok_or(format!("{list:?}"))?;
+            if result.ended_by.is_some() { Ok(result) } else { Err(format!("{result:?}")) }
+        })
+        .await;
+        assert_eq!((result.ended_by, result.exit_code), (Some(EndedBy::Keeper), None), "{damage}");
+        assert!(result.reason.unwrap().contains("cannot be read"), "{damage}");
+        assert!(host.guardian(epoch + 1).await.run(2, json!({"argv": ["true"]})).await.exit_code == Some(0));
+    }
 }

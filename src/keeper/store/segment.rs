@@ -2,14 +2,18 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use super::super::protocol::{RunKey, RunResult};
+use super::super::{
+    clock,
+    protocol::{EndedBy, RunKey, RunResult},
+};
+use crate::observe::event;
 
 /// Digits of the check sum and the blank before each record.
 pub(super) const PREFIX: usize = 17;
@@ -80,9 +84,22 @@ pub(super) fn read(path: &Path) -> io::Result<impl Iterator<Item = Found> + use<
 /// The JSON of the record at a place.
 pub(super) fn read_at(path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut line = vec![0; PREFIX + length];
-    let begin = offset.checked_sub(PREFIX as u64).ok_or(io::ErrorKind::InvalidInput)?;
+    let begin = offset.checked_sub(PREFIX as u64).ok_or(ErrorKind::InvalidInput)?;
     File::open(path)?.read_exact_at(&mut line, begin)?;
-    checked(&line).map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("the record is damaged"))
+    checked(&line)
+        .map(<[u8]>::to_vec)
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the record is damaged"))
+}
+
+/// The line that is offered of a run whose record cannot be read: when that is so for ever, all that is known is that
+/// it has ended.
+pub(super) fn lost(key: RunKey, err: &io::Error) -> Option<Vec<u8>> {
+    tracing::error!(event = event::KEEPER_RESULT_UNREADABLE, error = %err, ?key, "result cannot be read");
+    let is_gone =
+        matches!(err.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData);
+    let boot_id = clock::boot_id().ok().filter(|_| is_gone)?;
+    let reason = format!("its result cannot be read any more: {err}");
+    Some(super::line(RunResult::not_started(key, clock::now(), EndedBy::Keeper, reason, &boot_id)))
 }
 
 /// The JSON of a line without its end, if its sum is right.
