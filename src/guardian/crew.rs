@@ -2,7 +2,7 @@
 //!
 //! To the guardian they are one. A request about a run goes to all of them: whoever does not have it ignores it.
 
-use std::{future::poll_fn, path::PathBuf, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use uuid::Uuid;
@@ -26,6 +26,9 @@ use crate::{
 const PARTING: Duration = Duration::from_millis(500);
 /// How long one more keeper may take to answer where others have used up the time.
 const GLANCE: Duration = Duration::from_millis(200);
+/// With more that it has not taken yet a keeper is told no deadlines, which each claim tells anew. More than the runs of
+/// a host, of which one claim tells.
+const MOST_UNTOLD: usize = 100_000;
 
 /// Where the keepers of the host are.
 #[derive(Debug)]
@@ -55,7 +58,9 @@ pub(super) struct Crew {
 struct Peer {
     place: StateDirectory,
     hello: KeeperHello,
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<(Request, Arc<()>)>,
+    /// A clone of it goes with each request that is not told yet.
+    untold: Arc<()>,
     /// Writes the requests. One that does not read them must not keep the others waiting, nor who notices that.
     _writer: JoinSet<()>,
     receiver: KeeperReceiver,
@@ -297,7 +302,7 @@ impl Peer {
         let (requests, mut queue) = mpsc::unbounded_channel();
         let mut writer = JoinSet::new();
         writer.spawn(async move {
-            while let Some(request) = queue.recv().await {
+            while let Some((request, _untold)) = queue.recv().await {
                 if let Err(err) = sender.send(&request).await {
                     tracing::debug!(error = %told(&err), "a keeper is told nothing more");
                     return;
@@ -308,6 +313,7 @@ impl Peer {
             place,
             hello,
             requests,
+            untold: Arc::default(),
             _writer: writer,
             receiver,
             lists_due: 0,
@@ -327,8 +333,11 @@ impl Peer {
     }
 
     fn send(&self, request: Request) -> Result<()> {
+        if matches!(request, Request::Deadline(_)) && Arc::strong_count(&self.untold) > MOST_UNTOLD {
+            return Ok(());
+        }
         let broken = |_| Error::new(ErrorKind::Failed, "cannot write to the keeper");
-        self.requests.send(request).map_err(broken)
+        self.requests.send((request, self.untold.clone())).map_err(broken)
     }
 }
 
@@ -342,5 +351,48 @@ async fn clear(place: &StateDirectory) {
     };
     if let Ok(Err(err)) = tokio::time::timeout(PARTING, gone).await {
         tracing::warn!(event = event::KEEPER_PLACE_KEPT, error = %told(&err), "the place of an older keeper stays");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        os::unix::net::UnixListener,
+        thread,
+    };
+
+    use super::*;
+    use crate::keeper::protocol::{Deadline, PROTOCOL, RunKey};
+
+    #[tokio::test]
+    async fn what_a_keeper_that_hangs_is_not_told_yet_does_not_grow_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        let place = StateDirectory::open(root.path()).unwrap();
+        let listener = UnixListener::bind(place.socket()).unwrap();
+        let hung = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            let hello = Event::Hello(KeeperHello {
+                protocol: PROTOCOL,
+                keeper_id: Uuid::nil(),
+                pid: 1,
+                boot_id: String::new(),
+                unenforced: Vec::new(),
+                program: String::new(),
+                retiring: false,
+            });
+            writeln!(stream, "{}", serde_json::to_string(&hello).unwrap()).unwrap();
+            stream
+        });
+        let peer = Peer::new(place.clone(), KeeperClient::connect(&place, 1).await.unwrap().unwrap());
+        let key = RunKey { installation: Uuid::nil(), run_id: 1, claim_no: 1 };
+        for boottime_us in 0..2 * MOST_UNTOLD as i64 {
+            peer.send(Request::Deadline(Deadline { key, boottime_us })).unwrap();
+        }
+        assert!(Arc::strong_count(&peer.untold) <= MOST_UNTOLD + 1);
+        peer.send(Request::Ack(key)).unwrap();
+        assert!(Arc::strong_count(&peer.untold) > MOST_UNTOLD + 1, "what is told once is kept");
+        drop(hung.join().unwrap());
     }
 }
