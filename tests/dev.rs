@@ -116,6 +116,22 @@ async fn an_interrupt_terminates_the_jobs_and_keeps_their_results() {
     assert!(second.contains("sisyphus dev was stopped"), "{second}");
 }
 
+/// As in `sisyphus dev 2>&1 | tee log`, where Ctrl-C ends tee first.
+#[tokio::test]
+async fn it_ends_everything_though_nobody_hears_what_it_says() {
+    let scratch = scratch();
+    let dir = scratch.path().join("data");
+    let deaf = "exec \"$0\" dev --data-dir \"$1\" 2> /dev/full";
+    let words = ["-c", deaf, env!("CARGO_BIN_EXE_sisyphus"), dir.to_str().unwrap()];
+    let dev = support::spawn(support::command_of("/bin/sh".as_ref(), &words));
+    let url = sisyphus::dev::cluster::url(&dir, "postgres", "sisyphus");
+    wait_until("host dev is active", SOON, async || ready(&url).await).await;
+    begin(&url, "select sisyphus.submit('sleep 600')").await;
+    dev.signal(Signal::SIGINT);
+    assert_eq!(dev.wait().code(), Some(0));
+    assert!(!dir.join("postgres/postmaster.pid").exists(), "the server has ended");
+}
+
 /// Another process takes its place after a kill -9: a mere restart, for the jobs.
 mod faults {
     use super::*;

@@ -13,7 +13,7 @@ use super::{output::print, signals::Signals};
 use crate::{
     dev::{
         demo,
-        house::{House, Log, Plan},
+        house::{House, Log, Plan, say},
     },
     error::{Error, ErrorKind, Result},
 };
@@ -60,7 +60,7 @@ pub async fn run(args: DevArgs) -> Result<()> {
     stopped?;
     if args.demo {
         let program = env::args().next().unwrap_or_else(|| "sisyphus".to_owned());
-        eprintln!("to look around: {program} dev --data-dir {} -- psql demo", data_dir.display());
+        say(&format!("to look around: {program} dev --data-dir {} -- psql demo", data_dir.display()));
     }
     match status {
         // Everything has ended in order; all that is left is to end as the command did.
@@ -83,7 +83,7 @@ async fn show_demo(house: &mut House, signals: &mut Signals) -> Result<Option<Ex
 
 async fn serve(house: &mut House, signals: &mut Signals) -> Result<Option<ExitStatus>> {
     print(&house.psql())?;
-    eprintln!("host dev is ready; Ctrl-C ends its jobs, then everything");
+    say("host dev is ready; Ctrl-C ends its jobs, then everything");
     tokio::select! {
         () = signals.any() => Ok(None),
         error = house.broken() => Err(error),

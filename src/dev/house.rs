@@ -1,6 +1,7 @@
 //! The whole private house: server, schema, guardians; started in order and stopped in the reverse one.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -187,7 +188,7 @@ impl House {
             for run in &running {
                 if !asked.contains(&run.run_id) {
                     let of = run.job.as_ref().map_or_else(String::new, |job| format!(" of {job}"));
-                    eprintln!("terminating run {}{of} on {}", run.run_id, run.host);
+                    say(&format!("terminating run {}{of} on {}", run.run_id, run.host));
                     let call = Call::new("terminate").arg("run_id", "bigint", run.run_id.to_string());
                     self.session.call(&call.arg("reason", "text", "sisyphus dev was stopped")).await?;
                     asked.push(run.run_id);
@@ -208,6 +209,11 @@ impl House {
         let hosts: Vec<&str> = self.daemons.iter().map(Daemon::host).collect();
         self.session.rows(RUNNING, &[&hosts]).await?.read()
     }
+}
+
+/// Tells whoever listens. When nobody does, everything is to be ended in order all the same.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 async fn open(cluster: &Cluster, database: &str) -> Result<Session> {
