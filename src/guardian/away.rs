@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::Boot;
+use super::moment::Boot;
 use crate::error::Error;
 
 /// The same reason is told again after this.

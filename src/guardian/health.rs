@@ -8,7 +8,7 @@ use std::{
 use nix::sys::statvfs::{Statvfs, statvfs};
 use serde_json::{Map, Value};
 
-use super::clock::Boot;
+use super::moment::Boot;
 use crate::observe::event;
 
 /// Outcomes that wait for the database need room, also when it stays away for long.

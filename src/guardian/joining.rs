@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::{
     actor::{Guardian, Keeper, Member, Membership},
-    clock::Boot,
     hands::HandsEvent,
     link::{Command as LinkCommand, LinkEvent},
+    moment::Boot,
     pace::Pace,
     reporter::Command as ReporterCommand,
     silent::Silent,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{
     actor::{Guardian, Membership},
-    clock::Boot,
     link::Command as LinkCommand,
+    moment::Boot,
     reporter::Command as ReporterCommand,
 };
 use crate::{

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{
     Input,
     backoff::Backoff,
-    clock::Boot,
+    moment::Boot,
     reporter::{Lent, ReporterHandle},
     told,
 };

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, time::Duration};
 
 use super::{
     actor::{Guardian, Keeper, Membership},
-    clock::Boot,
+    moment::Boot,
     runs::Stages,
 };
 use crate::observe::{Metric, metric};

@@ -21,6 +21,7 @@ mod joining;
 mod leaving;
 mod link;
 mod metrics;
+mod moment;
 mod offering;
 mod outbox;
 mod pace;

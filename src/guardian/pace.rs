@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::Boot;
+use super::moment::Boot;
 use crate::db::messages::Settings;
 
 /// Slots that free one after the other are offered together, at the latest after this. A claim of fifty costs the

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::clock::DbTime;
+use super::moment::DbTime;
 use crate::{
     db::messages::HeldClaim,
     keeper::protocol::{Held, RunSpec},

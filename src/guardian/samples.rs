@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::clock::Boot;
+use super::moment::Boot;
 
 /// Round trips that are looked at; the best of them decides.
 const RECENT: usize = 16;

@@ -11,7 +11,7 @@ use nix::sys::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::clock::Boot;
+use super::moment::Boot;
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Debug)]

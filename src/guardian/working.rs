@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     actor::{Guardian, Keeper},
-    clock::{Boot, DbTime},
     health,
     link::Command as LinkCommand,
+    moment::{Boot, DbTime},
     reporter::{Command as ReporterCommand, Release, ReporterEvent},
     silent,
     ticker::Command as TickerCommand,
