@@ -340,6 +340,66 @@ async fn run_many_waits_its_turn_in_order_and_a_due_occurrence_goes_first() {
     assert_eq!(third.payload, Some(3.into()));
 }
 
+#[tokio::test]
+async fn of_several_runs_that_were_allowed_before_one_speaks_for_all() {
+    for (overlap, told) in [("skip", "07:02:00 was still live"), ("queue", "waits"), ("replace", "waits")] {
+        let (play, guardian) = every_minute("allow", "").await;
+        play.pass_until("07:01:00").await;
+        let both = play.claim(guardian, 10).await;
+        for claim in &both {
+            play.start(guardian, claim).await;
+        }
+        play.exec(&format!("select sisyphus.alter_job('job', overlap => '{overlap}')")).await;
+        play.pass_until("07:02:00").await;
+        if told == "waits" {
+            assert_eq!(play.live().await[2], "job 07:02:00 waiting", "{overlap}");
+        } else {
+            assert_eq!(
+                play.told().await,
+                [format!("job 07:02:00 #0 skipped: overlap: run {} was still live", both[0].run_id)]
+            );
+        }
+        let (_, asked) = play.claim_holding(guardian, 5, Some(&[both[1].claim_no])).await;
+        assert_eq!(asked.len(), if overlap == "replace" { 2 } else { 0 }, "{overlap}");
+    }
+}
+
+#[tokio::test]
+async fn a_rerun_is_an_overlap_of_what_was_live_when_it_was_asked_for() {
+    let (play, guardian) = every_minute("skip", "").await;
+    play.pass_until("07:00:00").await;
+    let old = play.claim_one(guardian).await;
+    play.finish(guardian, &old, 0).await;
+    play.pass_until("07:01:00").await;
+    let claim = play.claim_one(guardian).await;
+    play.set_time("07:01:01").await;
+    play.exec(&format!("select sisyphus.rerun({})", old.run_id)).await;
+    play.set_time("07:01:02").await;
+    play.finish(guardian, &claim, 0).await;
+    assert_eq!(
+        play.told().await[1],
+        format!("job 07:00:00 #0 skipped: overlap: run {} was still live", claim.run_id)
+    );
+}
+
+#[tokio::test]
+async fn a_retry_of_a_rerun_gives_way_to_what_is_due_after_the_call_alone() {
+    let (play, guardian) = every_minute("skip", ", retries => 1, retry_delay => '5 s'").await;
+    play.pass_until("07:00:00").await;
+    let old = play.claim_one(guardian).await;
+    play.finish(guardian, &old, 0).await;
+    play.pass_until("07:01:00").await;
+    let later = play.claim_one(guardian).await;
+    play.finish(guardian, &later, 0).await;
+    play.pass_until("07:01:05").await;
+    play.exec(&format!("select sisyphus.rerun({})", old.run_id)).await;
+    let first = play.claim_one(guardian).await;
+    play.finish(guardian, &first, 1).await;
+    play.pass_until("07:01:10").await;
+    let second = play.claim_one(guardian).await;
+    assert_eq!((second.run_id, second.attempt), (first.run_id, 2));
+}
+
 /// What became of the occurrences of a job that is due each second or two while nobody is there to start it.
 async fn unstarted_seconds(overlap: &str, schedule: &str, ttl: &str, is_late: bool) -> Vec<String> {
     let play = Play::at("06:59:50").await;

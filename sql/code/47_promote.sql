@@ -26,20 +26,31 @@ begin
     -- One after the other in the order of their due times, as ticks in time would have: what has expired since, and no
     -- sweep has ended yet, was live until then.
     for v_run in
-        select r.run_id, r.job_id, r.target, greatest(r.due_at, r.requested_at) as asked_at, j.overlap,
+        with asked as (
+            select r.run_id, r.job_id, r.target, r.state, r.attempt, r.exclusive, r.due_at, r.expires_at, r.withdrawn,
+                   -- A rerun has the due time of the occurrence it stands for.
+                   greatest(r.due_at, r.requested_at) as asked_at
+              from sisyphus.run r
+             where r.job_id = any(p_job_ids) and not r.in_order),
+        -- Several where the job allowed overlaps before: the first one speaks for all.
+        live as (
+            select distinct on (a.job_id, a.target) a.job_id, a.target, a.run_id, a.state, a.attempt, a.asked_at, a.expires_at
+              from asked a
+             where a.state in ('pending', 'claimed', 'running')
+             order by a.job_id, a.target, a.asked_at, a.run_id)
+        select r.run_id, r.job_id, r.target, r.asked_at, j.overlap,
                coalesce(r.expires_at, 'infinity') as expires_at,
-               lead(r.run_id) over (partition by r.job_id, r.target order by r.due_at, r.run_id) is null as is_newest,
-               l.run_id as live_id, l.state as live_state, l.due_at as live_due_at,
+               lead(r.run_id) over (partition by r.job_id, r.target order by r.asked_at, r.run_id) is null as is_newest,
+               l.run_id as live_id, l.state as live_state, l.asked_at as live_asked_at,
                case when l.state = 'pending' and l.attempt = 0 then coalesce(l.expires_at, 'infinity') else 'infinity' end as live_until
-          from sisyphus.run r
+          from asked r
           join sisyphus.job j on j.job_id = r.job_id
-          left join sisyphus.run l
-            on l.job_id = r.job_id and l.target = r.target and not l.in_order and l.state in ('pending', 'claimed', 'running')
-         where r.job_id = any(p_job_ids) and r.state = 'waiting' and r.exclusive and not r.in_order
+          left join live l on l.job_id = r.job_id and l.target = r.target
+         where r.state = 'waiting' and r.exclusive
            -- Also those that are looked at again later: they wait all the same.
            and r.attempt = 0 and r.due_at <= p_now and r.withdrawn is null
            and not sisyphus._is_due_in_suspension(j, r.due_at, p_now)
-         order by r.job_id, r.target, r.due_at, r.run_id
+         order by r.job_id, r.target, r.asked_at, r.run_id
     loop
         if v_target is distinct from array[v_run.job_id, v_run.target] then
             v_target := array[v_run.job_id, v_run.target];
@@ -47,7 +58,7 @@ begin
             v_first := null;
             v_second := null;
         end if;
-        if not v_is_live_seen and v_run.live_due_at <= v_run.asked_at then
+        if not v_is_live_seen and v_run.live_asked_at <= v_run.asked_at then
             v_is_live_seen := true;
             v_second := v_first;
             v_second_until := v_first_until;
@@ -91,7 +102,10 @@ begin
         -- Nothing is ended for one that can no longer start.
         if v_run.overlap = 'replace' and v_run.is_newest and v_run.expires_at > p_now
            and v_first = v_run.live_id and v_second = v_run.run_id then
-            perform sisyphus._ask_holder(v_run.live_id, 'replace', format('replaced by run %s', v_run.run_id), p_now);
+            perform sisyphus._ask_holder(l.run_id, 'replace', format('replaced by run %s', v_run.run_id), p_now)
+               from sisyphus.run l
+              where l.job_id = v_run.job_id and l.target = v_run.target and not l.in_order and l.state in ('claimed', 'running')
+                and greatest(l.due_at, l.requested_at) <= v_run.asked_at;
         end if;
     end loop;
 end
@@ -122,15 +136,16 @@ begin
                    (select min(n.run_id) from sisyphus.run n
                      where n.job_id = r.job_id and n.target = r.target and n.run_id <> r.run_id and n.attempt
                            <= (n.state in ('claimed', 'running'))::integer
-                       and not n.in_order and n.due_at > r.due_at and n.due_at <= p_now),
+                       and not n.in_order and n.due_at > t.asked_at and n.due_at <= p_now),
                    (select a.run_id from sisyphus.attempt a
                      -- By its name too: that has an index. Not the least number: that is sought in all rows.
-                     where a.job = j.name and a.job_id = r.job_id and a.recorded_at >= r.due_at and a.attempt > 0 and a.run_id <> r.run_id
-                       and a.origin = 'schedule' and a.due_at > r.due_at and a.due_at <= p_now
+                     where a.job = j.name and a.job_id = r.job_id and a.recorded_at >= t.asked_at and a.attempt > 0 and a.run_id <> r.run_id
+                       and a.origin = 'schedule' and a.due_at > t.asked_at and a.due_at <= p_now
                        and (r.target = 0 or a.host = (select h.name from sisyphus.host h where h.host_id = r.target))
                      order by a.due_at, a.run_id limit 1)) as next_id
           from sisyphus.run r
           join sisyphus.job j on j.job_id = r.job_id
+         cross join lateral (select greatest(r.due_at, r.requested_at) as asked_at) t
          where r.state = 'waiting' and r.attempt > 0 and r.exclusive and not r.in_order
            and (p_job_ids is null or r.job_id = any(p_job_ids))
     loop

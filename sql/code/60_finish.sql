@@ -155,7 +155,7 @@ comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
 -- late this is told; then the next one may go.
 create or replace function sisyphus._after_finish(
-    p_run_ids bigint[], p_job_ids bigint[], p_targets bigint[], p_due_at timestamptz[], p_ended_at timestamptz[],
+    p_run_ids bigint[], p_job_ids bigint[], p_targets bigint[], p_asked_at timestamptz[], p_ended_at timestamptz[],
     p_wait boolean, p_now timestamptz)
 returns void
 language plpgsql
@@ -171,11 +171,13 @@ begin
     with waiter as (
         select r.run_id, r.job_id, d.run_id as done_id,
                j.overlap = 'skip' and not r.in_order and r.attempt = 0 and r.target = d.target
-                   and r.due_at > d.due_at and r.due_at < d.ended_at and r.withdrawn is null
+                   and t.asked_at > d.asked_at and t.asked_at < d.ended_at and r.withdrawn is null
                    and not sisyphus._is_due_in_suspension(j, r.due_at, p_now) as overlapped
-          from unnest(p_run_ids, p_job_ids, p_targets, p_due_at, p_ended_at) d (run_id, job_id, target, due_at, ended_at)
+          from unnest(p_run_ids, p_job_ids, p_targets, p_asked_at, p_ended_at) d (run_id, job_id, target, asked_at, ended_at)
           join sisyphus.run r on r.job_id = d.job_id and r.state = 'waiting'
-          join sisyphus.job j on j.job_id = d.job_id)
+          join sisyphus.job j on j.job_id = d.job_id
+         -- A rerun has the due time of the occurrence it stands for.
+         cross join lateral (select greatest(r.due_at, r.requested_at) as asked_at) t)
     select array_agg(distinct w.job_id),
            array_agg(w.run_id) filter (where w.overlapped),
            array_agg(format('overlap: run %s was still live', w.done_id)) filter (where w.overlapped)
@@ -215,7 +217,7 @@ declare
     v_exclusive bigint[];
     v_jobs bigint[];
     v_targets bigint[];
-    v_dues timestamptz[];
+    v_asked_at timestamptz[];
     v_ends timestamptz[];
     v_is_twice boolean;
 begin
@@ -293,9 +295,9 @@ begin
            array_agg(v.run_id) filter (where v.exclusive), array_agg(v.job_id) filter (where v.exclusive),
            array_agg(v.target) filter (where v.exclusive),
            -- What waits its turn is nobody's predecessor.
-           array_agg(case when v.in_order then 'infinity' else v.due_at end) filter (where v.exclusive),
+           array_agg(case when v.in_order then 'infinity' else greatest(v.due_at, v.requested_at) end) filter (where v.exclusive),
            array_agg(v.ended) filter (where v.exclusive), count(distinct v.run_id) < count(*)
-      into v_done, v_asked, v_retried, v_waits, v_exclusive, v_jobs, v_targets, v_dues, v_ends, v_is_twice
+      into v_done, v_asked, v_retried, v_waits, v_exclusive, v_jobs, v_targets, v_asked_at, v_ends, v_is_twice
       from verdict v;
     if v_is_twice then
         raise exception 'a run is given twice' using errcode = '22023', hint = 'Give each run_id once a call.';
@@ -311,7 +313,7 @@ begin
         delete from sisyphus.request q where q.run_id = any(v_asked);
     end if;
     if v_exclusive is not null then
-        perform sisyphus._after_finish(v_exclusive, v_jobs, v_targets, v_dues, v_ends, p_wait, p_now);
+        perform sisyphus._after_finish(v_exclusive, v_jobs, v_targets, v_asked_at, v_ends, p_wait, p_now);
     end if;
     return v_done;
 end
