@@ -516,6 +516,17 @@ async fn unschedule_withdraws_and_a_revived_job_keeps_its_number() {
 }
 
 #[tokio::test]
+async fn a_planned_run_whose_jitter_is_taken_away_starts_when_it_is_due_then() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('job', '0 7 * * *', 'true', timezone => 'UTC', jitter => '10 h')")
+        .await;
+    play.pass_until("06:59:50").await;
+    play.exec("select sisyphus.alter_job('job', reset => '{jitter}')").await;
+    play.pass_until("07:00:00").await;
+    assert_eq!(play.live().await, ["job 07:00:00 pending"]);
+}
+
+#[tokio::test]
 async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     let play = Play::at("06:59:00").await;
     for name in ["bad", "good"] {

@@ -107,7 +107,8 @@ begin
     update sisyphus.run r
        set job_version = p_job.version, due_at = v_due_at, expires_at = v_run.expires_at, priority = p_job.priority,
            exclusive = p_job.overlap <> 'allow', state = 'waiting', ready_no = null,
-           wake_at = coalesce(case when r.withdrawn is null then r.wake_at end,
+           -- A retry keeps its delay, and what waits its turn waits on.
+           wake_at = coalesce(case when r.withdrawn is null and (r.origin <> 'schedule' or r.attempt > 0) then r.wake_at end,
                               greatest(p_now, v_due_at - (sisyphus._setting()).claim_ahead)),
            withdrawn = null, reason = null,
            -- A run for one host stays there; one for the pool follows the job.
