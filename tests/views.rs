@@ -212,6 +212,9 @@ async fn queue_depth_and_running_follow_a_run() {
     assert_eq!(play.lines(DEPTH).await, ["0 pending 0 overdue 1 claimed 0 running"]);
     play.start(guardian, &claim).await;
     assert_eq!(play.lines(DEPTH).await, ["0 pending 0 overdue 0 claimed 1 running"]);
+    // It keeps the limit that it was claimed with.
+    play.exec("select sisyphus.alter_job('report', max_runtime => '5 min')").await;
+    assert_eq!(play.lines("select max_runtime::text from sisyphus.live").await, ["01:00:00"]);
     play.set_time("07:00:10").await;
     let told: String = play
         .value("select format('%s %s %s %s %s %s', job, host, state, running_seconds, max_runtime, pid) from sisyphus.running", &[])

@@ -161,11 +161,13 @@ select r.run_id,
        r.due_at,
        r.started_at,
        round(extract(epoch from (select sisyphus._clock()) - r.started_at), 3)::double precision as running_seconds,
-       coalesce(j.max_runtime, make_interval(secs => (r.spec ->> 'max_runtime')::double precision)) as max_runtime,
+       -- As it was claimed: a change since then does not reach it.
+       make_interval(secs => (coalesce(r.spec, d.spec) ->> 'max_runtime')::double precision) as max_runtime,
        r.paused_at,
        r.pid
   from sisyphus.run r
        left join sisyphus.job j on j.job_id = r.job_id
+       left join sisyphus.job_definition d on d.job_id = r.job_id and d.version = r.job_version
        left join sisyphus.host h on h.host_id = r.host_id
  where r.state in ('claimed', 'running')
  order by r.started_at, r.due_at, r.run_id;

@@ -19,7 +19,7 @@ select r.run_id,
        r.claimed_at,
        r.started_at,
        round(extract(epoch from (select sisyphus._clock()) - r.started_at), 3)::double precision as running_seconds,
-       coalesce(j.max_runtime, make_interval(secs => (r.spec ->> 'max_runtime')::double precision)) as max_runtime,
+       make_interval(secs => (s.spec ->> 'max_runtime')::double precision) as max_runtime,
        r.paused_at,
        r.pid,
        case when o.owner = any ((select sisyphus._visible_owners())::name[]) or (select sisyphus._sees_all())

@@ -1128,7 +1128,7 @@ CREATE VIEW sisyphus.live AS
     r.claimed_at,
     r.started_at,
     (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - r.started_at)), 3))::double precision AS running_seconds,
-    COALESCE(j.max_runtime, make_interval(secs => ((r.spec ->> 'max_runtime'::text))::double precision)) AS max_runtime,
+    make_interval(secs => ((s.spec ->> 'max_runtime'::text))::double precision) AS max_runtime,
     r.paused_at,
     r.pid,
         CASE
@@ -1417,11 +1417,12 @@ CREATE VIEW sisyphus.running AS
     r.due_at,
     r.started_at,
     (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - r.started_at)), 3))::double precision AS running_seconds,
-    COALESCE(j.max_runtime, make_interval(secs => ((r.spec ->> 'max_runtime'::text))::double precision)) AS max_runtime,
+    make_interval(secs => ((COALESCE(r.spec, d.spec) ->> 'max_runtime'::text))::double precision) AS max_runtime,
     r.paused_at,
     r.pid
-   FROM ((sisyphus.run r
+   FROM (((sisyphus.run r
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
+     LEFT JOIN sisyphus.job_definition d ON (((d.job_id = r.job_id) AND (d.version = r.job_version))))
      LEFT JOIN sisyphus.host h ON ((h.host_id = r.host_id)))
   WHERE (r.state = ANY (ARRAY['claimed'::text, 'running'::text]))
   ORDER BY r.started_at, r.due_at, r.run_id;
