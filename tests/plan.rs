@@ -546,6 +546,27 @@ async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
 }
 
 #[tokio::test]
+async fn a_job_whose_role_was_dropped_is_broken_until_there_is_one_and_it_is_defined_again() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select sisyphus.schedule('bad', '0 7 * * *', 'true', timezone => 'UTC');
+         select sisyphus.schedule('good', '0 7 * * *', 'true', timezone => 'UTC')",
+    )
+    .await;
+    play.tick().await;
+    // As dropped: roles belong to the whole server.
+    play.exec("update sisyphus.job set owner = 'test_nobody' where name = 'bad'").await;
+    play.tick_at("06:59:50").await;
+    assert_eq!(play.live().await, ["good 07:00:00 pending"]);
+    let problem = "select problem from sisyphus.overview where job = 'bad' and state = 'broken'";
+    assert_eq!(play.value::<String>(problem, &[]).await, "role \"test_nobody\" does not exist (42704)");
+    play.exec("update sisyphus.job set owner = current_user where name = 'bad'").await;
+    play.exec("select sisyphus.schedule('bad', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("06:59:51").await;
+    assert_eq!(play.live().await, ["bad 07:00:00 pending", "good 07:00:00 pending"]);
+}
+
+#[tokio::test]
 async fn a_window_bounds_the_occurrences() {
     let play = Play::at("06:59:00").await;
     play.exec(

@@ -167,6 +167,7 @@ declare
     v_is_new boolean;
     v_is_changed boolean;
     v_is_replanned boolean;
+    v_is_broken boolean;
 begin
     if not sisyphus._is_name(p_name, 200) then
         raise exception 'job name "%" is not allowed', coalesce(sisyphus._excerpt(p_name), '')
@@ -209,7 +210,11 @@ begin
     if v_is_changed then
         insert into sisyphus.job_definition (job_id, version, definition, spec, changed_at, changed_by)
         values (v_new.job_id, v_new.version, v_after, v_new.spec, v_now, sisyphus._caller());
-        perform sisyphus._ask_planner(v_new.job_id, case when v_is_replanned then v_now end, v_now);
+    end if;
+    -- What it lacked may be there again, though nothing of it has changed.
+    v_is_broken := exists (select from sisyphus.job_state s where s.job_id = v_new.job_id and s.broken is not null);
+    if v_is_changed or v_is_broken then
+        perform sisyphus._ask_planner(v_new.job_id, case when v_is_replanned or v_is_broken then v_now end, v_now);
     end if;
     perform sisyphus._audit(p_action, p_name, sisyphus._changes(v_before, v_after), sisyphus._changes(v_after, v_before), v_now);
     if v_is_new or v_new.pool_id <> v_old.pool_id then

@@ -195,6 +195,7 @@ as $$
 declare
     v_setting constant sisyphus.setting := sisyphus._setting();
     v_job sisyphus.job;
+    v_gone name;
     v_one record;
     v_fire timestamptz := p_next_due_at;
     v_fires timestamptz[] := array[]::timestamptz[];
@@ -205,6 +206,13 @@ declare
 begin
     -- All of p_job_ids share schedule, zone, anchor, calendars and next occurrence: the first one's fires are everybody's.
     select j.* into v_job from sisyphus.job j where j.job_id = p_job_ids[1];
+    -- What belongs to nobody, nobody answers for.
+    select j.owner into v_gone from sisyphus.job j
+     where j.job_id = any(p_job_ids) and to_regrole(quote_ident(j.owner)) is null limit 1;
+    if found then
+        raise exception 'role "%" does not exist', v_gone
+            using errcode = '42704', hint = 'Make it again and define its jobs again, or unschedule() these.';
+    end if;
     v_has_calendar := v_job.except_on is not null or v_job.only_on is not null;
     if p_downtime and v_fire <= p_now then
         for v_one in
