@@ -527,6 +527,45 @@ async fn a_planned_run_whose_jitter_is_taken_away_starts_when_it_is_due_then() {
 }
 
 #[tokio::test]
+async fn what_a_downtime_missed_is_caught_up_though_jitter_or_end_were_changed_in_it() {
+    for change in ["jitter => '1 s'", "ends_at => '2030-01-01 00:00+00'", "reset => '{ends_at}'"] {
+        let play = Play::at("06:59:00").await;
+        play.exec(
+            "select sisyphus.schedule('job', '0 7 * * *', 'true', timezone => 'UTC', ends_at => '2029-01-01 00:00+00')",
+        )
+        .await;
+        play.tick().await;
+        play.set_time("07:10:00").await;
+        play.exec(&format!("select sisyphus.alter_job('job', {change})")).await;
+        play.tick().await;
+        play.tick_at("07:10:01").await;
+        assert_eq!(
+            play.lines("select job from sisyphus.live").await,
+            ["job"],
+            "{change}: {:?}",
+            play.told().await
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_is_put_off_brings_back_what_it_withdrew_and_nothing_of_the_time_without() {
+    let play = Play::at("06:59:45").await;
+    play.exec("select sisyphus.schedule('job', '*/10 * * * * *', 'true', timezone => 'UTC', ttl => '1 h', overlap => 'allow')")
+        .await;
+    play.tick().await;
+    play.exec("select sisyphus.alter_job('job', ends_at => '2026-03-02 06:59:55+00')").await;
+    play.tick_at("06:59:46").await;
+    assert_eq!(play.live().await, ["job 06:59:50 pending"]);
+    play.exec("select sisyphus.alter_job('job', ends_at => '2026-03-02 07:00:05+00')").await;
+    play.pass_until("07:10:05").await;
+    assert_eq!(play.live().await, ["job 06:59:50 pending", "job 07:00:00 pending"]);
+    play.exec("select sisyphus.alter_job('job', reset => '{ends_at}')").await;
+    play.tick().await;
+    assert_eq!(play.live().await.len(), 4, "07:10:10 and 07:10:20 are near: {:?}", play.live().await);
+}
+
+#[tokio::test]
 async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     let play = Play::at("06:59:00").await;
     for name in ["bad", "good"] {

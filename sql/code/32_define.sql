@@ -159,7 +159,8 @@ declare
     v_now constant timestamptz := sisyphus._clock();
     v_what constant text := format('job "%s"', p_name);
     v_known constant text[] := array(select jsonb_object_keys(p_arguments));
-    v_planning constant text[] := '{schedule,timezone,starts_at,ends_at,jitter,except_on,only_on}'::text[];
+    v_occurring constant text[] := '{schedule,timezone,starts_at,except_on,only_on}'::text[];
+    v_planning constant text[] := v_occurring || '{ends_at,jitter}'::text[];
     v_old sisyphus.job;
     v_new sisyphus.job;
     v_before jsonb := '{}'::jsonb;
@@ -168,6 +169,7 @@ declare
     v_is_changed boolean;
     v_is_replanned boolean;
     v_is_broken boolean;
+    v_is_anew boolean;
 begin
     if not sisyphus._is_name(p_name, 200) then
         raise exception 'job name "%" is not allowed', coalesce(sisyphus._excerpt(p_name), '')
@@ -213,7 +215,14 @@ begin
     end if;
     -- What it lacked may be there again, though nothing of it has changed.
     v_is_broken := exists (select from sisyphus.job_state s where s.job_id = v_new.job_id and s.broken is not null);
-    if v_is_changed or v_is_broken then
+    v_is_anew := v_is_new or v_is_broken or coalesce(v_old.ends_at <= v_now, false)
+        or exists (select from unnest(v_occurring) k where v_before -> k is distinct from v_after -> k);
+    if v_is_replanned and not v_is_anew then
+        -- The watermark may go back, as for a refreshed calendar, and never ahead: what was due before stays due.
+        insert into sisyphus.request (action, job_id, role_name, requested_at)
+        values ('replan', v_new.job_id, sisyphus._caller(), v_now);
+        perform sisyphus._wake_planner(v_now);
+    elsif v_is_changed or v_is_broken then
         perform sisyphus._ask_planner(v_new.job_id, case when v_is_replanned or v_is_broken then v_now end, v_now);
     end if;
     perform sisyphus._audit(p_action, p_name, sisyphus._changes(v_before, v_after), sisyphus._changes(v_after, v_before), v_now);
