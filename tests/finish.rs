@@ -332,6 +332,30 @@ async fn a_late_result_ends_between_its_start_and_now() {
 }
 
 #[tokio::test]
+async fn a_late_result_is_stored_with_its_start_and_what_it_used() {
+    let (play, guardian) = job("").await;
+    let claim = play.claim_one(guardian).await;
+    // Its start was never reported.
+    for second in (4..=56).step_by(4) {
+        play.tick_at(&format!("07:00:{second:02}")).await;
+    }
+    let back = play.guardian("web1", 5).await;
+    play.client
+        .execute(
+            "select sisyphus.finish_job($1, array[$2::bigint], array[$3::bigint], exit_codes => '{0}',
+                 started_at => '{2026-03-02 07:00:01+00}', finished_at => '{2026-03-02 07:00:05+00}',
+                 cpu_user => '{1.5}', cpu_system => '{0.5}', peak_memory => '{4096}')",
+            &[&back, &claim.run_id, &claim.claim_no],
+        )
+        .await
+        .unwrap();
+    let stored =
+        "select format('%s %s %s %s %s', state, duration_seconds, cpu_user_seconds, cpu_system_seconds,
+                                peak_memory_bytes) from sisyphus.history";
+    assert_eq!(play.lines(stored).await, ["succeeded 4 1.5 0.5 4096"]);
+}
+
+#[tokio::test]
 async fn a_late_end_by_a_signal_is_the_result_of_its_attempt_and_the_retry_stays() {
     let (play, claim) = lost_and_waiting().await;
     play.exec("select sisyphus.alter_job('job', no_retry_exit_codes => '{4}')").await;

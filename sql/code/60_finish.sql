@@ -81,7 +81,8 @@ comment on function sisyphus._retry_after(interval, double precision, interval, 
 -- locks: run (SKIP LOCKED): the retry that nobody has claimed, and that a late success makes needless.
 create or replace function sisyphus._finish_late(
     p_run_id bigint, p_claim_no bigint, p_exit_code integer, p_signal integer, p_ended_by text, p_reason text,
-    p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb, p_host text, p_now timestamptz)
+    p_started_at timestamptz, p_finished_at timestamptz, p_stdout text, p_stderr text, p_result jsonb,
+    p_cpu_user double precision, p_cpu_system double precision, p_peak_memory bigint, p_host text, p_now timestamptz)
 returns text
 language plpgsql
 volatile
@@ -103,6 +104,8 @@ begin
     elsif v_attempt.state <> 'lost' or v_attempt.late_state is not null then
         return 'already';
     end if;
+    v_attempt.started_at := case when coalesce(p_ended_by, '') not in ('spawn', 'policy')
+        then least(greatest(coalesce(p_started_at, v_attempt.started_at), v_attempt.claimed_at), p_now) end;
     p_finished_at := least(greatest(p_finished_at, v_attempt.started_at, v_attempt.claimed_at), p_now);
     select j.* into v_job from sisyphus.job j where j.job_id = v_attempt.job_id;
     v_state := sisyphus._end_state(p_ended_by, p_exit_code, v_job.success_exit_codes);
@@ -134,7 +137,8 @@ begin
     -- It was given up but nobody took over: its true result is the result.
     update sisyphus.attempt a
        set state = v_state, exit_code = p_exit_code, signal = p_signal, stdout = p_stdout, stderr = p_stderr,
-           result = p_result, finished_at = p_finished_at, is_final = v_is_final,
+           result = p_result, started_at = v_attempt.started_at, finished_at = p_finished_at, is_final = v_is_final,
+           cpu_user_seconds = p_cpu_user, cpu_system_seconds = p_cpu_system, peak_memory_bytes = p_peak_memory,
            reason = v_reason || ' (reported late: '
                     || case when v_is_final then split_part(a.reason, '; attempt ', 1) else a.reason end || ')'
      where a.run_id = p_run_id and a.claim_no = p_claim_no;
@@ -149,7 +153,7 @@ begin
     return 'accepted';
 end
 $$;
-comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, text, text, jsonb, text, timestamptz) is
+comment on function sisyphus._finish_late(bigint, bigint, integer, integer, text, text, timestamptz, timestamptz, text, text, jsonb, double precision, double precision, bigint, text, timestamptz) is
     'Answers for a result whose claim is not live: already, superseded, refused, busy while its retry is held, or accepted when it corrects a lost attempt';
 
 -- Of an exclusive job whose run has just ended: occurrences that fell due while it was live are overlaps, however
@@ -379,11 +383,13 @@ begin
         select i.run_id, i.claim_no,
                case when i.run_id = any(v_done) then 'accepted'
                     when exists (select from sisyphus.run r where r.run_id = i.run_id and r.claim_no = i.claim_no) then 'busy'
-                    else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why,
-                                               coalesce(i.ended, v_now), i.stdout, i.stderr, i.result, v_host, v_now) end
-          from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.finished_at,
-                      stdouts, stderrs, results)
-              i (run_id, claim_no, exit_code, signal, ended_by, why, ended, stdout, stderr, result);
+                    else sisyphus._finish_late(i.run_id, i.claim_no, i.exit_code, i.signal, i.ended_by, i.why, i.began,
+                                               coalesce(i.ended, v_now), i.stdout, i.stderr, i.result, i.cpu_user,
+                                               i.cpu_system, i.peak_memory, v_host, v_now) end
+          from unnest(run_ids, claim_nos, exit_codes, signals, finish_job.ended_by, reasons, finish_job.started_at,
+                      finish_job.finished_at, stdouts, stderrs, results, cpu_user, cpu_system, peak_memory)
+              i (run_id, claim_no, exit_code, signal, ended_by, why, began, ended, stdout, stderr, result,
+                 cpu_user, cpu_system, peak_memory);
 end
 $$;
 comment on function sisyphus.finish_job(bigint, bigint[], bigint[], integer[], integer[], text[], text[], timestamptz[], timestamptz[], text[], text[], jsonb[], double precision[], double precision[], bigint[]) is
