@@ -587,3 +587,30 @@ async fn a_guardian_that_asks_for_too_much_or_reports_nonsense_still_claims() {
         report => '{\"clock_offset_ms\": \"x\", \"running\": 1e9, \"seen_tick_us\": null}') where kind = 'run'";
     assert_eq!(play.value::<i64>(claim, &[&guardian]).await, 1);
 }
+
+#[tokio::test]
+async fn what_is_asked_for_at_an_instant_is_claimed_ahead_of_it() {
+    let play = Play::at("07:00:00").await;
+    play.exec(
+        "select sisyphus.schedule('free', null, 'true', overlap => 'allow');
+         select sisyphus.schedule('one', null, 'true')",
+    )
+    .await;
+    let guardian = play.guardian("web1", 5).await;
+    play.tick().await;
+    for at in ["2026-03-02 07:00:08+00", "2026-03-02 07:01:00+00"] {
+        play.exec(&format!(
+            "select sisyphus.run_now('free', at => '{at}'); select sisyphus.run_now('one', at => '{at}'); select sisyphus.submit('true', at => '{at}')"
+        ))
+        .await;
+    }
+    let near = play.claim(guardian, 5).await;
+    assert_eq!(near.iter().map(|claim| claim.starts_in).collect::<Vec<_>>(), [8.0; 3]);
+    play.set_time("07:00:08").await;
+    for claim in &near {
+        play.start(guardian, claim).await;
+        play.finish(guardian, claim, 0).await;
+    }
+    play.set_time("07:00:51").await;
+    assert_eq!(play.claim(guardian, 5).await.len(), 3);
+}

@@ -52,7 +52,7 @@ async fn run_now_inserts_a_waiting_run_that_expires_from_the_call() {
         [
             "waiting run_now 0 1 t 3 07:00:00 07:00:00 07:10:00 {\"n\": 1}",
             "waiting run_now 0 1 f 0 07:00:00 07:00:00",
-            "waiting run_now 0 1 t 3 09:00:00 09:00:00 09:10:00",
+            "waiting run_now 0 1 t 3 09:00:00 08:59:50 09:10:00",
             "waiting run_now 0 1 t 3 07:00:00 07:00:00 07:10:00",
         ]
     );

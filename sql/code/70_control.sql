@@ -115,7 +115,7 @@ begin
     -- Lateness counts from the call, or from the later instant asked for.
     v_run.expires_at := sisyphus._later(v_run.due_at, p_job.ttl);
     v_run.requested_at := p_now;
-    v_run.wake_at := v_run.due_at;
+    v_run.wake_at := greatest(p_now, v_run.due_at - (sisyphus._setting()).claim_ahead);
     v_run.job_version := coalesce(p_job.version, 0);
     v_run.priority := p_job.priority;
     v_run.exclusive := p_job.overlap <> 'allow' and p_job.job_id is not null;
@@ -135,16 +135,14 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if p_at <= p_now then
+    -- What is due later meets a claim in time.
+    if p_at <= p_now + (sisyphus._setting()).claim_ahead then
         perform sisyphus._wake_lane(p_lane_id, p_now);
-    else
-        -- Whoever ticks next learns when it is needed.
-        perform sisyphus._wake_planner(p_now);
     end if;
 end
 $$;
 comment on function sisyphus._wake_for(bigint, timestamptz, timestamptz) is
-    'Wakes an idle guardian of a lane for work that is due, or a planner for work to come';
+    'Wakes an idle guardian of a lane for work that can be claimed now';
 
 create or replace function sisyphus.run_now(
     name text, payload jsonb default null, at timestamptz default null, host text default null, dedup_key text default null)
