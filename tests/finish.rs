@@ -332,6 +332,22 @@ async fn a_late_result_ends_between_its_start_and_now() {
 }
 
 #[tokio::test]
+async fn a_retry_within_a_heartbeat_has_somebody_tick_when_its_delay_has_passed() {
+    let (mut play, guardian) = job(", retries => 1, retry_delay => '1 s'").await;
+    let claim = play.claim_one(guardian).await;
+    play.tick().await;
+    let host: i64 = play.value("select host_id from sisyphus.host", &[]).await;
+    play.exec(&format!("listen sisyphus_host_{host}")).await;
+    play.finish(guardian, &claim, 1).await;
+    assert_eq!(play.client.hints(), 1);
+    let next = "select extract(epoch from sisyphus.tick() - sisyphus._clock())::float8";
+    assert!((play.value::<f64>(next, &[]).await - 1.0).abs() < 1e-9);
+    play.set_time("07:00:01").await;
+    play.exec("select sisyphus.tick()").await;
+    assert_eq!(play.live().await, ["job 07:00:00 pending"]);
+}
+
+#[tokio::test]
 async fn a_late_result_is_stored_with_its_start_and_what_it_used() {
     let (play, guardian) = job("").await;
     let claim = play.claim_one(guardian).await;

@@ -104,8 +104,8 @@ begin
     elsif v_attempt.state <> 'lost' or v_attempt.late_state is not null then
         return 'already';
     end if;
-    v_attempt.started_at := case when coalesce(p_ended_by, '') not in ('spawn', 'policy')
-        then least(greatest(coalesce(p_started_at, v_attempt.started_at), v_attempt.claimed_at), p_now) end;
+    v_attempt.started_at := case when p_ended_by in ('spawn', 'policy') then null
+        else least(greatest(coalesce(p_started_at, v_attempt.started_at), v_attempt.claimed_at), p_now) end;
     p_finished_at := least(greatest(p_finished_at, v_attempt.started_at, v_attempt.claimed_at), p_now);
     select j.* into v_job from sisyphus.job j where j.job_id = v_attempt.job_id;
     v_state := sisyphus._end_state(p_ended_by, p_exit_code, v_job.success_exit_codes);
@@ -312,6 +312,10 @@ begin
                claimed_at = null, started_at = null, pid = null, paused_at = null, withdrawn = null, reason = null
           from unnest(v_retried, v_waits) w (run_id, wait)
          where r.run_id = w.run_id;
+        -- Those that wait for nothing meet the next claim.
+        if exists (select from unnest(v_waits) w (wait), sisyphus.planner p where w.wait > '0 s' and p_now + w.wait < p.next_tick_at) then
+            perform sisyphus._wake_planner(p_now);
+        end if;
     end if;
     if v_asked is not null then
         delete from sisyphus.request q where q.run_id = any(v_asked);

@@ -113,12 +113,20 @@ begin
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
     select p.* into v_planner from sisyphus.planner p where sisyphus._is_tick_due(p, v_now) for update skip locked;
     if not found then
-        -- The tick at work may not see what this one was called for. It began about when it was due: what has taken long
-        -- goes on for long, and a whole fleet meets it.
-        return (select case when sisyphus._is_tick_due(p, v_now)
-                            then v_now + greatest(interval '20 ms', v_now - greatest(p.next_tick_at, v_now - interval '1 s'))
-                            else p.next_tick_at end
-                  from sisyphus.planner p);
+        select p.* into v_planner from sisyphus.planner p;
+        if sisyphus._is_tick_due(v_planner, v_now) then
+            -- The tick at work may not see what this one was called for. It began about when it was due: what has taken
+            -- long goes on for long, and a whole fleet meets it.
+            return v_now + greatest(interval '20 ms', v_now - greatest(v_planner.next_tick_at, v_now - interval '1 s'));
+        end if;
+        -- A retry that has been recorded since may be sooner.
+        v_next := sisyphus._next_tick(false, v_now);
+        if v_next < v_planner.next_tick_at then
+            update sisyphus.planner p set next_tick_at = v_next
+              from (select from sisyphus.planner l for update skip locked) l
+             where p.next_tick_at > v_next;
+        end if;
+        return least(v_next, v_planner.next_tick_at);
     end if;
     perform sisyphus._check_installation(tick.seen_tick_at, v_now);
     select s.* into v_setting from sisyphus.setting s;
