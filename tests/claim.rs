@@ -614,3 +614,19 @@ async fn what_is_asked_for_at_an_instant_is_claimed_ahead_of_it() {
     play.set_time("07:00:51").await;
     assert_eq!(play.claim(guardian, 5).await.len(), 3);
 }
+
+#[tokio::test]
+async fn what_is_recalled_for_a_changed_job_is_offered_again_at_once() {
+    let mut play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('job', '0 7 * * *', 'true', timezone => 'UTC')").await;
+    let guardian = play.guardian("web1", 5).await;
+    play.pass_until("06:59:55").await;
+    let claim = play.claim_one(guardian).await;
+    play.exec("select sisyphus.alter_job('job', command => 'false')").await;
+    play.tick().await;
+    let host: i64 = play.value("select host_id from sisyphus.host", &[]).await;
+    play.exec(&format!("listen sisyphus_host_{host}")).await;
+    play.release(guardian, &claim).await;
+    assert_eq!(play.client.hints(), 1);
+    assert_eq!(play.claim_one(guardian).await.starts_in, 5.0);
+}

@@ -68,7 +68,7 @@ begin
      having count(*) > 0;
     for v_lane in
         select distinct r.lane_id from sisyphus.run r
-         where r.run_id = any(p_run_ids) and case r.state when 'pending' then r.due_at <= p_now end
+         where r.run_id = any(p_run_ids) and case r.state when 'pending' then true end
     loop
         perform sisyphus._wake_lane(v_lane, p_now);
     end loop;
