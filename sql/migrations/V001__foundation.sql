@@ -475,12 +475,11 @@ create table sisyphus.request (
     constraint request_action_check check (action in ('define', 'replan', 'host', 'cancel', 'terminate', 'recall', 'pause', 'unpause')),
     constraint request_object_check check ((action in ('define', 'replan', 'host')) = (run_id is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200, autovacuum_vacuum_cost_delay = 0);
-create index request_guardian_id_idx on sisyphus.request (guardian_id) where guardian_id is not null;
-comment on index sisyphus.request_guardian_id_idx is 'claim_job(): requests of a guardian';
+create index request_guardian_id_job_id_idx on sisyphus.request (guardian_id, job_id);
+comment on index sisyphus.request_guardian_id_job_id_idx is
+    'claim_job(): requests of a guardian; those not yet applied (null), and of these the ones of runs and hosts (null). tick(): the ones of a job, of thousands that wait';
 create index request_run_id_idx on sisyphus.request (run_id) where run_id is not null;
 comment on index sisyphus.request_run_id_idx is 'finish: requests of a run that ended';
-create index request_unapplied_idx on sisyphus.request (job_id) where guardian_id is null;
-comment on index sisyphus.request_unapplied_idx is 'tick(): what else was asked of a job; claim_job(): what was asked of runs and hosts (null), however many jobs wait';
 create index request_suspended_until_idx on sisyphus.request (suspended_until) where suspended_until is not null;
 comment on index sisyphus.request_suspended_until_idx is 'claim_job(): suspensions that may have ended and that no tick has applied';
 comment on table sisyphus.request is 'What callers asked of live runs and of the planner; ticks and claims apply it after commit';

@@ -1614,13 +1614,11 @@ CREATE INDEX job_pool_id_idx ON sisyphus.job USING btree (pool_id);
 
 CREATE INDEX job_state_next_due_at_idx ON sisyphus.job_state USING btree (next_due_at);
 
-CREATE INDEX request_guardian_id_idx ON sisyphus.request USING btree (guardian_id) WHERE (guardian_id IS NOT NULL);
+CREATE INDEX request_guardian_id_job_id_idx ON sisyphus.request USING btree (guardian_id, job_id);
 
 CREATE INDEX request_run_id_idx ON sisyphus.request USING btree (run_id) WHERE (run_id IS NOT NULL);
 
 CREATE INDEX request_suspended_until_idx ON sisyphus.request USING btree (suspended_until) WHERE (suspended_until IS NOT NULL);
-
-CREATE INDEX request_unapplied_idx ON sisyphus.request USING btree (job_id) WHERE (guardian_id IS NULL);
 
 CREATE INDEX run_claim_idx ON sisyphus.run USING btree (lane_id, priority, ready_no) WHERE (state = 'pending'::text);
 
