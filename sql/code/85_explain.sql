@@ -12,15 +12,16 @@ end;
 comment on function sisyphus._ago(timestamptz, timestamptz) is 'How far a moment is from now: 3 min ago, in 20 s';
 
 create or replace function sisyphus._lane_name(p_lane_id bigint) returns text
-language sql
+language plpgsql
 stable
 strict
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('pool "%s"', p.name) from sisyphus.pool p where p.pool_id = p_lane_id
-    union all
-    select format('host "%s"', h.name) from sisyphus.host h where h.host_id = p_lane_id
+begin
+    return coalesce((select format('pool "%s"', p.name) from sisyphus.pool p where p.pool_id = p_lane_id),
+                    (select format('host "%s"', h.name) from sisyphus.host h where h.host_id = p_lane_id));
+end
 $$;
 comment on function sisyphus._lane_name(bigint) is 'A lane as a person calls it: pool "web", host "web1"';
 
@@ -75,7 +76,8 @@ $$;
 comment on function sisyphus._why_lane_waits(bigint, timestamptz) is
     'What keeps the hosts of a lane from all that is due in it: none active, no free slot; empty: nothing';
 
-create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz, p_why_lane text) returns text
+create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz, p_why_lane text, p_ahead bigint)
+returns text
 language plpgsql
 stable
 parallel safe
@@ -84,20 +86,22 @@ as $$
 declare
     v_lane constant text := sisyphus._lane_name(p_run.lane_id);
     v_why_lane constant text := coalesce(p_why_lane, sisyphus._why_lane_waits(p_run.lane_id, p_now));
-    v_ahead bigint;
+    v_ahead bigint := p_ahead;
 begin
     if v_why_lane <> '' then
         return v_why_lane;
     end if;
-    -- No more than a person wants to know: view overdue asks this of each run in the lane.
-    select count(*) into v_ahead
-      from (select from sisyphus.run r
-             where r.state = 'pending' and r.lane_id = p_run.lane_id and r.due_at <= p_now and r.priority > p_run.priority
-             union all
-            select from sisyphus.run r
-             where r.state = 'pending' and r.lane_id = p_run.lane_id and r.due_at <= p_now and r.priority = p_run.priority
-               and r.ready_no < p_run.ready_no
-             limit 101) a;
+    if v_ahead is null then
+        -- No more than a person wants to know.
+        select count(*) into v_ahead
+          from (select from sisyphus.run r
+                 where r.state = 'pending' and r.lane_id = p_run.lane_id and r.due_at <= p_now and r.priority > p_run.priority
+                 union all
+                select from sisyphus.run r
+                 where r.state = 'pending' and r.lane_id = p_run.lane_id and r.due_at <= p_now and r.priority = p_run.priority
+                   and r.ready_no < p_run.ready_no
+                 limit 101) a;
+    end if;
     if v_ahead > 0 then
         return format('%s due %s of %s before it', case when v_ahead > 100 then 'more than 100' else v_ahead::text end,
                       case v_ahead when 1 then 'run' else 'runs' end, v_lane);
@@ -105,8 +109,8 @@ begin
     return format(case when v_lane like 'host %' then '%s takes it at its next claim' else 'a host of %s takes it at its next claim' end, v_lane);
 end;
 $$;
-comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz, text) is
-    'What keeps a due, pending run from being claimed: its lane (null: not asked yet), others before it';
+comment on function sisyphus._why_unclaimed(sisyphus.run, timestamptz, text, bigint) is
+    'What keeps a due, pending run from being claimed: its lane, others before it (null: not asked yet)';
 
 -- A waiting run: what it waits for.
 create or replace function sisyphus._why_waiting(p_run sisyphus.run, p_now timestamptz) returns text
@@ -149,7 +153,8 @@ $$;
 comment on function sisyphus._why_waiting(sisyphus.run, timestamptz) is
     'What a waiting run waits for: its retry delay, another run, its turn, a tick';
 
-create or replace function sisyphus._why_unstarted_now(p_run sisyphus.run, p_now timestamptz, p_why_lane text default null)
+create or replace function sisyphus._why_unstarted_now(
+    p_run sisyphus.run, p_now timestamptz, p_why_lane text default null, p_ahead bigint default null)
 returns text
 language plpgsql
 stable
@@ -159,11 +164,7 @@ as $$
 declare
     v_job sisyphus.job;
     v_request sisyphus.request;
-    v_problem constant text := sisyphus._installation_problem();
 begin
-    if v_problem is not null then
-        return v_problem;
-    end if;
     select q.* into v_request
       from sisyphus.request q
      where q.run_id = p_run.run_id and q.action in ('cancel', 'terminate')
@@ -186,22 +187,28 @@ begin
     elsif p_run.state = 'waiting' then
         return sisyphus._why_waiting(p_run, p_now);
     end if;
-    return sisyphus._why_unclaimed(p_run, p_now, p_why_lane);
+    return sisyphus._why_unclaimed(p_run, p_now, p_why_lane, p_ahead);
 end;
 $$;
-comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz, text) is 'Why a waiting or pending run has not been claimed';
+comment on function sisyphus._why_unstarted_now(sisyphus.run, timestamptz, text, bigint) is
+    'Why a waiting or pending run has not been claimed in an installation that has no problem';
 
--- Definer: view overdue calls it as the reader.
-create or replace function sisyphus._why_late(p_run_id bigint, p_now timestamptz, p_why_lane text default null) returns text
-language sql
+-- Definer: views overdue and live call it as the reader; plpgsql for its kept plan.
+create or replace function sisyphus._why_late(
+    p_run_id bigint, p_now timestamptz, p_why_lane text default null, p_ahead bigint default null)
+returns text
+language plpgsql
 stable
 parallel safe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select sisyphus._why_unstarted_now(r, p_now, p_why_lane) from sisyphus.run r where r.run_id = p_run_id
+begin
+    return (select sisyphus._why_unstarted_now(r, p_now, p_why_lane, p_ahead) from sisyphus.run r where r.run_id = p_run_id);
+end
 $$;
-comment on function sisyphus._why_late(bigint, timestamptz, text) is 'Why a run, by number, has not been claimed; p_why_lane: what _why_lane_waits() says, null: to be asked';
+comment on function sisyphus._why_late(bigint, timestamptz, text, bigint) is
+    'Why a run, by number, has not been claimed in an installation that has no problem; p_why_lane: what _why_lane_waits() says, p_ahead: how many due runs of its lane go before it; null: to be asked';
 
 create or replace function sisyphus._explain_live(p_run sisyphus.run, p_now timestamptz) returns text
 language plpgsql
@@ -214,7 +221,7 @@ declare
     v_host_state text;
 begin
     if p_run.state in ('waiting', 'pending') then
-        return p_run.state || ': ' || sisyphus._why_unstarted_now(p_run, p_now);
+        return p_run.state || ': ' || coalesce(sisyphus._installation_problem(), sisyphus._why_unstarted_now(p_run, p_now));
     end if;
     select h.name, f.state into v_host, v_host_state
       from sisyphus.host h
@@ -388,5 +395,6 @@ $$;
 comment on function sisyphus.explain(text, timestamptz) is
     'What became, or will become, of an occurrence of a job, in a sentence. raises: 42704 when there is no such job';
 
-grant execute on function sisyphus._why_lane_waits(bigint, timestamptz), sisyphus._why_late(bigint, timestamptz, text), sisyphus.explain_run(bigint), sisyphus.explain(text, timestamptz)
+grant execute on function sisyphus._why_lane_waits(bigint, timestamptz), sisyphus._why_late(bigint, timestamptz, text, bigint),
+        sisyphus.explain_run(bigint), sisyphus.explain(text, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

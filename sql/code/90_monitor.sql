@@ -222,20 +222,27 @@ comment on column sisyphus.upcoming.pool is 'Pool';
 comment on column sisyphus.upcoming.host is 'Host, when it is for this one alone';
 comment on column sisyphus.upcoming.run_id is 'Run, for cancel(); null: not planned yet';
 
+-- What is the same for many of them, or a count of the others, is found once for all.
 create or replace view sisyphus.overdue as
-with lane as materialized (
+with queue as materialized (
+    select r.run_id, r.lane_id,
+           row_number() over (partition by r.lane_id order by r.priority desc, r.ready_no) - 1 as ahead
+      from sisyphus.run r
+     where r.state = 'pending' and r.due_at <= (select sisyphus._clock())),
+lane as materialized (
     select l.lane_id, sisyphus._why_lane_waits(l.lane_id, (select sisyphus._clock())) as why
-      from (select distinct r.lane_id from sisyphus.run r
-             where r.state = 'pending' and r.due_at < (select sisyphus._clock())) l)
+      from (select distinct q.lane_id from queue q) l)
 select r.run_id,
        j.name as job,
        r.due_at,
        round(extract(epoch from (select sisyphus._clock()) - greatest(r.due_at, r.requested_at)), 3)::double precision
            as late_seconds,
        r.expires_at,
-       sisyphus._why_late(r.run_id, (select sisyphus._clock()), coalesce(l.why, '')) as why
+       coalesce((select sisyphus._installation_problem()),
+                sisyphus._why_late(r.run_id, (select sisyphus._clock()), coalesce(l.why, ''), q.ahead)) as why
   from sisyphus.run r
        left join sisyphus.job j on j.job_id = r.job_id
+       left join queue q on q.run_id = r.run_id
        left join lane l on l.lane_id = r.lane_id
  where r.due_at < (select sisyphus._clock())
    and (r.state = 'pending' or r.state = 'waiting' and r.attempt = 0 and not r.in_order)

@@ -10,10 +10,16 @@ with n as materialized (
            percentile_cont(0.95) within group (
                order by extract(epoch from a.started_at - greatest(a.due_at, a.requested_at))::double precision)
                filter (where a.attempt = 1) as lateness_p95
-      from (select j.name from sisyphus.job j union all select null) j
-           join sisyphus.attempt a
-             on (a.job = j.name or a.job is null and j.name is null)
-            and a.recorded_at > (select n.now from n) - interval '1 hour'
+      from (select h.state, h.attempt, h.started_at, h.due_at, h.requested_at, h.recorded_at
+              from sisyphus.job j
+                   join sisyphus.attempt h on h.job = j.name
+             union all
+            select h.state, h.attempt, h.started_at, h.due_at, h.requested_at, h.recorded_at
+              from sisyphus.attempt h
+             where h.job is null) a
+     where a.recorded_at > (select n.now from n) - interval '1 hour'
+           -- Partitions are made ahead: to look for each job in those too takes thrice the time.
+       and a.recorded_at < (select n.now from n) + interval '1 hour'
      group by grouping sets ((a.state), ())
 )
 select 'sisyphus_jobs' as name, jsonb_build_object('state', s.state) as labels, count(o.state)::double precision as value

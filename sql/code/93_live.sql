@@ -25,7 +25,8 @@ select r.run_id,
        case when o.owner = any ((select sisyphus._visible_owners())::name[]) or (select sisyphus._sees_all())
             then coalesce(s.spec ->> 'command', s.spec ->> 'argv') end as command,
        case when r.state = 'waiting' and r.in_order and r.attempt = 0 then 'waits its turn'
-            when r.state in ('waiting', 'pending') then sisyphus._why_late(r.run_id, (select sisyphus._clock()))
+            when r.state in ('waiting', 'pending')
+            then coalesce((select sisyphus._installation_problem()), sisyphus._why_late(r.run_id, (select sisyphus._clock())))
             when r.paused_at is not null then 'paused since ' || sisyphus._instant_text(r.paused_at) end as why
   from sisyphus.run r
        left join sisyphus.job j on j.job_id = r.job_id

@@ -1137,7 +1137,7 @@ CREATE VIEW sisyphus.live AS
         END AS command,
         CASE
             WHEN ((r.state = 'waiting'::text) AND r.in_order AND (r.attempt = 0)) THEN 'waits its turn'::text
-            WHEN (r.state = ANY (ARRAY['waiting'::text, 'pending'::text])) THEN sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock))
+            WHEN (r.state = ANY (ARRAY['waiting'::text, 'pending'::text])) THEN COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock)))
             WHEN (r.paused_at IS NOT NULL) THEN ('paused since '::text || sisyphus._instant_text(r.paused_at))
             ELSE NULL::text
         END AS why
@@ -1192,12 +1192,26 @@ CREATE VIEW sisyphus.metrics AS
          SELECT a.state,
             count(*) AS attempts,
             percentile_cont((0.95)::double precision) WITHIN GROUP (ORDER BY ((EXTRACT(epoch FROM (a.started_at - GREATEST(a.due_at, a.requested_at))))::double precision)) FILTER (WHERE (a.attempt = 1)) AS lateness_p95
-           FROM (( SELECT j_1.name
-                   FROM sisyphus.job j_1
+           FROM ( SELECT h.state,
+                    h.attempt,
+                    h.started_at,
+                    h.due_at,
+                    h.requested_at,
+                    h.recorded_at
+                   FROM (sisyphus.job j
+                     JOIN sisyphus.attempt h ON ((h.job = j.name)))
                 UNION ALL
-                 SELECT NULL::text) j
-             JOIN sisyphus.attempt a ON ((((a.job = j.name) OR ((a.job IS NULL) AND (j.name IS NULL))) AND (a.recorded_at > (( SELECT n.now
-                   FROM n) - '01:00:00'::interval)))))
+                 SELECT h.state,
+                    h.attempt,
+                    h.started_at,
+                    h.due_at,
+                    h.requested_at,
+                    h.recorded_at
+                   FROM sisyphus.attempt h
+                  WHERE (h.job IS NULL)) a
+          WHERE ((a.recorded_at > (( SELECT n.now
+                   FROM n) - '01:00:00'::interval)) AND (a.recorded_at < (( SELECT n.now
+                   FROM n) + '01:00:00'::interval)))
           GROUP BY GROUPING SETS ((a.state), ())
         )
  SELECT 'sisyphus_jobs'::text AS name,
@@ -1295,20 +1309,25 @@ UNION ALL
   GROUP BY p.relname;
 
 CREATE VIEW sisyphus.overdue AS
- WITH lane AS MATERIALIZED (
+ WITH queue AS MATERIALIZED (
+         SELECT r_1.run_id,
+            r_1.lane_id,
+            (row_number() OVER (PARTITION BY r_1.lane_id ORDER BY r_1.priority DESC, r_1.ready_no) - 1) AS ahead
+           FROM sisyphus.run r_1
+          WHERE ((r_1.state = 'pending'::text) AND (r_1.due_at <= ( SELECT sisyphus._clock() AS _clock)))
+        ), lane AS MATERIALIZED (
          SELECT l_1.lane_id,
             sisyphus._why_lane_waits(l_1.lane_id, ( SELECT sisyphus._clock() AS _clock)) AS why
-           FROM ( SELECT DISTINCT r_1.lane_id
-                   FROM sisyphus.run r_1
-                  WHERE ((r_1.state = 'pending'::text) AND (r_1.due_at < ( SELECT sisyphus._clock() AS _clock)))) l_1
+           FROM ( SELECT DISTINCT q_1.lane_id
+                   FROM queue q_1) l_1
         )
  SELECT r.run_id,
     j.name AS job,
     r.due_at,
     (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - GREATEST(r.due_at, r.requested_at))), 3))::double precision AS late_seconds,
     r.expires_at,
-    sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE(l.why, ''::text)) AS why
-   FROM ((sisyphus.run r
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE(l.why, ''::text), q.ahead)) AS why
+   FROM (((sisyphus.run r
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
      LEFT JOIN lane l ON ((l.lane_id = r.lane_id)))
   WHERE ((r.due_at < ( SELECT sisyphus._clock() AS _clock)) AND ((r.state = 'pending'::text) OR ((r.state = 'waiting'::text) AND (r.attempt = 0) AND (NOT r.in_order))))
@@ -1317,6 +1336,7 @@ CREATE VIEW sisyphus.overdue AS
 CREATE VIEW sisyphus.overview AS
  SELECT j.name AS job,
         CASE
+     LEFT JOIN queue q ON ((q.run_id = r.run_id)))
             WHEN (s.broken IS NOT NULL) THEN 'broken'::text
             WHEN d.suspended THEN 'suspended'::text
             ELSE 'active'::text
@@ -1757,10 +1777,10 @@ GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp
 GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_viewer;
 
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_admin;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_author;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_operator;
-GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text) TO sisyphus_viewer;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_viewer;
 
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus.activate_host(name text) TO sisyphus_admin;
