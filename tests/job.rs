@@ -273,16 +273,20 @@ async fn what_is_stored_does_not_depend_on_the_settings_of_the_session() {
             &client,
             &format!(
                 "set intervalstyle = '{style}'; set timezone = 'Asia/Kolkata'; set datestyle = 'SQL, DMY';
+                 set standard_conforming_strings = off; set extra_float_digits = -15;
                  select sisyphus.schedule('{style}', 'every 1 hour', 'true', ttl => interval '1 day 02:03:04.5',
-                     starts_at => timestamptz '2026-02-01 00:00+00', retry_delay => interval '90 s')"
+                     starts_at => timestamptz '2026-02-01 00:00+00', retry_delay => interval '90 s',
+                     retry_backoff => 1.25, max_runtime => interval '3661 s', limits => '{{\"memory\": \"64MB\"}}')"
             ),
         )
         .await;
     }
-    let kinds = "select count(distinct definition) from sisyphus.job_definition";
+    let kinds = "select count(distinct (definition, spec)) from sisyphus.job_definition";
     assert_eq!(one::<i64>(&client, kinds).await, 1);
     let ttl = "select definition ->> 'ttl' || ' ' || (definition ->> 'starts_at') from sisyphus.job_definition limit 1";
     assert_eq!(one::<String>(&client, ttl).await, "1 day 02:03:04.5 2026-02-01T00:00:00+00:00");
+    let numbers = "select definition ->> 'retry_backoff' || ' ' || (spec ->> 'max_runtime') from sisyphus.job_definition limit 1";
+    assert_eq!(one::<String>(&client, numbers).await, "1.25 3661");
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ begin
     if v_text is null then
         return null;
     end if;
-    if v_text ~* '^\s*\d{1,9}\s*(bytes|kb|mb)?\s*$' then
+    if v_text ~* '^[[:space:]]*[0-9]{1,9}[[:space:]]*(bytes|kb|mb)?[[:space:]]*$' then
         v_bytes := pg_size_bytes(v_text);
     end if;
     if v_bytes between 1024 and 1048576 then
@@ -291,8 +291,8 @@ begin
     if v_text is null then
         return null;
     end if;
-    if v_text ~* '^\s*\d{1,15}\s*(bytes|kb|mb|gb|tb)?\s*$' then
-        v_bytes := substring(v_text from '\d+')::numeric * pg_size_bytes('1' || coalesce(substring(v_text from '[A-Za-z]+'), ''));
+    if v_text ~* '^[[:space:]]*[0-9]{1,15}[[:space:]]*(bytes|kb|mb|gb|tb)?[[:space:]]*$' then
+        v_bytes := substring(v_text from '[0-9]+')::numeric * pg_size_bytes('1' || coalesce(substring(v_text from '[A-Za-z]+'), ''));
     end if;
     if v_bytes between 1048576 and 1125899906842624 then
         return v_bytes;
@@ -357,7 +357,7 @@ begin
     end if;
     begin
         -- A number without a unit would mean seconds.
-        v_interval := case when v_text !~ '^\s*[0-9.]*\s*$' then v_text::interval end;
+        v_interval := case when v_text !~ '^[[:space:]]*[0-9.]*[[:space:]]*$' then v_text::interval end;
     exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
         v_interval := null;
     end;

@@ -86,7 +86,7 @@ begin
         ('missed', p_job.missed in ('latest', 'all', 'none'), p_job.missed, null, '{latest,all,none}', null),
         ('overlap', p_job.overlap in ('skip', 'queue', 'replace', 'allow'), p_job.overlap, null, '{skip,queue,replace,allow}', null),
         ('leftovers', p_job.leftovers in ('kill', 'leave'), p_job.leftovers, null, '{kill,leave}', null),
-        ('command', p_job.command ~ '\S', p_job.command, 'Give a shell command, or argv.', null, null),
+        ('command', p_job.command ~ '[^[:space:]]', p_job.command, 'Give a shell command, or argv.', null, null),
         ('argv', array_ndims(p_job.argv) = 1 and p_job.argv[1] <> '' and array_position(p_job.argv, null) is null,
             p_job.argv::text, 'Give the program and its arguments: array[''/bin/echo'', ''hello''].', null, null),
         ('ttl', p_job.ttl between '1 s' and '100 years', null, 'Give 1 s or more, up to 100 years.', null, p_job.ttl),

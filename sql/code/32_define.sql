@@ -133,7 +133,7 @@ begin
     perform sisyphus._check_run_as(p_what, v_job.run_as, v_job.owner);
     v_job.anchor_at := case
         when v_job.starts_at is not null then v_job.starts_at
-        when v_job.deleted_at is null and p_old.schedule ~* '^\s*every\M' and v_job.schedule ~* '^\s*every\M' then p_old.anchor_at
+        when v_job.deleted_at is null and p_old.schedule ~* '^[[:space:]]*every[[:>:]]' and v_job.schedule ~* '^[[:space:]]*every[[:>:]]' then p_old.anchor_at
         else date_trunc('second', p_now) end;
     v_job.deleted_at := null;
     if v_job.retention is not null then
@@ -282,6 +282,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
+set standard_conforming_strings = on
+set extra_float_digits = 1
 as $$
     select sisyphus._define_job('schedule', schedule.name, to_jsonb(a), '{}')
       from (select schedule.schedule, schedule.command, schedule.timezone, schedule.argv, schedule.pool, schedule.run_on,
@@ -340,6 +342,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
+set standard_conforming_strings = on
+set extra_float_digits = 1
 as $$
     select sisyphus._define_job('alter_job', alter_job.name, to_jsonb(a), coalesce(alter_job.reset, '{}'))
       from (select alter_job.schedule, alter_job.command, alter_job.timezone, alter_job.argv, alter_job.pool,

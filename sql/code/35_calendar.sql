@@ -90,7 +90,7 @@ begin
     end if;
 end
 $body$;
-    v_query constant text := regexp_replace(p_query, '[;\s]+$', '');
+    v_query constant text := regexp_replace(p_query, '[;[:space:]]+$', '');
     v_state text;
     v_message text;
 begin

@@ -30,7 +30,7 @@ begin
     finalised as (
         update sisyphus.attempt a
            set is_final = true,
-               reason = regexp_replace(a.reason, '; attempt \d+ of \d+ follows in [^;)]+', '') || '; not retried: ' || e.why
+               reason = regexp_replace(a.reason, '; attempt [0-9]+ of [0-9]+ follows in [^;)]+', '') || '; not retried: ' || e.why
           from ended e
          where e.attempt > 0 and a.run_id = e.run_id and a.attempt = e.attempt and not a.is_final
         returning a.run_id),

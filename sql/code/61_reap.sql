@@ -144,8 +144,8 @@ begin
         ('periodic', p_periodic is not null, null, 'Give false, or true for a guardian that leaves after one pass.'),
         ('held', jsonb_typeof(p_held) = 'array' and not exists (
             select from jsonb_array_elements(case jsonb_typeof(p_held) when 'array' then p_held end) e
-             where coalesce(jsonb_typeof(e -> 'run_id') <> 'number' or e ->> 'run_id' !~ '^\d{1,18}$'
-                            or jsonb_typeof(e -> 'claim_no') <> 'number' or e ->> 'claim_no' !~ '^\d{1,18}$', true)), p_held::text, 'Give an array of objects: [{"run_id": 1, "claim_no": 1}].')
+             where coalesce(jsonb_typeof(e -> 'run_id') <> 'number' or e ->> 'run_id' !~ '^[0-9]{1,18}$'
+                            or jsonb_typeof(e -> 'claim_no') <> 'number' or e ->> 'claim_no' !~ '^[0-9]{1,18}$', true)), p_held::text, 'Give an array of objects: [{"run_id": 1, "claim_no": 1}].')
       ) c (argument, valid, found, hint)
      where not coalesce(c.valid, false)
      limit 1;

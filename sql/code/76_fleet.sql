@@ -242,7 +242,7 @@ begin
     exception
         when check_violation then
             get stacked diagnostics v_rule = constraint_name;
-            select regexp_replace(pg_get_constraintdef(c.oid), 'CHECK |::\w+|[()]', '', 'g') into v_rule
+            select regexp_replace(pg_get_constraintdef(c.oid), 'CHECK |::[a-z_]+|[()]', '', 'g') into v_rule
               from pg_constraint c where c.conrelid = 'sisyphus.setting'::regclass and c.conname = v_rule;
             perform sisyphus._raise_argument('setting', set_setting.name, set_setting.value,
                                              format('It must hold that %s.', v_rule), null);

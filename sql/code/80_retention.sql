@@ -140,7 +140,7 @@ begin
           from unnest('{1,7,30,90,400}'::integer[]) c (class)
                join pg_inherits i on i.inhparent = to_regclass('sisyphus.attempt_' || c.class)
                join pg_class p on p.oid = i.inhrelid
-         where substring(pg_get_expr(p.relpartbound, p.oid) from ' TO \(''(.+)''\)$')::timestamptz
+         where substring(pg_get_expr(p.relpartbound, p.oid) from ' TO [(]''(.+)''[)]$')::timestamptz
                <= p_now - make_interval(days => c.class)
          order by c.class, p.relname
     loop

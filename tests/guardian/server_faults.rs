@@ -25,6 +25,8 @@ async fn settings_that_a_database_has_for_others_do_not_hinder_it() {
         ("timezone", "Asia/Tokyo"),
         ("datestyle", "sql, dmy"),
         ("intervalstyle", "iso_8601"),
+        ("standard_conforming_strings", "off"),
+        ("extra_float_digits", "-15"),
     ] {
         let sql = format!("alter database \"{}\" set {setting} = '{value}'", db.name());
         client.batch_execute(&sql).await.unwrap();
