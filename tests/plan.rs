@@ -584,6 +584,28 @@ async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     assert_eq!(play.live().await, ["bad 07:00:00 pending", "good 07:00:00 pending"]);
 }
 
+/// A disk that was full for a while would otherwise end every job that was due then.
+#[tokio::test]
+async fn what_the_server_lacks_breaks_no_job() {
+    for code in ["53100", "53200", "40001", "55P03", "58030"] {
+        let play = Play::at("06:59:00").await;
+        play.exec("select sisyphus.schedule('report', '0 7 * * *', 'true', timezone => 'UTC')").await;
+        play.tick().await;
+        play.exec(&format!(
+            "create function no_room() returns trigger language plpgsql as
+             $$begin raise 'no room' using errcode = '{code}'; end$$;
+             create trigger no_room before insert on sisyphus.run for each row execute function no_room()"
+        ))
+        .await;
+        play.set_time("06:59:50").await;
+        let refused = play.client.batch_execute("select sisyphus.tick()").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), code);
+        play.exec("drop trigger no_room on sisyphus.run").await;
+        play.tick_at("06:59:51").await;
+        assert_eq!(play.live().await, ["report 07:00:00 pending"], "{code}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_whose_role_was_dropped_is_broken_until_there_is_one_and_it_is_defined_again() {
     let play = Play::at("06:59:00").await;

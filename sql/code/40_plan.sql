@@ -304,8 +304,9 @@ declare
 begin
     perform sisyphus._plan_jobs(array[p_job_id], p_next_due_at, p_downtime, p_now);
 exception
-    -- A lock that could not be had, a deadlock or a cancelled statement says nothing about the job.
-    when lock_not_available or deadlock_detected or query_canceled or admin_shutdown then
+    -- A lock that could not be had, a deadlock, a cancelled statement or a full disk says nothing about the job.
+    when transaction_rollback or insufficient_resources or object_not_in_prerequisite_state or operator_intervention
+         or system_error then
         raise;
     when others then
         get stacked diagnostics v_state = returned_sqlstate, v_message = message_text;
