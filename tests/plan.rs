@@ -584,6 +584,75 @@ async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     assert_eq!(play.live().await, ["bad 07:00:00 pending", "good 07:00:00 pending"]);
 }
 
+/// Its zone may have gone while nobody asked for it: with the next start of a server whose tzdata is a newer one.
+#[tokio::test]
+async fn a_suspension_that_ends_where_the_time_zone_vanished_stops_no_other() {
+    let play = Play::at("06:59:00").await;
+    for name in ["bad", "good"] {
+        let job =
+            format!("select sisyphus.schedule('{name}', '0 7 * * *', 'true', timezone => 'Europe/Berlin')");
+        play.exec(&job).await;
+    }
+    play.exec("select sisyphus.suspend('bad', until => '2026-03-02 07:30+00')").await;
+    play.tick().await;
+    play.exec("update sisyphus.job set timezone = 'Mars/Olympus' where name = 'bad'").await;
+    play.exec(
+        "update sisyphus.job_definition set definition = definition || '{\"timezone\": \"Mars/Olympus\"}'
+                where job_id = (select job_id from sisyphus.job where name = 'bad')",
+    )
+    .await;
+    play.tick_at("07:30:01").await;
+    let broken =
+        "select j.name || ': ' || s.broken from sisyphus.job_state s join sisyphus.job j using (job_id)";
+    assert_eq!(
+        play.lines(&format!("{broken} where s.broken is not null")).await,
+        ["bad: time zone \"Mars/Olympus\" not recognized"]
+    );
+    play.exec("select sisyphus.alter_job('bad', timezone => 'UTC', schedule => '0 8 * * *')").await;
+    play.tick_at("07:59:50").await;
+    assert_eq!(play.live().await, ["bad 08:00:00 pending"]);
+}
+
+#[tokio::test]
+async fn a_run_that_was_set_aside_ends_where_the_time_zone_vanished() {
+    let play = Play::at("06:59:50").await;
+    for name in ["bad", "good"] {
+        play.exec(&format!(
+            "select sisyphus.schedule('{name}', '* * * * *', 'true', timezone => 'Europe/Berlin')"
+        ))
+        .await;
+    }
+    play.tick().await;
+    play.exec("select sisyphus.suspend('bad')").await;
+    play.tick_at("06:59:51").await;
+    play.exec("update sisyphus.job set timezone = 'Mars/Olympus' where name = 'bad'").await;
+    play.exec("select sisyphus.resume('bad')").await;
+    let guardian = play.guardian("web1", 8).await;
+    play.set_time("07:00:00").await;
+    let claimed: Vec<_> = play.claim(guardian, 8).await.into_iter().map(|claim| claim.job).collect();
+    assert_eq!(claimed, ["good"]);
+    play.tick_at("07:00:01").await;
+    assert_eq!(play.told().await, ["bad 07:00:00 #0 cancelled: time zone \"Mars/Olympus\" not recognized"]);
+}
+
+/// What was due and not planned when it went is told by its calendars.
+#[tokio::test]
+async fn a_job_that_goes_with_its_calendar_stops_no_other() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.create_calendar('holidays', 'select date ''2026-05-01''')").await;
+    play.exec(
+        "select sisyphus.schedule('gone', '0 7 * * *', 'true', timezone => 'UTC', except_on => 'holidays');
+         select sisyphus.schedule('good', '10 7 * * *', 'true', timezone => 'UTC')",
+    )
+    .await;
+    play.tick().await;
+    play.set_time("07:00:20").await;
+    play.exec("select sisyphus.unschedule('gone'); select sisyphus.drop_calendar('holidays')").await;
+    play.tick().await;
+    play.tick_at("07:09:50").await;
+    assert_eq!(play.live().await, ["good 07:10:00 pending"]);
+}
+
 /// A disk that was full for a while would otherwise end every job that was due then.
 #[tokio::test]
 async fn what_the_server_lacks_breaks_no_job() {

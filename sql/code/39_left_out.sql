@@ -140,3 +140,29 @@ end
 $$;
 comment on function sisyphus._trim_left_out(sisyphus.job, timestamptz) is
     'Takes back what was recorded as left out of a job after an instant that has turned out otherwise';
+
+-- Claims ask this too: a job whose time zone or calendar has vanished must not stop them.
+create or replace function sisyphus._misfit(
+    p_job sisyphus.job, p_nominal_at timestamptz, p_is_current boolean, out state text, out reason text)
+language plpgsql
+stable
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_job.except_on is not null or p_job.only_on is not null then
+        reason := (sisyphus._stretch(p_job, p_nominal_at)).left_out;
+    end if;
+    if reason is not null then
+        state := 'skipped';
+    elsif not p_is_current and sisyphus._next_occurrence(p_job, p_nominal_at - interval '1 us') <> p_nominal_at then
+        state := 'cancelled';
+        reason := format('withdrawn by version %s of the job', p_job.version);
+    end if;
+exception when data_exception or undefined_object then
+    state := 'cancelled';
+    reason := sqlerrm;
+end
+$$;
+comment on function sisyphus._misfit(sisyphus.job, timestamptz, boolean) is
+    'How a planned occurrence ends that its job leaves out or, when it is of an earlier version, no longer has; null: it stays';

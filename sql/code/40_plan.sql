@@ -290,6 +290,20 @@ $$;
 comment on function sisyphus._plan(boolean, timestamptz, integer) is
     'Turns occurrences that are near into waiting runs; returns how many distinct schedules it advanced, at most p_limit';
 
+-- What a suspension leaves out is counted as the job is: nothing of a broken one can be.
+create or replace function sisyphus._break_job(p_job sisyphus.job, p_why text)
+returns void
+language sql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    update sisyphus.job_state s
+       set version = p_job.version, broken = p_why, suspended_since = null, next_due_at = 'infinity'
+     where s.job_id = p_job.job_id;
+$$;
+comment on function sisyphus._break_job(sisyphus.job, text) is 'Marks a job broken in its present version; define it again to mend it';
+
 create or replace function sisyphus._plan_or_break(
     p_job_id bigint, p_next_due_at timestamptz, p_downtime boolean, p_now timestamptz)
 returns void

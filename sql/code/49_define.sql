@@ -16,6 +16,7 @@ declare
     v_why text;
     v_suspended boolean;
     v_is_first boolean;
+    v_is_current boolean;
     v_over sisyphus.request;
 begin
     for v_one in
@@ -48,15 +49,13 @@ begin
         elsif v_suspended then
             v_end := 'skipped';
             v_why := 'the job is suspended' || coalesce(': ' || (v_one.j).suspend_reason, '');
-        elsif v_is_first and ((v_one.j).except_on is not null or (v_one.j).only_on is not null)
-              and (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out is not null then
-            v_end := 'skipped';
-            v_why := (sisyphus._stretch(v_one.j, v_one.nominal_at)).left_out;
-        elsif v_one.job_version = (v_one.j).version and (v_one.state = 'claimed' or v_one.withdrawn is null) then
-            continue;
-        elsif v_is_first and sisyphus._next_occurrence(v_one.j, v_one.nominal_at - interval '1 us') <> v_one.nominal_at then
-            v_end := 'cancelled';
-            v_why := format('withdrawn by version %s of the job', (v_one.j).version);
+        else
+            v_is_current := v_one.job_version = (v_one.j).version and (v_one.state = 'claimed' or v_one.withdrawn is null);
+            if v_is_first then
+                select m.state, m.reason into v_end, v_why
+                  from sisyphus._misfit(v_one.j, v_one.nominal_at, v_is_current) m;
+            end if;
+            continue when v_is_current and v_end is null;
         end if;
         if v_one.state = 'claimed' and v_one.withdrawn is null then
             -- A suspension may be over when it comes back: then it is looked at anew.
@@ -338,7 +337,6 @@ as $$
 declare
     v_request record;
     v_count integer := 0;
-    v_message text;
     v_job_ids constant bigint[] := sisyphus._lock_states(array(
         select q.job_id from sisyphus.request q
          where q.guardian_id is null and q.action in ('define', 'replan')
@@ -358,13 +356,11 @@ begin
            for update of q skip locked
     loop
         v_count := v_count + 1;
-        -- One bad definition (a time zone that has vanished since) must not stop the others.
+        -- One bad definition (a time zone or a calendar that has vanished since) must not stop the others.
         begin
             perform sisyphus._apply_definition(v_request.j, v_request.q, v_request.replan_from, p_now);
-        exception when invalid_parameter_value or datetime_field_overflow then
-            get stacked diagnostics v_message = message_text;
-            update sisyphus.job_state s set version = (v_request.j).version, broken = v_message, next_due_at = 'infinity'
-             where s.job_id = (v_request.j).job_id;
+        exception when data_exception or undefined_object then
+            perform sisyphus._break_job(v_request.j, sqlerrm);
         end;
         delete from sisyphus.request q where q.request_id = (v_request.q).request_id;
     end loop;
@@ -378,11 +374,15 @@ begin
            for no key update of s skip locked
     loop
         v_count := v_count + 1;
-        perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
-        update sisyphus.job_state s
-           set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
-               next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
-         where s.job_id = (v_request.j).job_id;
+        begin
+            perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
+            update sisyphus.job_state s
+               set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
+                   next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))
+             where s.job_id = (v_request.j).job_id;
+        exception when data_exception or undefined_object then
+            perform sisyphus._break_job(v_request.j, sqlerrm);
+        end;
         perform sisyphus._skip_suspended(v_request.j, (v_request.j).suspended_until, p_now);
         perform sisyphus._fit_runs(array[(v_request.j).job_id], p_now);
         -- Its next occurrence may be due before a heartbeat has passed.
