@@ -584,6 +584,28 @@ async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     assert_eq!(play.live().await, ["bad 07:00:00 pending", "good 07:00:00 pending"]);
 }
 
+/// More of them than one tick settles: to those that come after it the downtime would be over.
+#[tokio::test]
+async fn what_many_jobs_missed_in_a_downtime_is_settled_by_as_many_ticks_as_it_takes() {
+    let play = Play::at("05:50:00").await;
+    play.exec(
+        "select from generate_series(1, 1010) n, sisyphus.schedule('job' || n, '0 6 * * *', 'true', timezone => 'UTC',
+             missed => 'none', ttl => '1 day')",
+    )
+    .await;
+    play.tick().await;
+    play.tick().await;
+    play.set_time("07:00:00").await;
+    let mut ticks = 1;
+    while play.value::<bool>("select sisyphus.tick() <= sisyphus._clock()", &[]).await {
+        ticks += 1;
+        assert!(ticks < 10, "the ticks come to an end");
+    }
+    assert_eq!(play.live().await.len(), 0);
+    let told = "select count(*) from sisyphus.history where state = 'skipped' and reason like 'passed over after a downtime%'";
+    assert_eq!(play.value::<i64>(told, &[]).await, 1010);
+}
+
 /// Its zone may have gone while nobody asked for it: with the next start of a server whose tzdata is a newer one.
 #[tokio::test]
 async fn a_suspension_that_ends_where_the_time_zone_vanished_stops_no_other() {

@@ -249,7 +249,8 @@ comment on function sisyphus._plan_jobs(bigint[], timestamptz, boolean, timestam
 
 -- Distinct schedules are advanced once, however many jobs share them. One bad job (a vanished time zone) fails the
 -- pass, which is then repeated job by job: the bad one is marked broken, the others are planned.
-create or replace function sisyphus._plan(p_downtime boolean, p_now timestamptz, p_limit integer default 1000)
+-- What was missed in a downtime is settled job by job, by as many ticks as it takes.
+create or replace function sisyphus._plan(p_downtime_until timestamptz, p_now timestamptz, p_limit integer default 1000)
 returns integer
 language plpgsql
 volatile
@@ -262,33 +263,35 @@ declare
     v_count integer := 0;
 begin
     for v_group in
-        select s.next_due_at, array_agg(j.job_id order by j.job_id) as job_ids
+        select s.next_due_at, array_agg(j.job_id order by j.job_id) as job_ids, s.is_missed
                -- What a promoter holds is planned by the next tick.
-          from (select l.* from sisyphus.job_state l
+          from (select l.*, coalesce(l.next_due_at <= p_downtime_until, false) as is_missed from sisyphus.job_state l
                  where l.next_due_at <= p_now + (sisyphus._setting()).plan_ahead
                    for no key update skip locked) s
           join sisyphus.job j on j.job_id = s.job_id
          where s.broken is null and s.suspended_since is null and s.version = j.version
            and j.compiled is not null and j.deleted_at is null
          group by j.compiled, j.timezone, j.except_on, j.only_on, case when j.schedule ilike '%every%' then j.anchor_at end,
-                  case when p_downtime then j.job_id end, s.next_due_at
+                  case when s.is_missed then j.job_id end, s.next_due_at, s.is_missed
          order by s.next_due_at
          limit p_limit
     loop
-        v_count := v_count + 1;
+        -- Which takes several times as long.
+        v_count := v_count + case when v_group.is_missed then 4 else 1 end;
         begin
-            perform sisyphus._plan_jobs(v_group.job_ids, v_group.next_due_at, p_downtime, p_now);
+            perform sisyphus._plan_jobs(v_group.job_ids, v_group.next_due_at, v_group.is_missed, p_now);
         exception when others then
             foreach v_job_id in array v_group.job_ids loop
-                perform sisyphus._plan_or_break(v_job_id, v_group.next_due_at, p_downtime, p_now);
+                perform sisyphus._plan_or_break(v_job_id, v_group.next_due_at, v_group.is_missed, p_now);
             end loop;
         end;
+        exit when v_count >= p_limit;
     end loop;
     return v_count;
 end
 $$;
-comment on function sisyphus._plan(boolean, timestamptz, integer) is
-    'Turns occurrences that are near into waiting runs; returns how many distinct schedules it advanced, at most p_limit';
+comment on function sisyphus._plan(timestamptz, timestamptz, integer) is
+    'Turns occurrences that are near into waiting runs, and settles what was missed by p_downtime_until; returns p_limit when there is more to do';
 
 -- What a suspension leaves out is counted as the job is: nothing of a broken one can be.
 create or replace function sisyphus._break_job(p_job sisyphus.job, p_why text)

@@ -88,7 +88,7 @@ $$;
 comment on function sisyphus._is_tick_due(sisyphus.planner, timestamptz) is 'Whether a tick has something to do';
 
 -- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
--- hold an advisory lock. Of the lock order it waits for installation and lane_floor, and after a downtime for job_state.
+-- hold an advisory lock. Of the lock order it waits for installation and lane_floor, and for job_state when the clock was set back.
 create or replace function sisyphus.tick(seen_tick_at timestamptz default null)
 returns timestamptz
 language plpgsql
@@ -105,7 +105,7 @@ declare
     v_now constant timestamptz := sisyphus._clock();
     v_planner sisyphus.planner;
     v_setting sisyphus.setting;
-    v_is_downtime boolean;
+    v_downtime_until timestamptz;
     v_more boolean;
     v_next timestamptz;
 begin
@@ -130,21 +130,17 @@ begin
     end if;
     perform sisyphus._check_installation(tick.seen_tick_at, v_now);
     select s.* into v_setting from sisyphus.setting s;
-    v_is_downtime := v_now - v_planner.last_tick_at > v_setting.lease_timeout;
+    v_downtime_until := case when v_now - v_planner.last_tick_at > v_setting.lease_timeout then v_now
+                             when v_planner.downtime_until <= v_now then v_planner.downtime_until end;
     perform sisyphus._ensure_partitions(v_now);
     perform sisyphus._apply_pools(date_trunc('minute', v_planner.last_tick_at) is distinct from date_trunc('minute', v_now));
-    if v_is_downtime then
-        -- Of these none is left to the next tick: that one does not know of the downtime. Nothing is held yet.
-        perform from sisyphus.job_state s
-          where s.next_due_at <= v_now + v_setting.plan_ahead order by s.job_id for no key update;
-    end if;
     if v_planner.last_tick_at > v_now + interval '1 s' then
         perform sisyphus._set_back(v_now);
     end if;
     v_more := sisyphus._apply_definitions(v_now) >= 1000;
     v_more := sisyphus._apply_run_requests(v_now) >= 1000 or v_more;
     v_more := sisyphus._reap(v_planner.last_tick_at, v_now) >= 100 or v_more;
-    v_more := sisyphus._plan(v_is_downtime, v_now) >= 1000 or v_more;
+    v_more := sisyphus._plan(v_downtime_until, v_now) >= 1000 or v_more;
     v_more := sisyphus._expire(v_now, 1000) >= 1000 or v_more;
     perform sisyphus._supersede_retries(v_now);
     v_more := sisyphus._promote(v_now) >= 1000 or v_more;
@@ -158,7 +154,9 @@ begin
      where q.request_id = l.request_id;
     perform sisyphus._raise_floors();
     v_next := sisyphus._next_tick(v_more, v_now);
-    update sisyphus.planner p set last_tick_at = v_now, newest_tick_at = greatest(p.newest_tick_at, v_now), next_tick_at = v_next
+    update sisyphus.planner p
+       set last_tick_at = v_now, newest_tick_at = greatest(p.newest_tick_at, v_now), next_tick_at = v_next,
+           downtime_until = v_downtime_until
      where p.only_row;
     return v_next;
 end

@@ -120,6 +120,7 @@ create table sisyphus.planner (
     last_tick_at timestamptz,
     newest_tick_at timestamptz,
     next_tick_at timestamptz not null default '-infinity',
+    downtime_until timestamptz,
     constraint planner_pkey primary key (only_row),
     constraint planner_only_row_check check (only_row)
 ) with (fillfactor = 10);
@@ -128,6 +129,7 @@ comment on column sisyphus.planner.only_row is 'Always true: there is one row';
 comment on column sisyphus.planner.last_tick_at is 'When the last tick that did its work began';
 comment on column sisyphus.planner.newest_tick_at is 'Latest of all ticks: the clock of the server may have been set back since';
 comment on column sisyphus.planner.next_tick_at is 'When the next tick has something to do';
+comment on column sisyphus.planner.downtime_until is 'When the last downtime was over: what was due by then and is not planned was missed';
 insert into sisyphus.planner default values;
 
 create table sisyphus.pool (

@@ -234,6 +234,7 @@ CREATE TABLE sisyphus.planner (
     last_tick_at timestamp with time zone,
     newest_tick_at timestamp with time zone,
     next_tick_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    downtime_until timestamp with time zone,
     CONSTRAINT planner_only_row_check CHECK (only_row)
 )
 WITH (fillfactor='10');
@@ -1335,6 +1336,7 @@ CREATE VIEW sisyphus.overdue AS
     COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE(l.why, ''::text), q.ahead)) AS why
    FROM (((sisyphus.run r
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
+     LEFT JOIN queue q ON ((q.run_id = r.run_id)))
      LEFT JOIN lane l ON ((l.lane_id = r.lane_id)))
   WHERE ((r.due_at < ( SELECT sisyphus._clock() AS _clock)) AND ((r.state = 'pending'::text) OR ((r.state = 'waiting'::text) AND (r.attempt = 0) AND (NOT r.in_order))))
   ORDER BY r.due_at, r.run_id;
@@ -1342,7 +1344,6 @@ CREATE VIEW sisyphus.overdue AS
 CREATE VIEW sisyphus.overview AS
  SELECT j.name AS job,
         CASE
-     LEFT JOIN queue q ON ((q.run_id = r.run_id)))
             WHEN (s.broken IS NOT NULL) THEN 'broken'::text
             WHEN d.suspended THEN 'suspended'::text
             ELSE 'active'::text
