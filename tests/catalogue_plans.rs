@@ -272,3 +272,23 @@ async fn what_came_after_a_retry_is_looked_up_by_the_name_of_its_job() {
     assert!(plans.contains("job_recorded_at_idx on attempt_30_"));
     assert!(!plans.contains("run_id IS NOT NULL"));
 }
+
+/// What stands before a run is counted once for all of them.
+#[tokio::test]
+async fn why_many_runs_are_overdue_is_told_without_reading_the_others_for_each() {
+    let play = support::Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('free', null, 'true', overlap => 'allow')").await;
+    play.guardian("web1", 8).await;
+    play.exec("select sisyphus.run_many('free', array_fill(null::jsonb, array[1000]))").await;
+    play.tick_at("07:00:01").await;
+    play.exec("begin").await;
+    let whys = "select max(why) || ' ' || count(distinct why) from sisyphus.overdue";
+    assert_eq!(
+        play.value::<String>(whys, &[]).await,
+        "more than 100 due runs of pool \"default\" before it 102"
+    );
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.run'::regclass";
+    let read: i64 = play.value(read, &[]).await;
+    play.exec("rollback").await;
+    assert!(read < 10_000, "{read} rows of run were read to tell of a thousand");
+}
