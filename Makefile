@@ -9,8 +9,8 @@ PYTEST  := $(VENV)/bin/pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt fmt-check clippy doc python-lint test-rust test-python bench-smoke \
-        test-matrix chaos bench bench-calendar bench-spawn bench-lateness bench-footprint stop-test-server build \
-        release need-server
+        test-matrix chaos bench bench-calendar bench-spawn bench-lateness bench-footprint bench-database \
+        stop-test-server build release need-server
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-lateness: need-server release ## how late fifty starts a second are, with 
 
 bench-footprint: need-server release ## memory and processor time of a guardian and a keeper without work
 	SISYPHUS_BIN=$(abspath $(TARGET))/release/sisyphus $(CARGO) test --quiet --bench footprint
+
+bench-database: need-server release ## what 25 hosts and 10,000 jobs cost the database, with work and without
+	SISYPHUS_BIN=$(abspath $(TARGET))/release/sisyphus $(CARGO) test --quiet --bench database
 
 bench-smoke: need-server
 	$(CARGO) test --quiet --bench life_of_a_run -- --smoke

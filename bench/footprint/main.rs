@@ -33,7 +33,7 @@ async fn measure(cluster: &Cluster, seconds: u64) -> bool {
     support::describe(&client).await;
     migrate::migrate(&mut client).await.unwrap();
     let mut host = Host::new();
-    host.join(&url, &client, 8).await;
+    host.join(&url, &client, "bench", 8).await;
     // The start is no rest: it is over with the first heartbeats.
     tokio::time::sleep(Duration::from_secs(10)).await;
     let before = host.used();

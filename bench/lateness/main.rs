@@ -39,7 +39,7 @@ async fn measure(cluster: &Cluster, duration: Duration) {
     support::describe(&client).await;
     migrate::migrate(&mut client).await.unwrap();
     let mut host = Host::new();
-    host.join(&cluster.url("postgres"), &client, 50).await;
+    host.join(&cluster.url("postgres"), &client, "bench", 50).await;
     // What each job writes is what its own clock says, in microseconds.
     let sql = "select sisyphus.schedule('date' || n, 'every 1 second', argv => array['date', '+%s%6N'],
                       jitter => '1 s', overlap => 'allow')
@@ -89,11 +89,10 @@ async fn stopped_window(client: &Client, cluster: &Cluster) -> (DateTime<Utc>, D
 
 /// The postmaster and its children; this session's own among them.
 fn processes(cluster: &Cluster) -> Vec<Pid> {
-    let text = fs::read_to_string(cluster.dir().join("postgres/postmaster.pid")).unwrap();
-    let postmaster: i32 = text.lines().next().unwrap().parse().unwrap();
+    let postmaster = support::postmaster(cluster);
     let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
     let children = children.split_ascii_whitespace().map(|pid| pid.parse().unwrap());
-    [postmaster].into_iter().chain(children).map(Pid::from_raw).collect()
+    [postmaster].into_iter().chain(children).map(|pid: u32| Pid::from_raw(pid as i32)).collect()
 }
 
 /// Prints what became of the runs due in a window; false when one was early, or there is none.

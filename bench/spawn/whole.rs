@@ -29,15 +29,13 @@ impl<'a> House<'a> {
         migrate::migrate(&mut client).await.unwrap();
         let sql = "select sisyphus.schedule('true', null, argv => array['/bin/true'], overlap => 'allow')";
         client.query(sql, &[]).await.unwrap();
-        let pid = std::fs::read_to_string(cluster.dir().join("postgres/postmaster.pid")).unwrap();
-        let postmaster = pid.lines().next().unwrap().parse().unwrap();
-        Self { cluster, client, postmaster }
+        Self { cluster, client, postmaster: support::postmaster(cluster) }
     }
 
     /// Counted from the commit that makes the runs to the moment at which the history has all of them.
     pub(crate) async fn measure(&mut self, runs: usize, slots: usize) -> Measured {
         let mut host = Host::new();
-        host.join(&self.cluster.url("postgres"), &self.client, slots).await;
+        host.join(&self.cluster.url("postgres"), &self.client, "bench", slots).await;
         for settled in ["vacuum analyze", "checkpoint"] {
             self.client.batch_execute(settled).await.unwrap();
         }

@@ -42,14 +42,14 @@ impl Host {
     }
 
     /// Starts the guardian and waits until the database knows it.
-    pub(crate) async fn join(&mut self, url: &str, client: &Client, slots: usize) {
+    pub(crate) async fn join(&mut self, url: &str, client: &Client, name: &str, slots: usize) {
         let mut guardian = program();
-        guardian.args(["--database-url", url, "guardian", "--host", "bench", "--slots", &slots.to_string()]);
+        guardian.args(["--database-url", url, "guardian", "--host", name, "--slots", &slots.to_string()]);
         guardian.arg("--state-dir").arg(self.state_dir());
         self.guardian = Some(guardian.spawn().unwrap());
         let begun = Instant::now();
-        let sql = "select exists (select from sisyphus.fleet where state = 'active')";
-        while !client.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+        let sql = "select exists (select from sisyphus.fleet where host = $1 and state = 'active')";
+        while !client.query_one(sql, &[&name]).await.unwrap().get::<_, bool>(0) {
             assert!(begun.elapsed() < PATIENCE, "the guardian does not register");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -22,6 +22,12 @@ pub(crate) fn fresh_cluster(name: &str) -> Cluster {
     Cluster::start(&dir, Durability::Full).unwrap()
 }
 
+/// The first process of a server, the parent of all others.
+pub(crate) fn postmaster(cluster: &Cluster) -> u32 {
+    let text = fs::read_to_string(cluster.dir().join("postgres/postmaster.pid")).unwrap();
+    text.lines().next().unwrap().parse().unwrap()
+}
+
 fn scratch_dir(name: &str) -> PathBuf {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/scratch-dir");
     let output = Command::new(script).arg(name).output().unwrap();
