@@ -226,13 +226,13 @@ impl<'a> Api<'a> {
         self.call("select sisyphus.sign_off($1)", &[(&guardian_id, Type::INT8)]).await.map(drop)
     }
 
-    /// One pass of the planner. Returns the seconds until the next one has something to do.
+    /// One pass of the planner. Returns the seconds until the next one has something to do; below 0: it has already.
     pub async fn tick(&self, seen_tick_us: Option<i64>) -> Result<f64> {
         let rows = self
             .call(
-                "select extract(epoch from greatest(t.next_at, n.now) - n.now)::float8
-                   from sisyphus.tick(pg_catalog.to_timestamp($1::bigint / 1000000.0)) t(next_at),
-                        pg_catalog.clock_timestamp() n(now)",
+                // The clock is read after the tick, as an argument behind it.
+                "select extract(epoch from sisyphus.tick(pg_catalog.to_timestamp($1::bigint / 1000000.0))
+                                           - pg_catalog.clock_timestamp())::float8",
                 &[(&seen_tick_us, Type::INT8)],
             )
             .await?;
