@@ -87,6 +87,41 @@ async fn every_refusal_says_where_what_is_allowed_and_what_to_write() {
     }
 }
 
+/// Patterns are read when a session first comes to them.
+#[tokio::test]
+async fn a_session_that_takes_backslashes_for_escapes_has_the_same_answers() {
+    let db = db().await;
+    let plain = db.client().await;
+    let other = db.client().await;
+    let settings =
+        "set standard_conforming_strings = off; set escape_string_warning = off; set backslash_quote = off;
+                    set transform_null_equals = on; set array_nulls = off; set plpgsql.extra_errors = 'all'";
+    other.batch_execute(settings).await.unwrap();
+    let mut schedules =
+        vec!["every 90 minutes", "every P1DT2H", "every 1:30", "at 2040-03-04 05:06", "@daily"];
+    let sentences = cases::<2>(include_str!("fixtures/calendar/sentences.tsv"));
+    schedules.extend(sentences.map(|[schedule, _]| schedule));
+    let mut schedules: Vec<String> = schedules.into_iter().map(str::to_owned).collect();
+    let errors = cases::<1>(include_str!("fixtures/calendar/errors.tsv"));
+    schedules.extend(errors.map(|[schedule]| from_str::<String>(schedule).unwrap()));
+    let answer = async |client: &TestClient, schedule: &str, zone: &str| {
+        let sql = "select sisyphus.next_fire($1, $2, '2026-11-03 12:00+00')::text || ' ' || sisyphus.describe_schedule($1)";
+        match client.query_one(sql, &[&schedule, &zone]).await {
+            Ok(row) => row.get::<_, Option<String>>(0).unwrap_or_default(),
+            Err(err) => {
+                format!("{:?}", err.as_db_error().map(|err| (err.message(), err.detail(), err.hint())))
+            }
+        }
+    };
+    for schedule in &schedules {
+        let wanted = answer(&plain, schedule, "Europe/Berlin").await;
+        assert_eq!(answer(&other, schedule, "Europe/Berlin").await, wanted, "{schedule}");
+    }
+    for [zone, _] in cases(include_str!("fixtures/calendar/zones.tsv")) {
+        assert_eq!(answer(&other, "@daily", zone).await, answer(&plain, "@daily", zone).await, "{zone}");
+    }
+}
+
 #[tokio::test]
 async fn a_correction_in_a_hint_is_itself_accepted() {
     let db = db().await;

@@ -49,8 +49,8 @@ immutable
 parallel safe
 begin atomic
     select coalesce(pg_catalog.length(p_text) between 1 and p_most
-                    and p_text !~ '[\u0001-\u001f\u007f-\u009f\u2028\u2029]'
-                    and p_text !~ '^[\u0020\u00a0\u3000]|[\u0020\u00a0\u3000]$', false);
+                    and p_text !~ E'[\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]'
+                    and p_text !~ E'^[\\u0020\\u00a0\\u3000]|[\\u0020\\u00a0\\u3000]$', false);
 end;
 comment on function sisyphus._is_name(text, integer) is
     'Whether a text can name a job, pool, host or calendar: no control character, no blank at either end, not too long';

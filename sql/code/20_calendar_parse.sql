@@ -156,21 +156,21 @@ create or replace function sisyphus._compile_every(p_schedule text)
 returns bigint[] language plpgsql immutable parallel safe
 as $$
 declare
-    c_quantity constant text := '(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]+)';
+    c_quantity constant text := E'(\\d{1,12}(?:\\.\\d{1,6})?)\\s*([a-z]+)';
     v_schedule text := pg_catalog.btrim(pg_catalog.lower(p_schedule collate "C"), E' \t');
     v_interval text := pg_catalog.btrim(pg_catalog.substr(v_schedule, 6), E' \t');
     v_text text := case
-        when v_interval ~ '^p\d[0-9.wd]*$' or v_interval ~ '^p[0-9.wd]*t[0-9.hms]+$'
+        when v_interval ~ E'^p\\d[0-9.wd]*$' or v_interval ~ '^p[0-9.wd]*t[0-9.hms]+$'
             then pg_catalog.translate(v_interval, 'pt', '')
-        when v_interval ~ '^\d{1,6}:[0-5]\d(:[0-5]\d)?$'
-            then pg_catalog.regexp_replace(v_interval, '^(\d+):(\d+):?(\d*)$', '\1h \2m 0\3s')
+        when v_interval ~ E'^\\d{1,6}:[0-5]\\d(:[0-5]\\d)?$'
+            then pg_catalog.regexp_replace(v_interval, E'^(\\d+):(\\d+):?(\\d*)$', E'\\1h \\2m 0\\3s')
         when v_interval ~ '^[a-z]+$' then '1 ' || v_interval
         else v_interval
     end;
     v_quantity text[];
     v_seconds numeric := 0;
 begin
-    if v_text !~ ('^(?:' || c_quantity || '\s*)+$') then
+    if v_text !~ ('^(?:' || c_quantity || E'\\s*)+$') then
         perform sisyphus._refuse_every(p_schedule, v_interval);
     end if;
     for v_quantity in select q from pg_catalog.regexp_matches(v_text, c_quantity, 'g') q loop
@@ -199,7 +199,7 @@ as $$
 declare
     v_text text := pg_catalog.btrim(pg_catalog.substr(pg_catalog.btrim(p_schedule, E' \t'), 3), E' \t');
     v_parts text[] := pg_catalog.regexp_match(v_text,
-        '^(\d{4})-(\d\d)-(\d\d)(?:(?:[Tt]|[ \t]+)(\d\d):(\d\d)(?::(\d\d)(?:\.0+)?)?[ \t]*(?:([Zz])|([+-])(\d\d):?(\d\d)?)?)?$');
+        E'^(\\d{4})-(\\d\\d)-(\\d\\d)(?:(?:[Tt]|[ \\t]+)(\\d\\d):(\\d\\d)(?::(\\d\\d)(?:\\.0+)?)?[ \\t]*(?:([Zz])|([+-])(\\d\\d):?(\\d\\d)?)?)?$');
     v_month int := v_parts[1]::int * 12 + v_parts[2]::int + 4799;
     v_local bigint;
     v_at bigint;
@@ -241,14 +241,14 @@ begin
     end if;
     v_schedule := pg_catalog.lower(pg_catalog.btrim(p_schedule, E' \t') collate "C");
     if pg_catalog.length(p_schedule) > 1000
-        or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&\'()+.:;<=>?@[\\]^_`{|}~') <> ''
+        or pg_catalog.ltrim(v_schedule, E'0123456789* \t,-/abcdefghijklmnopqrstuvwxyz#!"$%&''()+.:;<=>?@[\\]^_`{|}~') <> ''
     then
         perform sisyphus._refuse_text(p_schedule);
     elsif pg_catalog.substr(v_schedule, 1, 1) = '@' then
         return sisyphus._compile_cron(coalesce(sisyphus._macro_schedule(v_schedule), sisyphus._refuse_macro(p_schedule, v_schedule)));
-    elsif v_schedule ~ '^every\M' then
+    elsif v_schedule ~ E'^every\\M' then
         return sisyphus._compile_every(p_schedule);
-    elsif v_schedule ~ '^at\M' then
+    elsif v_schedule ~ E'^at\\M' then
         return sisyphus._compile_at(p_schedule, v_timezone);
     end if;
     return sisyphus._compile_cron(p_schedule);

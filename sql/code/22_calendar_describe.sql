@@ -168,7 +168,7 @@ begin
         v_text := v_second_text || ' of ' || pg_catalog.substr(v_minute_text, 4);
     else
         v_text := v_second_text || case when v_second_text like 'at %' then ', ' || v_minute_text
-            else pg_catalog.regexp_replace(v_minute_text, 'every (\d+) minutes', ', one minute out of \1') end;
+            else pg_catalog.regexp_replace(v_minute_text, E'every (\\d+) minutes', E', one minute out of \\1') end;
     end if;
     return v_text || v_hours_text;
 end
@@ -323,12 +323,12 @@ begin
     if v_compiled[1] = 3 then
         return sisyphus._describe_interval(v_compiled[2]);
     elsif v_compiled[1] = 4 then
-        return sisyphus._describe_moment(v_compiled[2], describe_schedule.schedule ~ '([Zz]|[+-]\d\d(:?\d\d)?)[ \t]*$'
+        return sisyphus._describe_moment(v_compiled[2], describe_schedule.schedule ~ E'([Zz]|[+-]\\d\\d(:?\\d\\d)?)[ \\t]*$'
             and describe_schedule.schedule ~ ':');
     end if;
     v_clock := sisyphus._describe_clock(v_compiled);
     v_days := sisyphus._describe_days(v_compiled);
-    if v_clock ~ '^at \d' and v_days !~ '^on' then
+    if v_clock ~ E'^at \\d' and v_days !~ '^on' then
         v_clock := v_clock || ' every day';
     end if;
     v_text := v_clock || case when v_days = '' then '' else ' ' || v_days end;

@@ -51,11 +51,11 @@ begin
     code := 'SY108';
     part := p_item;
     problem := pg_catalog.format('"%s" is none of its special forms', p_item);
-    if p_field = 6 and p_item ~* '^(lw|wl|[\d-]+w+)$' or p_field = 4 and p_item ~* '#|^\dl$' or p_field not in (4, 6) then
+    if p_field = 6 and p_item ~* E'^(lw|wl|[\\d-]+w+)$' or p_field = 4 and p_item ~* E'#|^\\dl$' or p_field not in (4, 6) then
         problem := pg_catalog.format('"%s" belongs in the %s field', p_item,
-            sisyphus._field_name(case when p_item ~* '#|^[a-z\d]+l$' and p_item !~* '^w' then 6 else 4 end));
+            sisyphus._field_name(case when p_item ~* E'#|^[a-z\\d]+l$' and p_item !~* '^w' then 6 else 4 end));
     elsif p_field = 4 then
-        if p_item ~* '^\d+w$' then
+        if p_item ~* E'^\\d+w$' then
             problem := pg_catalog.format('no month has a day %s', pg_catalog.left(p_item, -1));
             instead := sisyphus._near_value(4, pg_catalog.left(p_item, -1)) || 'W';
         elsif p_item ~* '^wl$' then
@@ -83,7 +83,7 @@ begin
         instead := v_value || 'L';
     elsif p_item ~* '^l$' then
         problem := 'L needs a weekday in front, 5L is the last Friday';
-    elsif p_item ~* '^\d+l$' then
+    elsif p_item ~* E'^\\d+l$' then
         problem := pg_catalog.format('there is no weekday %s', v_weekday);
     end if;
 end
@@ -103,7 +103,7 @@ declare
     v_ends text[] := ('{{0,59},{0,59},{0,23},{1,31},{1,12},{0,6}}'::text[])[p_field:p_field];
 begin
     part := case when v_near_first is distinct from v_first then v_first else v_last end;
-    if part ~ '^\d+$' and part is distinct from sisyphus._near_value(p_field, part) then
+    if part ~ E'^\\d+$' and part is distinct from sisyphus._near_value(p_field, part) then
         code := 'SY103';
         problem := pg_catalog.format('%s is out of range', part);
     elsif part is distinct from sisyphus._near_value(p_field, part) then
@@ -126,7 +126,7 @@ begin
     elsif p_step = '' and v_near_first = '7' then
         instead := '0-' || v_near_last;
     elsif p_step = '' then
-        if v_near_first !~ '\d' then
+        if v_near_first !~ E'\\d' then
             v_ends := case p_field when 5 then '{{JAN,DEC}}'::text[] else '{{SUN,SAT}}'::text[] end;
         end if;
         instead := v_near_first || case when pg_catalog.upper(v_near_first) = v_ends[1][2] then '' else '-' || v_ends[1][2] end
@@ -159,9 +159,9 @@ begin
         part := v_odd;
         problem := pg_catalog.format('"%s" is not allowed here', v_odd);
         instead := case when v_odd = ';' then pg_catalog.replace(pg_catalog.rtrim(p_item, ';'), ';', ',') end;
-    elsif p_item ~* '#|^(l|w|lw|wl|l-.*|[\d-]+[lw]+|[a-z]{3}l)$' then
+    elsif p_item ~* E'#|^(l|w|lw|wl|l-.*|[\\d-]+[lw]+|[a-z]{3}l)$' then
         select d.* into code, part, problem, instead from sisyphus._diagnose_special(p_field, p_item) d;
-    elsif v_step <> '' and (v_step !~ '^/\d+$' or v_step ~ '^/0+$' or v_range = '') then
+    elsif v_step <> '' and (v_step !~ E'^/\\d+$' or v_step ~ '^/0+$' or v_range = '') then
         code := 'SY106';
         part := case when v_range = '' then p_item else v_step end;
         problem := case
@@ -169,14 +169,14 @@ begin
             when v_step ~ '^/0+$' then 'a step of 0 goes nowhere'
             else 'a step is one number' end;
         instead := case
-            when v_range = '' and v_step ~ '^/\d*[1-9]\d*$' then '*' || v_step
+            when v_range = '' and v_step ~ E'^/\\d*[1-9]\\d*$' then '*' || v_step
             when v_range <> '' and v_step ~ '^/0*$' then v_range end;
     elsif v_range ~ '^-|-$|-.*-' then
         code := 'SY105';
         part := v_range;
         problem := 'a range has one value on each side of one "-"';
-        instead := sisyphus._near_value(p_field, pg_catalog.substring(v_range, '^(\w+)-$')) || v_step;
-    elsif v_range ~ '\*' or v_range !~ '^(\d+|[A-Za-z]+)(-(\d+|[A-Za-z]+))?$' then
+        instead := sisyphus._near_value(p_field, pg_catalog.substring(v_range, E'^(\\w+)-$')) || v_step;
+    elsif v_range ~ E'\\*' or v_range !~ E'^(\\d+|[A-Za-z]+)(-(\\d+|[A-Za-z]+))?$' then
         code := 'SY104';
         part := v_range;
         problem := pg_catalog.format('"%s" is no value', v_range);
@@ -194,7 +194,7 @@ as $$
 declare
     v_fault record;
     v_field_no int := p_field - 6 + p_fields;
-    v_field_start int := pg_catalog.regexp_instr(p_schedule, '[^ \t]+', 1, v_field_no);
+    v_field_start int := pg_catalog.regexp_instr(p_schedule, E'[^ \\t]+', 1, v_field_no);
     v_items text[] := pg_catalog.string_to_array(p_text, ',');
     -- The first of its like: it was met first.
     v_number int := pg_catalog.array_position(v_items, p_item);
@@ -202,7 +202,7 @@ declare
     v_instead text;
     v_hint text;
 begin
-    if p_schedule ~ '[^ -~\t]' then
+    if p_schedule ~ E'[^ -~\\t]' then
         perform sisyphus._refuse_text(p_schedule);
     end if;
     select * into v_fault from sisyphus._diagnose_item(p_field, p_item) d;

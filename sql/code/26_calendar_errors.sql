@@ -8,25 +8,25 @@ declare
     v_count int := pg_catalog.cardinality(p_fields);
     v_found text := v_count || case when v_count = 1 then ' field' else ' fields' end;
     v_text text := pg_catalog.btrim(pg_catalog.lower(p_schedule collate "C"), E' \t');
-    v_joined text := pg_catalog.regexp_replace(pg_catalog.btrim(p_schedule, E' \t'), '\s*(,|[/-](?=\s*\d))\s*', '\1', 'g');
-    v_clock text[] := pg_catalog.regexp_match(v_text, '^([01]?\d|2[0-3]):([0-5]\d)$');
+    v_joined text := pg_catalog.regexp_replace(pg_catalog.btrim(p_schedule, E' \t'), E'\\s*(,|[/-](?=\\s*\\d))\\s*', E'\\1', 'g');
+    v_clock text[] := pg_catalog.regexp_match(v_text, E'^([01]?\\d|2[0-3]):([0-5]\\d)$');
     v_hint text := 'A cron expression has five fields (minute, hour, day of month, month, day of week) or six (second in front).';
 begin
-    if p_schedule ~ '[^ -~\t]' then
+    if p_schedule ~ E'[^ -~\\t]' then
         perform sisyphus._refuse_text(p_schedule);
     elsif v_clock is not null then
         v_hint := pg_catalog.format('For every day at that time write "%s %s * * *".', v_clock[2]::int, v_clock[1]::int);
     elsif sisyphus._macro_schedule('@' || v_text) is not null then
         v_hint := pg_catalog.format('Did you mean "@%s"?', v_text);
-    elsif v_text ~ '^(\d+\s*[a-z]+\s*)+$' then
+    elsif v_text ~ E'^(\\d+\\s*[a-z]+\\s*)+$' then
         v_hint := pg_catalog.format('Did you mean "every %s"?', v_text);
-    elsif v_text ~ '^\d{4}-\d\d-\d\d' then
+    elsif v_text ~ E'^\\d{4}-\\d\\d-\\d\\d' then
         v_hint := pg_catalog.format('Did you mean "at %s"?', pg_catalog.btrim(p_schedule));
     elsif pg_catalog.lower(v_joined collate "C") <> v_text
-        and pg_catalog.cardinality(pg_catalog.regexp_split_to_array(v_joined, '[ \t]+')) in (5, 6)
+        and pg_catalog.cardinality(pg_catalog.regexp_split_to_array(v_joined, E'[ \\t]+')) in (5, 6)
     then
         v_hint := pg_catalog.format('Lists, ranges and steps hold no blanks: "%s".', v_joined);
-    elsif v_count = 7 and v_text ~ '[ \t](\*|\d{4}\S*)$' then
+    elsif v_count = 7 and v_text ~ E'[ \\t](\\*|\\d{4}\\S*)$' then
         v_hint := v_hint || ' There is no seventh field for years; use starts_at and ends_at.';
     elsif v_count > 6 then
         v_hint := v_hint || ' The command is not part of the schedule.';
@@ -57,12 +57,12 @@ declare
     -- ASCII. In bytes: a database in another encoding than UTF-8 could not load them.
     c_typographic constant text := 'e28090e28091e28092e28093e28094e28892e28897efbc8ae28184e28895efbc8fc2a0e28089e280afe38080efbc8ce2809a';
     v_plain text := p_schedule;
-    v_position int := pg_catalog.regexp_instr(p_schedule, '[^ -~\t]');
+    v_position int := pg_catalog.regexp_instr(p_schedule, E'[^ -~\\t]');
 begin
     if pg_catalog.getdatabaseencoding() = 'UTF8' then
         v_plain := pg_catalog.translate(v_plain, pg_catalog.convert_from(pg_catalog.decode(c_typographic, 'hex'), 'UTF8'), '------**///    ,,');
     end if;
-    v_plain := pg_catalog.btrim(pg_catalog.regexp_replace(v_plain, '[\r\n\t]+', ' ', 'g'));
+    v_plain := pg_catalog.btrim(pg_catalog.regexp_replace(v_plain, E'[\\r\\n\\t]+', ' ', 'g'));
     if v_position = 0 then
         raise exception using errcode = 'SY100',
             message = pg_catalog.format('schedule "%s" is too long', sisyphus._excerpt(p_schedule)),
@@ -86,8 +86,8 @@ returns text language plpgsql immutable parallel safe
 as $$
 declare
     v_instead text := case
-        when p_macro ~ '^@every[ \t]' then pg_catalog.substr(p_macro, 2)
-        when p_macro ~ '^@at[ \t]' then pg_catalog.substr(p_macro, 2)
+        when p_macro ~ E'^@every[ \\t]' then pg_catalog.substr(p_macro, 2)
+        when p_macro ~ E'^@at[ \\t]' then pg_catalog.substr(p_macro, 2)
         when p_macro in ('@minutely', '@minute', '@every_minute') then '* * * * *'
         when p_macro in ('@secondly', '@second', '@every_second') then '* * * * * *'
         when p_macro in ('@quarterly', '@quarter') then '0 0 1 */3 *'
@@ -118,26 +118,26 @@ declare
     v_months int := case
         when p_interval ~ 'year' then 12
         when p_interval ~ 'quarter' then 3
-        else pg_catalog.substring(p_interval, '^(\d{1,3})\s*mon(?:th)?s?$')::int end;
+        else pg_catalog.substring(p_interval, E'^(\\d{1,3})\\s*mon(?:th)?s?$')::int end;
     v_weekday text := pg_catalog.substring(p_interval, '^(sun|mon|tue|wed|thu|fri|sat)');
     v_hint text := 'Write numbers with seconds, minutes, hours, days or weeks: "every 90 seconds", "every 1 hour 30 minutes", "every 2 weeks".';
 begin
-    if p_interval ~ 'mon(th)?s?\M|year|quarter|\dy|p\d+[my]' then
+    if p_interval ~ E'mon(th)?s?\\M|year|quarter|\\dy|p\\d+[my]' then
         v_hint := pg_catalog.format('Months and years have no fixed length; use a cron expression: "%s".', case
             when v_months = 12 then '0 0 1 1 *'
             when v_months in (2, 3, 4, 6) then pg_catalog.format('0 0 1 */%s *', v_months)
             else '0 0 1 * *' end);
-    elsif p_interval ~ '^\d+$' then
+    elsif p_interval ~ E'^\\d+$' then
         v_hint := pg_catalog.format('A number needs a unit: "every %s minutes".', pg_catalog.left(p_interval, 9));
     elsif v_weekday is not null then
         v_hint := pg_catalog.format('For a weekday use a cron expression: "0 0 * * %s".', pg_catalog.upper(v_weekday collate "C"));
-    elsif p_interval ~ '\mat\M' then
+    elsif p_interval ~ E'\\mat\\M' then
         v_hint := 'For a time of the day use a cron expression: "0 7 * * *".';
     end if;
     raise exception using errcode = 'SY110',
         message = pg_catalog.format('schedule "%s": not an interval that "every" takes', sisyphus._excerpt(p_schedule)),
         detail = pg_catalog.format('Found "%s" at position %s; allowed are whole seconds, from 1 second to 36525 days.',
-            sisyphus._excerpt(p_interval), pg_catalog.regexp_instr(p_schedule, '^[ \t]*every[ \t]*', 1, 1, 1, 'i')),
+            sisyphus._excerpt(p_interval), pg_catalog.regexp_instr(p_schedule, E'^[ \\t]*every[ \\t]*', 1, 1, 1, 'i')),
         hint = v_hint;
 end
 $$;
@@ -148,7 +148,7 @@ create or replace function sisyphus._refuse_at(p_schedule text, p_timestamp text
 returns void language plpgsql immutable parallel safe
 as $$
 declare
-    v_clock text[] := pg_catalog.regexp_match(p_timestamp, '^([01]?\d|2[0-3]):([0-5]\d)$');
+    v_clock text[] := pg_catalog.regexp_match(p_timestamp, E'^([01]?\\d|2[0-3]):([0-5]\\d)$');
 begin
     raise exception using errcode = 'SY111',
         message = case
@@ -156,11 +156,11 @@ begin
                 then pg_catalog.format('schedule "%s": the clocks of %s skip that time', sisyphus._excerpt(p_schedule), p_timezone)
             else pg_catalog.format('schedule "%s": not a timestamp', sisyphus._excerpt(p_schedule)) end,
         detail = pg_catalog.format('Found "%s" at position %s; allowed is ISO 8601 to the second, with Z or an offset, '
-            'or else in the time zone of the job.', sisyphus._excerpt(p_timestamp), pg_catalog.regexp_instr(p_schedule, '^[ \t]*at[ \t]*', 1, 1, 1, 'i')),
+            'or else in the time zone of the job.', sisyphus._excerpt(p_timestamp), pg_catalog.regexp_instr(p_schedule, E'^[ \\t]*at[ \\t]*', 1, 1, 1, 'i')),
         hint = case
             when p_timezone is not null then 'Give the offset from UTC, or another time.'
             when v_clock is not null then pg_catalog.format('For every day at that time write "%s %s * * *".', v_clock[2]::int, v_clock[1]::int)
-            when p_timestamp ~ '^\d{4}-\d\d-\d\d' then 'Look at the numbers: does that date, time or offset exist?'
+            when p_timestamp ~ E'^\\d{4}-\\d\\d-\\d\\d' then 'Look at the numbers: does that date, time or offset exist?'
             else 'Write "at 2027-01-31 18:00", "at 2027-01-31T18:00:00Z" or "at 2027-01-31 18:00+01:00".' end;
 end
 $$;
@@ -196,7 +196,7 @@ declare
         when 'CST' then 'America/Chicago' when 'CDT' then 'America/Chicago' when 'MST' then 'America/Denver'
         when 'MDT' then 'America/Denver' when 'PST' then 'America/Los_Angeles' when 'PDT' then 'America/Los_Angeles'
         when 'HST' then 'Pacific/Honolulu' when 'IST' then 'Asia/Kolkata' when 'JST' then 'Asia/Tokyo' end;
-    v_hours int := -(pg_catalog.regexp_match(p_timezone, '^(?:UTC|GMT)?([+-]\d{1,2})(?::?00)?$', 'i'))[1]::int;
+    v_hours int := -(pg_catalog.regexp_match(p_timezone, E'^(?:UTC|GMT)?([+-]\\d{1,2})(?::?00)?$', 'i'))[1]::int;
 begin
     if v_hours between -14 and 12 then
         -- POSIX counts to the west, and so do the names in Etc

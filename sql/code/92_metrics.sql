@@ -76,7 +76,7 @@ select 'sisyphus_dead_rows', jsonb_build_object('table', c.relname), pg_catalog.
                  'sisyphus.guardian'::pg_catalog.regclass, 'sisyphus.job_state'::pg_catalog.regclass)
  union all
 -- Pages as the last vacuum or analyze counted them: asking the files would wait behind a drop.
-select 'sisyphus_history_bytes', jsonb_build_object('retention_days', substring(p.relname from '\d+')),
+select 'sisyphus_history_bytes', jsonb_build_object('retention_days', substring(p.relname from E'\\d+')),
        coalesce(sum(c.relpages), 0) * pg_catalog.current_setting('block_size')::double precision
   from pg_catalog.pg_inherits k
        join pg_catalog.pg_class p on p.oid = k.inhrelid

@@ -26,6 +26,10 @@ async fn settings_that_a_database_has_for_others_do_not_hinder_it() {
         ("datestyle", "sql, dmy"),
         ("intervalstyle", "iso_8601"),
         ("standard_conforming_strings", "off"),
+        ("backslash_quote", "off"),
+        ("transform_null_equals", "on"),
+        ("array_nulls", "off"),
+        ("plpgsql.extra_errors", "all"),
         ("extra_float_digits", "-15"),
     ] {
         let sql = format!("alter database \"{}\" set {setting} = '{value}'", db.name());
