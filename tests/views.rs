@@ -144,6 +144,22 @@ async fn upcoming_tries_a_change_that_is_rolled_back() {
     assert!(play.lines(UPCOMING).await.is_empty());
 }
 
+/// Two hundred jobs that run each second would be 288,000 rows, and thousands of them minutes.
+#[tokio::test]
+async fn upcoming_of_many_frequent_jobs_goes_less_far_and_leaves_no_job_out() {
+    let play = Play::at("07:00:00").await;
+    play.exec(
+        "select sisyphus.schedule('often' || n, 'every 1 second', 'true') from generate_series(1, 200) n;
+         select sisyphus.schedule('nightly', '0 3 * * *', 'true')",
+    )
+    .await;
+    let told = "select count(*) between 90000 and 110000 and count(distinct job) = 201
+                       -- As far as it goes it is complete.
+                       and count(distinct count) filter (where job <> 'nightly') = 1
+                  from (select job, count(*) over (partition by job) from sisyphus.upcoming) u";
+    assert!(play.value::<bool>(told, &[]).await);
+}
+
 #[tokio::test]
 async fn upcoming_tells_planned_and_computed_occurrences_once() {
     let play = Play::at("06:59:00").await;

@@ -27,7 +27,8 @@ $$;
 comment on function sisyphus._sees_all() is 'Whether the caller may see every owner''s commands, payloads and output: an admin';
 
 -- What the ticks have not planned yet, also of definitions that are not committed: it reads job, not job_state, where
--- the two differ. Capped for each job, or one that fires each second would give 86,400 rows.
+-- the two differ. Capped for each job, or one that fires each second would give 86,400 rows; and the time for all of them
+-- together, or thousands of them would take minutes. The next one of each is told in any case.
 create or replace function sisyphus._computed_fires(p_now timestamptz, p_until timestamptz, p_limit integer)
 returns table (job_id bigint, due_at timestamptz)
 language plpgsql
@@ -38,7 +39,17 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job record;
+    v_until timestamptz := p_until;
 begin
+    if (select count(*) > 100 from sisyphus.job j where j.deleted_at is null and j.compiled is not null) then
+        -- 100,000 at the rate that the next two of each tell.
+        v_until := least(p_until, p_now + (
+            select interval '100000 s' / sum(1 / extract(epoch from n.next - f.fire)::double precision)
+              from sisyphus.job j
+             cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, p_now, j.anchor_at) as fire) f
+             cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, f.fire, j.anchor_at) as next) n
+             where j.deleted_at is null and j.compiled is not null));
+    end if;
     for v_job in
         select j, j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
                j.except_on is not null or j.only_on is not null as has_calendar,
@@ -56,14 +67,14 @@ begin
         for i in 1 .. p_limit loop
             due_at := case when v_job.has_calendar then sisyphus._next_kept(v_job.j, due_at)
                            else sisyphus._next_fire(v_job.compiled, v_job.timezone, due_at, v_job.anchor_at) end;
-            exit when due_at is null or due_at > p_until or due_at >= v_job.ends_at;
+            exit when due_at is null or due_at > case when i = 1 then p_until else v_until end or due_at >= v_job.ends_at;
             return next;
         end loop;
     end loop;
 end;
 $$;
 comment on function sisyphus._computed_fires(timestamptz, timestamptz, integer) is
-    'Occurrences that are not planned yet, of all jobs, before jitter; at most so many a job';
+    'Occurrences that are not planned yet, of all jobs, before jitter; at most so many a job, and some 100,000 together';
 
 -- Definer, as above; for a job that no tick has looked at since it changed.
 create or replace function sisyphus._next_due(p_job_id bigint, p_now timestamptz) returns timestamptz
@@ -214,7 +225,7 @@ select u.job,
                left join sisyphus.host h on j.run_on = 'all' and j.pool_id = any(h.lanes)
        ) u
  order by u.due_at, u.job, u.host;
-comment on view sisyphus.upcoming is 'What is to come: runs that exist, whatever their date, and what schedules make due within a day, of each job the first 1,440';
+comment on view sisyphus.upcoming is 'What is to come: runs that exist, whatever their date, and what schedules make due within a day, of each job the first 1,440; of hundreds of frequent jobs some 100,000 in a shorter time, and the next one of each';
 comment on column sisyphus.upcoming.job is 'Job; null: submitted without one';
 comment on column sisyphus.upcoming.due_at is 'When it is due; of a retry, when its delay has passed; jitter is added when it is planned';
 comment on column sisyphus.upcoming.local_time is 'The same in the time zone of the job';
