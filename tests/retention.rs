@@ -242,6 +242,21 @@ async fn a_retention_is_rounded_up_to_a_class() {
     }
 }
 
+#[tokio::test]
+async fn maintain_forgets_what_the_audit_log_has_kept_long_enough() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.create_pool('old')").await;
+    play.set_time("2026-06-02 07:00:00+00").await;
+    play.exec("select sisyphus.create_pool('new'), sisyphus.set_setting('retention_audit', '90 days')").await;
+    let objects = "select object from sisyphus.audit_log order by at, object";
+    maintain(&play.db).await;
+    assert_eq!(play.lines(objects).await, ["new", "retention_audit"]);
+    play.exec("select sisyphus.set_setting('retention_audit', '178000000 years')").await;
+    play.set_time("2026-09-01 07:00:00+00").await;
+    maintain(&play.db).await;
+    assert_eq!(play.lines(objects).await.len(), 3, "kept for ever");
+}
+
 /// Forty days, each with its runs and its `maintain()`, while one report reads the history of the first.
 #[tokio::test]
 async fn a_report_of_forty_days_stops_no_result_and_old_days_go_when_it_ends() {

@@ -189,6 +189,24 @@ $$;
 comment on function sisyphus._forget_guardians(timestamptz, integer) is
     'Deletes guardians that ended a week ago and were followed by others, at most so many; how many it deleted';
 
+-- The oldest are those with the lowest numbers, nearly, so no index on the time is needed.
+create or replace function sisyphus._forget_audit(p_now timestamptz, p_limit integer) returns bigint
+language sql
+volatile
+strict
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+    with deleted as (
+        delete from sisyphus.audit a
+         using (select l.audit_id, l.at from sisyphus.audit l order by l.audit_id limit p_limit) o, sisyphus.setting s
+         where a.audit_id = o.audit_id and p_now - o.at > s.retention_audit
+        returning a.audit_id)
+    select count(*) from deleted
+$$;
+comment on function sisyphus._forget_audit(timestamptz, integer) is
+    'Deletes entries of the audit log that are older than retention_audit, at most so many; how many it deleted';
+
 -- Definer: callers own no partition.
 create or replace function sisyphus.maintain()
 returns table (relation text, outcome text)
@@ -205,10 +223,11 @@ begin
     perform set_config('idle_in_transaction_session_timeout', '5s', true);
     perform sisyphus._ensure_partitions(v_now);
     perform sisyphus._forget_guardians(v_now, 10000);
+    perform sisyphus._forget_audit(v_now, 10000);
     return query select d.relation, d.outcome from sisyphus._drop_partitions(v_now) d;
 end;
 $$;
 comment on function sisyphus.maintain() is
-    'Drops history that is older than its retention; one row a partition: dropped, or busy and left for the next call. Call it about once an hour, in a transaction of its own';
+    'Drops history and audit log that are older than their retention; one row a partition of the history: dropped, or busy and left for the next call. Call it about once an hour, in a transaction of its own';
 
 grant execute on function sisyphus.maintain() to sisyphus_admin, sisyphus_guardian;

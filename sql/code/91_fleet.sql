@@ -132,6 +132,7 @@ select v.name,
                   ('plan_ahead', s.plan_ahead::text, 'interval', (interval '15 s')::text),
                   ('retention_success', s.retention_success::text, 'interval', (interval '30 days')::text),
                   ('retention_failure', s.retention_failure::text, 'interval', (interval '90 days')::text),
+                  ('retention_audit', s.retention_audit::text, 'interval', (interval '400 days')::text),
                   ('output_limit', s.output_limit::text, 'bytes', '65536')) v (name, value, unit, standard)
        join pg_catalog.pg_attribute a
          on a.attrelid = 'sisyphus.setting'::pg_catalog.regclass and a.attname = v.name;

@@ -89,6 +89,7 @@ create table sisyphus.setting (
     plan_ahead interval not null default '15 s',
     retention_success interval not null default '30 days',
     retention_failure interval not null default '90 days',
+    retention_audit interval not null default '400 days',
     output_limit integer not null default 65536,
     constraint setting_pkey primary key (only_row),
     constraint setting_only_row_check check (only_row),
@@ -107,6 +108,7 @@ comment on column sisyphus.setting.claim_ahead is 'How long before it is due a r
 comment on column sisyphus.setting.plan_ahead is 'How long before it is due an occurrence becomes a run';
 comment on column sisyphus.setting.retention_success is 'How long rows of succeeded runs are kept, unless the job says otherwise';
 comment on column sisyphus.setting.retention_failure is 'How long rows of all other runs are kept, unless the job says otherwise';
+comment on column sisyphus.setting.retention_audit is 'How long entries of the audit log are kept';
 comment on column sisyphus.setting.output_limit is 'Bytes kept of each output stream (head and tail), unless the job says otherwise';
 
 -- The database's own zone where it is one that a job may name: not an abbreviation such as CET, not "localtime".

@@ -248,6 +248,7 @@ CREATE TABLE sisyphus.setting (
     plan_ahead interval DEFAULT '00:00:15'::interval NOT NULL,
     retention_success interval DEFAULT '30 days'::interval NOT NULL,
     retention_failure interval DEFAULT '90 days'::interval NOT NULL,
+    retention_audit interval DEFAULT '400 days'::interval NOT NULL,
     output_limit integer DEFAULT 65536 NOT NULL,
     CONSTRAINT setting_claim_ahead_check CHECK ((claim_ahead >= '00:00:00'::interval)),
     CONSTRAINT setting_heartbeat_check CHECK (((heartbeat >= '00:00:00.2'::interval) AND (heartbeat <= '00:01:00'::interval))),
@@ -1468,7 +1469,7 @@ CREATE VIEW sisyphus.settings AS
     v.standard AS "default",
     col_description(('sisyphus.setting'::regclass)::oid, (a.attnum)::integer) AS description
    FROM ((sisyphus.setting s
-     CROSS JOIN LATERAL ( VALUES ('default_timezone'::text,s.default_timezone,'time zone'::text,'UTC'::text), ('heartbeat'::text,(s.heartbeat)::text,'interval'::text,('00:00:05'::interval)::text), ('lease_timeout'::text,(s.lease_timeout)::text,'interval'::text,('00:00:30'::interval)::text), ('claim_ahead'::text,(s.claim_ahead)::text,'interval'::text,('00:00:10'::interval)::text), ('plan_ahead'::text,(s.plan_ahead)::text,'interval'::text,('00:00:15'::interval)::text), ('retention_success'::text,(s.retention_success)::text,'interval'::text,('30 days'::interval)::text), ('retention_failure'::text,(s.retention_failure)::text,'interval'::text,('90 days'::interval)::text), ('output_limit'::text,(s.output_limit)::text,'bytes'::text,'65536'::text)) v(name, value, unit, standard))
+     CROSS JOIN LATERAL ( VALUES ('default_timezone'::text,s.default_timezone,'time zone'::text,'UTC'::text), ('heartbeat'::text,(s.heartbeat)::text,'interval'::text,('00:00:05'::interval)::text), ('lease_timeout'::text,(s.lease_timeout)::text,'interval'::text,('00:00:30'::interval)::text), ('claim_ahead'::text,(s.claim_ahead)::text,'interval'::text,('00:00:10'::interval)::text), ('plan_ahead'::text,(s.plan_ahead)::text,'interval'::text,('00:00:15'::interval)::text), ('retention_success'::text,(s.retention_success)::text,'interval'::text,('30 days'::interval)::text), ('retention_failure'::text,(s.retention_failure)::text,'interval'::text,('90 days'::interval)::text), ('retention_audit'::text,(s.retention_audit)::text,'interval'::text,('400 days'::interval)::text), ('output_limit'::text,(s.output_limit)::text,'bytes'::text,'65536'::text)) v(name, value, unit, standard))
      JOIN pg_attribute a ON (((a.attrelid = ('sisyphus.setting'::regclass)::oid) AND (a.attname = v.name))));
 
 CREATE VIEW sisyphus.upcoming AS
