@@ -195,13 +195,16 @@ async fn a_filter_that_nothing_matches_is_told_from_one_that_names_nothing() {
 async fn a_pool_is_read_back_as_it_was_made() {
     let play = play().await;
     run(&play, &["pool", "create", "web", "web1", "web9", "--description", "front ends"]).success();
-    run(&play, &["pool", "create", "gpu", "--label", "gpu=yes"]).success();
+    run(&play, &["pool", "create", "gpu", "gpu1", "--label", "gpu=yes"]).success();
     play.guardian("web1", 4).await;
     let shown = run(&play, &["pool", "show", "web"]).success();
     for (key, value) in [("description", "front ends"), ("listed", "web1, web9"), ("members", "web1")] {
         assert_eq!(property(&shown, key), value, "{shown}");
     }
-    assert_eq!(property(&run(&play, &["pool", "show", "gpu"]).success(), "selector"), r#"{"gpu":"yes"}"#);
+    let shown = run(&play, &["pool", "show", "gpu"]).success();
+    for (key, value) in [("listed", "gpu1"), ("selector", r#"{"gpu":"yes"}"#)] {
+        assert_eq!(property(&shown, key), value, "{shown}");
+    }
     run(&play, &["pool", "show", "wbe"])
         .failure(1, &["pool \"wbe\" does not exist", "hint: there is default, gpu, web"]);
 }

@@ -48,16 +48,17 @@ enum PoolCommand {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Make a pool of listed hosts, or of those that have certain labels
+    /// Make a pool of listed hosts, of those that have certain labels, or of both
     #[command(after_long_help = "Examples:\n  sisyphus pool create web web1 web2\n  \
-                                 sisyphus pool create gpu --label gpu=yes")]
+                                 sisyphus pool create gpu --label gpu=yes\n  \
+                                 sisyphus pool create db db1 --label role=db")]
     Create {
         /// Name of the pool
         name: String,
         /// Its hosts; they may register later
         hosts: Vec<String>,
         /// Label that its hosts have, may be repeated
-        #[arg(long = "label", value_name = "NAME=VALUE", conflicts_with = "hosts")]
+        #[arg(long = "label", value_name = "NAME=VALUE")]
         labels: Vec<String>,
         /// What it is for
         #[arg(long, value_name = "TEXT")]
