@@ -707,11 +707,11 @@ async fn a_job_whose_role_was_dropped_is_broken_until_there_is_one_and_it_is_def
     .await;
     play.tick().await;
     // As dropped: roles belong to the whole server.
-    play.exec("update sisyphus.job set owner = 'test_nobody' where name = 'bad'").await;
+    play.exec("update sisyphus.job set owner = 'test_gone_owner' where name = 'bad'").await;
     play.tick_at("06:59:50").await;
     assert_eq!(play.live().await, ["good 07:00:00 pending"]);
     let problem = "select problem from sisyphus.overview where job = 'bad' and state = 'broken'";
-    assert_eq!(play.value::<String>(problem, &[]).await, "role \"test_nobody\" does not exist (42704)");
+    assert_eq!(play.value::<String>(problem, &[]).await, "role \"test_gone_owner\" does not exist (42704)");
     play.exec("update sisyphus.job set owner = current_user where name = 'bad'").await;
     play.exec("select sisyphus.schedule('bad', '0 7 * * *', 'true', timezone => 'UTC')").await;
     play.tick_at("06:59:51").await;
