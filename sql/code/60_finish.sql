@@ -365,8 +365,7 @@ begin
     if not sisyphus._is_home(null) then
         perform sisyphus._check_installation(null, v_now);
     end if;
-    -- As _check_guardian(), and locked. locks: guardian before job_state and run, so that a claim may follow in the
-    -- same transaction.
+    -- As _check_guardian(), and locked. locks: guardian before job_state and run: a claim may follow in the transaction.
     select h.name into v_host
       from sisyphus.guardian g
       join sisyphus.host h on h.host_id = g.host_id
