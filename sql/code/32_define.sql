@@ -282,7 +282,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
-set standard_conforming_strings = on
 set extra_float_digits = 1
 as $$
     select sisyphus._define_job('schedule', schedule.name, to_jsonb(a), '{}')
@@ -342,7 +341,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
-set standard_conforming_strings = on
 set extra_float_digits = 1
 as $$
     select sisyphus._define_job('alter_job', alter_job.name, to_jsonb(a), coalesce(alter_job.reset, '{}'))

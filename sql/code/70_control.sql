@@ -243,7 +243,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 set intervalstyle = 'postgres'
 set timezone = 'UTC'
-set standard_conforming_strings = on
 set extra_float_digits = 1
 as $$
 declare

@@ -275,7 +275,6 @@ CREATE FUNCTION sisyphus.alter_job(name text, schedule text DEFAULT NULL::text, 
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "IntervalStyle" TO 'postgres'
     SET "TimeZone" TO 'UTC'
-    SET standard_conforming_strings TO 'on'
     SET extra_float_digits TO '1'
 
 CREATE FUNCTION sisyphus.assert_current(run_id bigint, claim_no bigint) RETURNS void
@@ -426,7 +425,6 @@ CREATE FUNCTION sisyphus.schedule(name text, schedule text, command text DEFAULT
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "IntervalStyle" TO 'postgres'
     SET "TimeZone" TO 'UTC'
-    SET standard_conforming_strings TO 'on'
     SET extra_float_digits TO '1'
 
 CREATE FUNCTION sisyphus.set_setting(name text, value text) RETURNS void
@@ -456,7 +454,6 @@ CREATE FUNCTION sisyphus.submit(command text DEFAULT NULL::text, argv text[] DEF
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "IntervalStyle" TO 'postgres'
     SET "TimeZone" TO 'UTC'
-    SET standard_conforming_strings TO 'on'
     SET extra_float_digits TO '1'
 
 CREATE FUNCTION sisyphus.suspend(name text, until timestamp with time zone DEFAULT NULL::timestamp with time zone, reason text DEFAULT NULL::text) RETURNS boolean
