@@ -142,7 +142,7 @@ create table sisyphus.pool (
     created_at timestamptz not null default pg_catalog.now(),
     constraint pool_pkey primary key (pool_id),
     constraint pool_name_key unique (name),
-    constraint pool_name_check check (name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$')
+    constraint pool_name_check check (name ~ E'^[^\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]{1,63}$')
 );
 comment on table sisyphus.pool is 'Named sets of hosts; every host is in pool default';
 comment on column sisyphus.pool.pool_id is 'Number of the pool and of its lane';
@@ -175,7 +175,7 @@ create table sisyphus.host (
     registered_at timestamptz,
     constraint host_pkey primary key (host_id),
     constraint host_name_key unique (name),
-    constraint host_name_check check (name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$'),
+    constraint host_name_check check (name ~ E'^[^\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]{1,63}$'),
     constraint host_state_check check (state in ('active', 'draining')),
     constraint host_slots_check check (slots between 0 and 10000)
 );
@@ -319,7 +319,7 @@ create table sisyphus.job (
     changed_at timestamptz not null default pg_catalog.now(),
     constraint job_pkey primary key (job_id),
     constraint job_name_key unique (name),
-    constraint job_name_check check (name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,200}$'),
+    constraint job_name_check check (name ~ E'^[^\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]{1,200}$'),
     constraint job_command_check check ((command is null) <> (argv is null)),
     constraint job_argv_check check (argv is null or pg_catalog.cardinality(argv) > 0 and pg_catalog.array_position(argv, null) is null),
     constraint job_schedule_check check ((schedule is null) = (compiled is null)),
@@ -400,7 +400,7 @@ create table sisyphus.calendar (
     refreshed_at timestamptz not null,
     constraint calendar_pkey primary key (calendar_id),
     constraint calendar_name_key unique (name),
-    constraint calendar_name_check check (name ~ '^[^\u0001-\u001f\u007f-\u009f\u2028\u2029]{1,63}$'),
+    constraint calendar_name_check check (name ~ E'^[^\\u0001-\\u001f\\u007f-\\u009f\\u2028\\u2029]{1,63}$'),
     constraint calendar_kind_check check (kind in ('dates', 'ranges'))
 );
 comment on table sisyphus.calendar is 'Named sets of days or times that jobs leave out or keep to; read it through calendars';
