@@ -44,8 +44,13 @@ set local role sisyphus_owner;
 \ir code/47_promote.sql
 \ir code/48_request.sql
 \ir code/49_define.sql
-\ir code/50_claim.sql
-\ir code/59_verdict.sql
+\ir code/50_guardian.sql
+\ir code/51_claim_lane.sql
+\ir code/52_claim.sql
+\ir code/53_start.sql
+\ir code/54_verdict.sql
+\ir code/55_finish_runs.sql
+\ir code/56_finish_late.sql
 \ir code/60_finish.sql
 \ir code/61_reap.sql
 \ir code/62_tick.sql

@@ -157,35 +157,3 @@ end
 $$;
 comment on function sisyphus._apply_run_requests(timestamptz, integer) is
     'Applies committed orders for hosts, and requests about runs (cancel, terminate, pause, unpause); returns how many of these were looked at';
-
-create or replace function sisyphus._number(p_report jsonb, p_key text)
-returns double precision
-language sql
-immutable
-parallel safe
-begin atomic
-    select case pg_catalog.jsonb_typeof(p_report -> p_key) when 'number' then (p_report -> p_key)::double precision end;
-end;
-comment on function sisyphus._number(jsonb, text) is 'A number that a guardian reports; null: none, or no number';
-
-create or replace function sisyphus._check_guardian(p_guardian_id bigint)
-returns sisyphus.host
-language plpgsql
-stable
-parallel safe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_host sisyphus.host;
-begin
-    select h.* into v_host
-      from sisyphus.guardian g
-      join sisyphus.host h on h.host_id = g.host_id
-     where g.guardian_id = p_guardian_id and g.ended_at is null and g.role_name = sisyphus._caller();
-    if not found then
-        perform sisyphus._raise_guardian(p_guardian_id);
-    end if;
-    return v_host;
-end
-$$;
-comment on function sisyphus._check_guardian(bigint) is 'The host of a living guardian of the caller; raises SY401 or 42501';

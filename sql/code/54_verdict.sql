@@ -58,3 +58,18 @@ begin atomic
 end;
 comment on function sisyphus._reason_without_names(text, integer, integer, text) is
     'Reason of an attempt for who may not see its command: what could not be started or was refused names its program, directory or variables';
+
+create or replace function sisyphus._retry_after(
+    p_delay interval, p_backoff double precision, p_max_delay interval, p_attempt integer)
+returns interval
+language sql
+immutable
+parallel safe
+begin atomic
+    -- In seconds, capped before an interval is made of them; the exponent is bounded: a thousandth retry must not overflow.
+    select pg_catalog.make_interval(secs => least(
+        extract(epoch from p_max_delay)::double precision,
+        extract(epoch from p_delay)::double precision * least(pg_catalog.power(p_backoff, least(p_attempt - 1, 60)), 1e6)));
+end;
+comment on function sisyphus._retry_after(interval, double precision, interval, integer) is
+    'Wait after a failed attempt: delay × backoff^(attempt − 1), capped';
