@@ -39,6 +39,7 @@ set local role sisyphus_owner;
 \ir code/39_left_out.sql
 \ir code/40_plan.sql
 \ir code/41_catch_up.sql
+\ir code/42_unplanned.sql
 \ir code/45_wakeup.sql
 \ir code/46_end.sql
 \ir code/47_promote.sql
