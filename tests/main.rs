@@ -4,6 +4,7 @@
 
 mod support;
 
+mod broken;
 mod calendar;
 mod calendar_dates;
 mod calendar_model;

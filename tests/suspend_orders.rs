@@ -357,6 +357,42 @@ async fn two_changes_between_two_ticks_leave_no_occurrence_of_the_middle_version
     }
 }
 
+/// A refreshed calendar takes the watermark back to what is not decided yet, and no further.
+#[tokio::test]
+async fn a_calendar_that_is_refreshed_after_a_change_brings_back_nothing_of_the_time_before() {
+    let play = Play::at("07:00:00").await;
+    let calendar = |day| format!("select sisyphus.create_calendar('holidays', 'select date ''{day}''')");
+    play.exec(&calendar("2026-05-01")).await;
+    play.exec(
+        "select sisyphus.schedule('job', '0 * * * *', 'true', timezone => 'UTC', except_on => 'holidays')",
+    )
+    .await;
+    play.tick_at("07:00:05").await;
+    play.set_time("09:20:00").await;
+    play.exec("select sisyphus.alter_job('job', schedule => '30 * * * *')").await;
+    play.set_time("09:25:00").await;
+    play.exec(&calendar("2026-05-02")).await;
+    play.tick_at("09:40:00").await;
+    assert_eq!(
+        play.told().await,
+        ["job 08:00:00 #0 cancelled ×2: withdrawn by version 2 of the job before it was planned"]
+    );
+    assert_eq!(play.live().await, ["job 09:30:00 pending"]);
+}
+
+#[tokio::test]
+async fn what_was_left_out_before_a_change_is_explained_by_the_schedule_of_that_time() {
+    let play = Play::at("07:50:00").await;
+    play.exec("select sisyphus.schedule('job', '0 * * * *', 'true', timezone => 'UTC')").await;
+    play.exec("select sisyphus.suspend('job')").await;
+    play.tick().await;
+    play.set_time("10:10:00").await;
+    play.exec("select sisyphus.alter_job('job', schedule => '30 * * * *')").await;
+    play.tick().await;
+    let nine = "select sisyphus.explain('job', '2026-03-02 09:00+00') like '% one of 3 occurrences: the job was suspended'";
+    assert!(play.value::<bool>(nine, &[]).await, "{:?}", play.told().await);
+}
+
 #[tokio::test]
 async fn a_new_job_that_is_changed_before_the_first_tick_is_told_of_as_it_was() {
     let play = Play::at("07:00:00").await;

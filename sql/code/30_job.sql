@@ -122,6 +122,16 @@ begin atomic
 end;
 comment on function sisyphus._is_suspended(sisyphus.job, timestamptz) is 'Whether a job is suspended at a moment';
 
+create or replace function sisyphus._suspended_text(p_why text)
+returns text
+language sql
+immutable
+parallel safe
+begin atomic
+    select 'the job was suspended' || coalesce(': ' || p_why, '');
+end;
+comment on function sisyphus._suspended_text(text) is 'The reason of what a suspension has left out';
+
 -- A pool that another transaction is dropping is refused, not waited for.
 -- locks: the pool's row, for key share.
 create or replace function sisyphus._require_pool(p_name text)

@@ -126,15 +126,20 @@ begin
          where a.job = p_job.name and a.job_id = p_job.job_id and a.recorded_at > p_from - interval '2 days'
            and a.state = 'skipped' and a.attempt = 0 and a.last_due_at > p_from
     loop
-        v_compiled := sisyphus._compile_schedule(v_row.schedule, v_row.timezone);
-        v_first := v_row.due_at - interval '1 us';
-        delete from sisyphus.attempt a
-         where a.run_id = v_row.run_id and a.recorded_at = v_row.recorded_at and a.retention_days = v_row.retention_days
-           and a.due_at > p_from;
-        update sisyphus.attempt a
-           set occurrences = sisyphus._count_fires(v_compiled, v_row.timezone, v_first, p_from, v_row.anchor_at),
-               last_due_at = (select f from sisyphus._last_fires(v_compiled, v_row.timezone, v_first, p_from, v_row.anchor_at, 1) f)
-         where a.run_id = v_row.run_id and a.recorded_at = v_row.recorded_at and a.retention_days = v_row.retention_days;
+        begin
+            v_compiled := sisyphus._compile_schedule(v_row.schedule, v_row.timezone);
+            v_first := v_row.due_at - interval '1 us';
+            delete from sisyphus.attempt a
+             where a.run_id = v_row.run_id and a.recorded_at = v_row.recorded_at and a.retention_days = v_row.retention_days
+               and a.due_at > p_from;
+            update sisyphus.attempt a
+               set occurrences = sisyphus._count_fires(v_compiled, v_row.timezone, v_first, p_from, v_row.anchor_at),
+                   last_due_at = (select f from sisyphus._last_fires(v_compiled, v_row.timezone, v_first, p_from, v_row.anchor_at, 1) f)
+             where a.run_id = v_row.run_id and a.recorded_at = v_row.recorded_at and a.retention_days = v_row.retention_days;
+        exception when data_exception then
+            -- Its time zone has gone: nobody can tell what it had come to.
+            null;
+        end;
     end loop;
 end
 $$;

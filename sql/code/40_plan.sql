@@ -68,7 +68,7 @@ end;
 comment on function sisyphus._expires_at(sisyphus.job, timestamptz, timestamptz) is
     'Until when an occurrence may start, of which the next one is p_next; null: never expires';
 
--- One row for occurrences that became no run: passed over, no longer fresh, suspended, left out.
+-- One row for occurrences that became no run: passed over, no longer fresh, suspended, broken, left out.
 create or replace function sisyphus._record_occurrences(
     p_job sisyphus.job, p_state text, p_reason text, p_first timestamptz, p_last timestamptz, p_count bigint,
     p_now timestamptz)
@@ -82,15 +82,15 @@ begin
     insert into sisyphus.attempt (
         run_id, job_id, due_at, nominal_at, last_due_at, finished_at, recorded_at, occurrences, attempt, job_version,
         retention_days, is_final, state, origin, job, owner, pool, reason)
-    select nextval('sisyphus.run_id_seq'), p_job.job_id, p_first, p_first, p_last, p_now, p_now, p_count, 0,
+    select nextval('sisyphus.run_id_seq'), p_job.job_id, p_first, p_first, p_last, p_now, p_now, coalesce(p_count, 0), 0,
            p_job.version,
            coalesce(p_job.retain_failure, sisyphus._retention_class((sisyphus._setting()).retention_failure)), true, p_state, 'schedule', p_job.name, p_job.owner,
            (select p.name from sisyphus.pool p where p.pool_id = p_job.pool_id), p_reason
-     where p_count > 0;
+     where p_count > 0 or p_count is null;
 end
 $$;
 comment on function sisyphus._record_occurrences(sisyphus.job, text, text, timestamptz, timestamptz, bigint, timestamptz) is
-    'Writes one final row that stands for a number of occurrences; nothing when the number is 0';
+    'Writes one final row that stands for a number of occurrences, nothing when it is 0; null: nobody can tell how many';
 
 -- Makes runs of occurrences: for each job its targets, read at this moment. Where a watermark was set back (a new
 -- schedule, a clock that jumped) an occurrence may have its run already, or have had it. The version is the one that the
@@ -338,27 +338,38 @@ comment on function sisyphus._plan_or_break(bigint, timestamptz, boolean, timest
 -- The clock of the server went back: a watermark in the future would silence its job until then.
 create or replace function sisyphus._set_back(p_now timestamptz)
 returns void
-language sql
+language plpgsql
 volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-    select from sisyphus.job_state s
-     where s.watermark > p_now + (sisyphus._setting()).plan_ahead
-     order by s.job_id
-       for no key update;
-    select sisyphus._trim_left_out(j, p_now)
-      from sisyphus.job j
-      join sisyphus.job_state s on s.job_id = j.job_id
-     where s.watermark > p_now + (sisyphus._setting()).plan_ahead and (j.except_on is not null or j.only_on is not null);
+declare
+    v_job sisyphus.job;
+begin
+    for v_job in
+        select j.*
+          from sisyphus.job_state s
+          join sisyphus.job j on j.job_id = s.job_id
+         where s.watermark > p_now + (sisyphus._setting()).plan_ahead
+         order by s.job_id
+           for no key update of s
+    loop
+        begin
+            perform sisyphus._trim_left_out(v_job, p_now)
+              where v_job.except_on is not null or v_job.only_on is not null;
+            update sisyphus.job_state s
+               set next_due_at = sisyphus._next_due_at(v_job, p_now)
+             where s.job_id = v_job.job_id and s.broken is null and s.suspended_since is null;
+        exception when data_exception then
+            perform sisyphus._break_job(v_job, sqlerrm);
+        end;
+    end loop;
     update sisyphus.job_state s
-       set planned_until = greatest(s.planned_until, s.watermark), watermark = p_now,
-           next_due_at = case when s.broken is null and s.suspended_since is null
-                              then sisyphus._next_due_at(j, p_now) else s.next_due_at end
-      from sisyphus.job j
-     where j.job_id = s.job_id and s.watermark > p_now + (sisyphus._setting()).plan_ahead;
+       set planned_until = greatest(s.planned_until, s.watermark), watermark = p_now
+     where s.watermark > p_now + (sisyphus._setting()).plan_ahead;
     update sisyphus.run r
        set wake_at = p_now
      where r.state = 'waiting' and r.wake_at < 'infinity' and r.wake_at > p_now;
+end
 $$;
 comment on function sisyphus._set_back(timestamptz) is 'Moves watermarks that lie in the future back to now; occurrences planned already are not planned again';

@@ -195,12 +195,12 @@ set search_path = pg_catalog, pg_temp
 as $$
     select sisyphus._end_unstarted(
                array_agg(r.run_id), 'skipped',
-               array_agg('the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')), p_now)
+               array_agg(sisyphus._suspended_text(p_job.suspend_reason)), p_now)
       from sisyphus.run r
      where r.job_id = p_job.job_id and r.state in ('waiting', 'pending') and r.due_at <= p_until
        and coalesce(r.requested_at < p_until, true);
     update sisyphus.run r
-       set withdrawn = 'skipped', reason = 'the job was suspended' || coalesce(': ' || p_job.suspend_reason, '')
+       set withdrawn = 'skipped', reason = sisyphus._suspended_text(p_job.suspend_reason)
       from (select c.run_id from sisyphus.run c
              where c.job_id = p_job.job_id and c.state = 'claimed' and c.withdrawn = 'waiting' and c.due_at <= p_until
                and coalesce(c.requested_at < p_until, true)

@@ -37,7 +37,7 @@ begin
          order by q.request_id desc limit 1;
         if v_one.state <> 'claimed' and v_over.request_id is not null then
             v_end := 'skipped';
-            v_why := 'the job was suspended' || coalesce(': ' || v_over.reason, '');
+            v_why := sisyphus._suspended_text(v_over.reason);
         elsif (v_one.j).deleted_at is not null
               -- Of the job that had the name before: by its version too, for a clock can have been wrong.
               or coalesce(v_one.requested_at, v_one.due_at) < (v_one.j).created_at
@@ -165,7 +165,6 @@ begin
         return p_job;
     end if;
     p_job := sisyphus._job_as_of(p_job, v_then.version);
-    p_job.version := v_then.version;
     if p_request.replan_from > v_then.changed_at then
         p_job.deleted_at := p_request.replan_from;
     end if;
@@ -175,8 +174,7 @@ $$;
 comment on function sisyphus._job_after(sisyphus.job, sisyphus.request) is
     'A job with the version and the schedule that it had after a request';
 
-create or replace function sisyphus._apply_definition(
-    p_job sisyphus.job, p_request sisyphus.request, p_replan_from timestamptz, p_now timestamptz)
+create or replace function sisyphus._apply_definition(p_job sisyphus.job, p_request sisyphus.request, p_now timestamptz)
 returns void
 language plpgsql
 volatile
@@ -189,8 +187,8 @@ declare
     v_suspended constant boolean := p_job.deleted_at is null and sisyphus._is_suspended(p_job, p_now);
     v_end constant timestamptz := sisyphus._suspension_end(p_job, p_request, v_suspended, p_now);
     v_requested_at constant timestamptz := p_request.requested_at;
-    -- From here on the job is another one; of the job as it was nothing beyond is planned.
-    v_cut constant timestamptz := coalesce(p_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
+    v_replan_from timestamptz := p_request.replan_from;
+    v_cut timestamptz;
     v_then sisyphus.job := sisyphus._job_after(p_job, p_request);
     v_ends boolean;
 begin
@@ -199,8 +197,17 @@ begin
     if v_state.version > v_then.version then
         -- A caller who waited for another has the older time: versions only grow.
         v_then := sisyphus._job_as_of(p_job, v_state.version);
-        v_then.version := v_state.version;
     end if;
+    if v_state.broken is not null then
+        perform sisyphus._skip_unplanned(p_job, v_state, v_requested_at, 'the job was broken: ' || v_state.broken, p_now);
+        v_state.watermark := greatest(v_state.watermark, v_requested_at);
+    end if;
+    if p_request.action = 'replan' then
+        -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
+        v_replan_from := least(v_requested_at, v_state.watermark);
+    end if;
+    -- From here on the job is another one; of the job as it was nothing beyond is planned.
+    v_cut := coalesce(v_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
     v_ends := v_end is not null and (v_state.suspended_since is not null or p_request.suspended_at is not null);
     if v_ends or v_state.suspended_since is not null then
         -- Of several changes since the last tick the first one ends what the schedule of that time left out.
@@ -208,19 +215,17 @@ begin
                             (select min(q.replan_from) from sisyphus.request q
                               where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id),
                             v_end);
-        perform sisyphus._end_suspension(sisyphus._job_as_of(p_job, v_state.version), v_state, v_until, p_now);
+        perform sisyphus._skip_unplanned(p_job, v_state, v_until, sisyphus._suspended_text(p_job.suspend_reason), p_now);
         v_state.watermark := greatest(v_state.watermark, v_until, v_end);
     elsif v_state.next_due_at <= v_cut and (v_state.version < v_then.version or v_then.deleted_at is not null) then
-        perform sisyphus._withdraw_unplanned(sisyphus._job_as_of(p_job, v_state.version), v_state, v_cut,
+        perform sisyphus._withdraw_unplanned(p_job, v_state, v_cut,
             case when v_then.deleted_at is null then format('withdrawn by version %s of the job', v_then.version)
                  else 'the job was unscheduled' end, p_now);
     end if;
     if v_state.watermark > v_cut + (sisyphus._setting()).plan_ahead then
         perform sisyphus._trim_left_out(p_job, v_cut);
     end if;
-    if p_replan_from is not null then
-        v_state.watermark := p_replan_from;
-    end if;
+    v_state.watermark := coalesce(v_replan_from, v_state.watermark);
     update sisyphus.job_state s
        set version = v_then.version, watermark = v_state.watermark, broken = null,
            suspended_since = case when v_end is null then coalesce(v_state.suspended_since, case when v_suspended then p_job.suspended_at end)
@@ -235,7 +240,7 @@ begin
     perform sisyphus._fit_runs(array[p_job.job_id], p_now);
 end
 $$;
-comment on function sisyphus._apply_definition(sisyphus.job, sisyphus.request, timestamptz, timestamptz) is
+comment on function sisyphus._apply_definition(sisyphus.job, sisyphus.request, timestamptz) is
     'Brings planner state and unstarted runs of a job in line with its committed definition';
 
 create or replace function sisyphus._apply_definitions(p_now timestamptz, p_limit integer default 1000)
@@ -255,12 +260,9 @@ declare
          limit p_limit), false, p_now);
 begin
     for v_request in
-        -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
-        select q, j,
-               case q.action when 'define' then q.replan_from else least(q.requested_at, s.watermark) end as replan_from
+        select q, j
           from sisyphus.request q
           join sisyphus.job j on j.job_id = q.job_id
-          left join sisyphus.job_state s on s.job_id = q.job_id
          where q.guardian_id is null and q.action in ('define', 'replan') and q.job_id = any(v_job_ids)
          order by q.request_id
          limit p_limit
@@ -269,7 +271,7 @@ begin
         v_count := v_count + 1;
         -- One bad definition (a time zone or a calendar that has vanished since) must not stop the others.
         begin
-            perform sisyphus._apply_definition(v_request.j, v_request.q, v_request.replan_from, p_now);
+            perform sisyphus._apply_definition(v_request.j, v_request.q, p_now);
         exception when data_exception or undefined_object then
             perform sisyphus._break_job(v_request.j, sqlerrm);
         end;
@@ -286,7 +288,8 @@ begin
     loop
         v_count := v_count + 1;
         begin
-            perform sisyphus._end_suspension(v_request.j, v_request.s, (v_request.j).suspended_until, p_now);
+            perform sisyphus._skip_unplanned(v_request.j, v_request.s, (v_request.j).suspended_until,
+                                             sisyphus._suspended_text((v_request.j).suspend_reason), p_now);
             update sisyphus.job_state s
                set suspended_since = null, watermark = greatest(s.watermark, (v_request.j).suspended_until),
                    next_due_at = sisyphus._next_due_at(v_request.j, greatest(s.watermark, (v_request.j).suspended_until))

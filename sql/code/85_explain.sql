@@ -383,8 +383,7 @@ begin
                        and a.recorded_at >= least(explain.due_at, v_now) - interval '1 day'
                        and (explain.due_at in (a.due_at, a.nominal_at)
                             or explain.due_at between a.due_at and a.last_due_at
-                               and sisyphus._next_due_at(sisyphus._job_as_of(v_job, a.job_version),
-                                                         explain.due_at - interval '1 us') = explain.due_at)
+                               and sisyphus._was_due(v_job, a.job_version, explain.due_at) is not false)
                        and not exists (select from sisyphus.run r where r.run_id = a.run_id)
                      order by a.run_id, a.is_final desc, a.attempt desc
                      limit 20) e

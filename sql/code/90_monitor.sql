@@ -343,7 +343,7 @@ comment on column sisyphus.history.payload is 'Input it was given; null for who 
 comment on column sisyphus.history.nominal_at is 'The occurrence before jitter';
 comment on column sisyphus.history.expires_at is 'Until when it might have started; null: for ever';
 comment on column sisyphus.history.last_due_at is 'Of several occurrences in one row, the last';
-comment on column sisyphus.history.occurrences is 'How many occurrences the row stands for';
+comment on column sisyphus.history.occurrences is 'How many occurrences the row stands for; 0: nobody can tell, the time zone has gone';
 comment on column sisyphus.history.late_state is 'Result that arrived after a later attempt had been claimed';
 comment on column sisyphus.history.late_exit_code is 'Its exit code';
 comment on column sisyphus.history.late_finished_at is 'When that one ended';

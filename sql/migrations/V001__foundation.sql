@@ -675,7 +675,7 @@ comment on column sisyphus.attempt.claimed_at is 'When it was claimed';
 comment on column sisyphus.attempt.started_at is 'When its process started';
 comment on column sisyphus.attempt.finished_at is 'When it ended';
 comment on column sisyphus.attempt.recorded_at is 'When the row was written; decides its partition';
-comment on column sisyphus.attempt.occurrences is 'How many occurrences the row stands for';
+comment on column sisyphus.attempt.occurrences is 'How many occurrences the row stands for; 0: nobody can tell, the time zone has gone';
 comment on column sisyphus.attempt.peak_memory_bytes is 'Largest resident size, bytes';
 comment on column sisyphus.attempt.cpu_user_seconds is 'User CPU time, seconds';
 comment on column sisyphus.attempt.cpu_system_seconds is 'System CPU time, seconds';

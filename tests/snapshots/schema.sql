@@ -132,17 +132,6 @@ CREATE TABLE sisyphus.host (
     CONSTRAINT host_state_check CHECK ((state = ANY (ARRAY['active'::text, 'draining'::text])))
 );
 
-CREATE TABLE sisyphus.job_state (
-    job_id bigint NOT NULL,
-    version integer NOT NULL,
-    watermark timestamp with time zone NOT NULL,
-    planned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
-    next_due_at timestamp with time zone NOT NULL,
-    suspended_since timestamp with time zone,
-    broken text
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
-
 CREATE TABLE sisyphus.attempt (
     run_id bigint NOT NULL,
     claim_no bigint,
@@ -257,6 +246,17 @@ CREATE TABLE sisyphus.setting (
     CONSTRAINT setting_output_limit_check CHECK (((output_limit >= 1024) AND (output_limit <= 1048576))),
     CONSTRAINT setting_plan_ahead_check CHECK (((plan_ahead >= (claim_ahead + heartbeat)) AND (plan_ahead <= '1 day'::interval)))
 );
+
+CREATE TABLE sisyphus.job_state (
+    job_id bigint NOT NULL,
+    version integer NOT NULL,
+    watermark timestamp with time zone NOT NULL,
+    planned_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    next_due_at timestamp with time zone NOT NULL,
+    suspended_since timestamp with time zone,
+    broken text
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
 
 CREATE FUNCTION sisyphus.activate_host(name text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
