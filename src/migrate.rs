@@ -82,8 +82,8 @@ pub fn bundle_checksum() -> String {
 
 /// Brings the database to this program's schema. Safe to call at any time and from several places at once.
 ///
-/// Needs a direct connection (a session lock is held, which a transaction pooler would lose) whose role may
-/// become `sisyphus_owner`, or is a superuser for the first time.
+/// Needs a direct connection (a session lock is held, which a transaction pooler would lose) whose role has
+/// `sisyphus_owner`: the first time a superuser, or who owns the database and may create roles.
 pub async fn migrate(client: &mut Client) -> Result<Report> {
     lock(client).await?;
     let outcome = migrate_locked(client).await;
@@ -153,9 +153,8 @@ async fn create_schema(client: &Client) -> Result<()> {
     let there: bool = client.query_one("select to_regnamespace('sisyphus') is not null", &[]).await?.get(0);
     if !there {
         client.batch_execute("create schema sisyphus").await.map_err(|e| {
-            Error::from(e).hint_if_denied(
-                "migrate as a role that may create schemas and roles, for example the superuser",
-            )
+            Error::from(e)
+                .hint_if_denied("migrate as a superuser, or as a role with CREATEROLE that owns the database")
         })?;
     }
     Ok(())

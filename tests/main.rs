@@ -39,6 +39,7 @@ mod finish;
 mod guardian;
 mod house;
 mod installation;
+mod installer;
 mod job;
 mod job_errors;
 mod job_rights;

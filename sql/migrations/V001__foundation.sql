@@ -12,7 +12,9 @@ begin
             execute pg_catalog.format('create role %I nologin', v_role);
         end if;
     end loop;
-    if not pg_catalog.pg_has_role(current_user, 'sisyphus_owner', 'member') then
+    -- From PostgreSQL 16 on who made a role is a member that may not become it, but may grant it.
+    if not pg_catalog.pg_has_role(current_user, 'sisyphus_owner',
+            case when pg_catalog.current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end) then
         execute pg_catalog.format('grant sisyphus_owner to %I', current_user);
     end if;
 end
