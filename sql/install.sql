@@ -60,10 +60,12 @@ set local role sisyphus_owner;
 \ir code/75_hosts.sql
 \ir code/76_fleet.sql
 \ir code/80_retention.sql
-\ir code/85_explain.sql
+\ir code/85_why.sql
+\ir code/86_explain.sql
 \ir code/90_monitor.sql
 \ir code/91_fleet.sql
 \ir code/92_metrics.sql
 \ir code/93_live.sql
+\ir code/94_history.sql
 \ir code/99_security.sql
 commit;

@@ -90,7 +90,7 @@ fn chapter(file: &str) -> &'static str {
         "30" | "31" | "32" | "33" | "34" => "Jobs",
         "70" | "71" => "Runs",
         "36" | "75" | "76" | "77" | "78" | "79" => "Hosts and settings",
-        "85" => "Why",
+        "86" => "Why",
         _ => "Guardian protocol and upkeep",
     }
 }
