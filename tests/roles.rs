@@ -333,3 +333,21 @@ async fn the_audit_log_of_a_job_is_its_owners_of_that_time_and_a_name_opens_no_o
     let count: i64 = play.client.query_one(hidden, &[]).await.unwrap().get(0);
     assert_eq!(count, 0);
 }
+
+#[tokio::test]
+async fn what_an_operator_does_to_a_run_is_told_to_its_owner_and_to_no_other_author() {
+    let play = Play::at("07:00:00").await;
+    let alice = play.db.login("test_alice", &["sisyphus_author"]).await;
+    let bob = play.db.login("test_bob", &["sisyphus_author"]).await;
+    let operator = play.db.client_as("sisyphus_operator").await;
+    alice.batch_execute("select sisyphus.schedule('hers', null, 'true')").await.unwrap();
+    for submit in ["sisyphus.run_now('hers')", "sisyphus.submit('true')"] {
+        let run_id: i64 = alice.query_one(&format!("select {submit}"), &[]).await.unwrap().get(0);
+        operator.execute("select sisyphus.cancel($1)", &[&run_id]).await.unwrap();
+        play.tick().await;
+        let told = "select count(before) || ' ' || count(after) from sisyphus.audit_log
+                     where action = 'cancel' and object = $1::bigint::text";
+        assert_eq!(alice.query_one(told, &[&run_id]).await.unwrap().get::<_, String>(0), "1 1", "{submit}");
+        assert_eq!(bob.query_one(told, &[&run_id]).await.unwrap().get::<_, String>(0), "0 0", "{submit}");
+    }
+}

@@ -27,17 +27,22 @@ comment on function sisyphus._caller_is(name) is 'Whether the calling role is th
 create or replace function sisyphus._audit(
     p_action text, p_object text, p_before jsonb, p_after jsonb, p_now timestamptz)
 returns void
-language sql
+language plpgsql
 volatile
 parallel unsafe
-begin atomic
+set search_path = pg_catalog, pg_temp
+as $$
+begin
     insert into sisyphus.audit (at, role_name, action, object, owner, before, after)
     values (p_now, sisyphus._caller(), p_action, p_object,
-            -- By the action: anything else may have the name of a job.
+            -- By the action: anything else may have the name of a job, or a number.
             case when p_action in ('schedule', 'alter_job', 'unschedule', 'suspend', 'resume', 'run_now', 'run_many', 'backfill')
-                 then (select j.owner from sisyphus.job j where j.name = p_object) end,
+                 then (select j.owner from sisyphus.job j where j.name = p_object)
+                 when p_action in ('terminate', 'cancel', 'pause', 'unpause', 'rerun')
+                 then (select r.owner from sisyphus._require_run(p_object::bigint) r) end,
             p_before, p_after);
-end;
+end
+$$;
 comment on function sisyphus._audit(text, text, jsonb, jsonb, timestamptz) is
     'Writes an entry of the audit log';
 

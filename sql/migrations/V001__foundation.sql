@@ -727,6 +727,6 @@ comment on column sisyphus.audit.at is 'When';
 comment on column sisyphus.audit.role_name is 'Who';
 comment on column sisyphus.audit.action is 'Function that was called';
 comment on column sisyphus.audit.object is 'Job, run, host or pool';
-comment on column sisyphus.audit.owner is 'Owner of the job then, where it is one';
+comment on column sisyphus.audit.owner is 'Owner of the job or run then, where it is one';
 comment on column sisyphus.audit.before is 'What it was';
 comment on column sisyphus.audit.after is 'What it became';

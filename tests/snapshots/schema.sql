@@ -88,17 +88,6 @@ CREATE TABLE sisyphus.request (
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='200', autovacuum_vacuum_cost_delay='0');
 
-CREATE TABLE sisyphus.audit (
-    audit_id bigint NOT NULL,
-    at timestamp with time zone NOT NULL,
-    role_name name NOT NULL,
-    action text NOT NULL,
-    object text,
-    owner name,
-    before jsonb,
-    after jsonb
-);
-
 CREATE TABLE sisyphus.calendar (
     calendar_id bigint NOT NULL,
     name text NOT NULL,
@@ -733,6 +722,17 @@ CREATE TABLE sisyphus.attempt_90 (
     CONSTRAINT attempt_state_check CHECK ((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'timed_out'::text, 'terminated'::text, 'lost'::text, 'refused'::text, 'expired'::text, 'skipped'::text, 'cancelled'::text])))
 )
 PARTITION BY RANGE (recorded_at);
+
+CREATE TABLE sisyphus.audit (
+    audit_id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    role_name name NOT NULL,
+    action text NOT NULL,
+    object text,
+    owner name,
+    before jsonb,
+    after jsonb
+);
 
 ALTER TABLE sisyphus.audit ALTER COLUMN audit_id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME sisyphus.audit_audit_id_seq
@@ -1718,9 +1718,6 @@ GRANT USAGE ON SCHEMA sisyphus TO sisyphus_guardian;
 GRANT ALL ON FUNCTION sisyphus._ask_calendar(p_name text, p_query text, OUT kind text, OUT dates date[], OUT spans tstzrange[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._ask_calendar(p_name text, p_query text, OUT kind text, OUT dates date[], OUT spans tstzrange[]) TO sisyphus_admin;
 
-GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_author;
-GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_admin;
-
 GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestamp with time zone) TO sisyphus_operator;
@@ -1728,6 +1725,9 @@ GRANT ALL ON FUNCTION sisyphus._calendar_problem(p_calendar text, p_now timestam
 
 GRANT ALL ON FUNCTION sisyphus._calendar_query(p_name text) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._calendar_query(p_name text) TO sisyphus_admin;
+
+GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._caller() TO sisyphus_admin;
 
 GRANT ALL ON FUNCTION sisyphus._clock() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._clock() TO sisyphus_author;
