@@ -48,6 +48,22 @@ async fn no_active_host() {
 }
 
 #[tokio::test]
+async fn of_many_hosts_that_are_away_five_are_named() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('report', null, 'true', timezone => 'UTC')").await;
+    let run_id = play.run_now("report").await;
+    for n in 1..=8 {
+        play.guardian(&format!("web{n}"), 1).await;
+    }
+    play.tick_at("07:10:00").await;
+    assert_told(
+        &explain_run(&play, run_id).await,
+        "no active host in pool \"default\": web1 is unreachable, web2 is unreachable, \
+         web3 is unreachable, web4 is unreachable, web5 is unreachable and 3 more",
+    );
+}
+
+#[tokio::test]
 async fn a_run_for_one_host_is_told_of_that_host_alone() {
     let play = Play::at("07:00:00").await;
     let guardian = play.guardian("web1", 1).await;

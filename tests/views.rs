@@ -379,3 +379,29 @@ async fn a_setting_has_an_upper_bound() {
     play.exec("select sisyphus.set_setting('retention_success', '100 years')").await;
     play.tick().await;
 }
+
+/// It may have gone with the server's last start, long before a tick needs it.
+#[tokio::test]
+async fn a_job_whose_time_zone_vanished_takes_no_view_from_the_others() {
+    let play = Play::at("06:59:00").await;
+    play.exec(
+        "select from generate_series(1, 101) n, sisyphus.schedule('good' || n, '0 7 * * *', 'true', timezone => 'UTC');
+         select sisyphus.schedule('bad', '0 7 * * *', 'true', timezone => 'UTC')",
+    )
+    .await;
+    play.tick().await;
+    play.run_now("bad").await;
+    play.set_time("06:58:00").await;
+    // No tick has looked at its new version yet.
+    play.exec("update sisyphus.job set timezone = 'Mars/Olympus', version = 2 where name = 'bad'").await;
+    assert_eq!(
+        play.lines("select format('%s %s %s', job, coalesce(local_time::text, 'unknown'), count(*))
+                      from sisyphus.upcoming where job in ('bad', 'good7') group by job, local_time order by 1").await,
+        ["bad unknown 1", "good7 2026-03-02 07:00:00 1"]
+    );
+    assert_eq!(
+        play.lines("select concat_ws(' ', state, problem, next_due_at is null) from sisyphus.overview where job = 'bad'").await,
+        ["broken time zone \"Mars/Olympus\" not recognized (22023) t"]
+    );
+    assert_eq!(play.value::<i64>("select count(next_due_at) from sisyphus.overview", &[]).await, 101);
+}

@@ -25,13 +25,11 @@ end
 $$;
 comment on function sisyphus._lane_name(bigint) is 'A lane as a person calls it: pool "web", host "web1"';
 
--- Definer, and a function of its own: view overdue asks it as the reader, once a lane.
 create or replace function sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamptz) returns text
 language plpgsql
 stable
 strict
 parallel safe
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -39,21 +37,26 @@ declare
     v_active bigint;
     v_slots bigint;
     v_others text;
+    v_other bigint;
     v_busy bigint;
     v_busy_with text;
 begin
     select count(*) filter (where f.state in ('active', 'periodic')),
            sum(f.slots) filter (where f.state in ('active', 'periodic')),
-           string_agg(format('%s is %s', f.host, f.state), ', ' order by f.host)
-               filter (where f.state not in ('active', 'periodic'))
-      into v_active, v_slots, v_others
-      from sisyphus.host h
-           join sisyphus.fleet f on f.host = h.name
-     where p_lane_id = any(h.lanes);
+           string_agg(format('%s is %s', f.host, f.state), ', ' order by f.host) filter (where f.nth <= 5),
+           count(f.nth)
+      into v_active, v_slots, v_others, v_other
+      from (select f.host, f.state, f.slots,
+                   case when f.state not in ('active', 'periodic')
+                        then row_number() over (partition by f.state in ('active', 'periodic') order by f.host) end as nth
+              from sisyphus.host h
+                   join sisyphus.fleet f on f.host = h.name
+             where p_lane_id = any(h.lanes)) f;
     if v_active = 0 and v_lane like 'host %' then
         return v_lane || coalesce(regexp_replace(v_others, '^.* is ', ' is '), ' never had a guardian');
     elsif v_active = 0 then
-        return format('no active host in %s', v_lane) || coalesce(': ' || v_others, '');
+        return format('no active host in %s', v_lane) || coalesce(': ' || v_others, '')
+               || case when v_other > 5 then format(' and %s more', v_other - 5) else '' end;
     elsif v_slots = 0 then
         return format(case when v_lane like 'host %' then '%s has no slot' else 'no host in %s has a slot' end, v_lane)
                || ': set_slots() changes that';
@@ -75,6 +78,22 @@ end;
 $$;
 comment on function sisyphus._why_lane_waits(bigint, timestamptz) is
     'What keeps the hosts of a lane from all that is due in it: none active, no free slot; empty: nothing';
+
+-- Definer: views call it as the reader, once for all of their rows.
+create or replace function sisyphus._why_lanes_wait() returns jsonb
+language sql
+stable
+parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_object_agg(l.lane_id, sisyphus._why_lane_waits(l.lane_id, l.now))
+      from (select distinct r.lane_id, n.now
+              from (select sisyphus._clock() as now) n
+                   join sisyphus.run r on r.state = 'pending' and r.due_at <= n.now) l
+$$;
+comment on function sisyphus._why_lanes_wait() is
+    'What _why_lane_waits() says of each lane that has due, pending runs, by its number';
 
 create or replace function sisyphus._why_unclaimed(p_run sisyphus.run, p_now timestamptz, p_why_lane text, p_ahead bigint)
 returns text
@@ -210,5 +229,5 @@ $$;
 comment on function sisyphus._why_late(bigint, timestamptz, text, bigint) is
     'Why a run, by number, has not been claimed in an installation that has no problem; p_why_lane: what _why_lane_waits() says, p_ahead: how many due runs of its lane go before it; null: to be asked';
 
-grant execute on function sisyphus._why_lane_waits(bigint, timestamptz), sisyphus._why_late(bigint, timestamptz, text, bigint)
+grant execute on function sisyphus._why_lanes_wait(), sisyphus._why_late(bigint, timestamptz, text, bigint)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

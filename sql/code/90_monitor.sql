@@ -26,6 +26,24 @@ as $$
 $$;
 comment on function sisyphus._sees_all() is 'Whether the caller may see every owner''s commands, payloads and output: an admin';
 
+-- A newer tzdata may lack a zone from the server's next start on, long before a tick needs it: one such job must not
+-- take the view of all from everybody. Unsafe: it catches, which no parallel plan may.
+create or replace function sisyphus._timezone_problem(p_timezone text) returns text
+language plpgsql
+stable
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform timezone(p_timezone, timestamptz '1970-01-01 00:00:00+00');
+    return null;
+exception when invalid_parameter_value then
+    return format('%s (%s)', sqlerrm, sqlstate);
+end
+$$;
+comment on function sisyphus._timezone_problem(text) is
+    'Why a job of this time zone cannot be planned, as the tick that finds out says it; null: the server knows the zone';
+
 -- What the ticks have not planned yet, also of definitions that are not committed: it reads job, not job_state, where
 -- the two differ. Capped for each job, or one that fires each second would give 86,400 rows; and the time for all of them
 -- together, or thousands of them would take minutes. The next one of each is told in any case.
@@ -33,7 +51,7 @@ create or replace function sisyphus._computed_fires(p_now timestamptz, p_until t
 returns table (job_id bigint, due_at timestamptz)
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -48,7 +66,7 @@ begin
               from sisyphus.job j
              cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, p_now, j.anchor_at) as fire) f
              cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, f.fire, j.anchor_at) as next) n
-             where j.deleted_at is null and j.compiled is not null));
+             where j.deleted_at is null and j.compiled is not null and sisyphus._timezone_problem(j.timezone) is null));
     end if;
     for v_job in
         select j, j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
@@ -61,6 +79,7 @@ begin
            and j.compiled is not null
            and s.broken is null
            and (j.suspended_at is null or j.suspended_until is not null)
+           and sisyphus._timezone_problem(j.timezone) is null
     loop
         job_id := v_job.job_id;
         due_at := v_job.planned_until;
@@ -90,12 +109,12 @@ comment on function sisyphus._next_due(bigint, timestamptz) is 'The next occurre
 
 create or replace view sisyphus.overview as
 select j.name as job,
-       case when s.broken is not null then 'broken' when d.suspended then 'suspended' else 'active' end as state,
+       case when b.why is not null then 'broken' when d.suspended then 'suspended' else 'active' end as state,
        j.schedule,
        j.timezone,
        p.name as pool,
        j.run_on,
-       case when d.suspended or s.broken is not null then null
+       case when d.suspended or b.why is not null then null
             when s.version = j.version and j.except_on is null and j.only_on is null
             then least(live.next_due_at, nullif(s.next_due_at, 'infinity'))
             else sisyphus._next_due(j.job_id, (select sisyphus._clock())) end as next_due_at,
@@ -108,12 +127,13 @@ select j.name as job,
        round(recent.quantiles[2]::numeric, 3)::double precision as p95_seconds,
        j.owner,
        coalesce((select sisyphus._installation_problem()),
-                case when s.broken is not null then s.broken when d.suspended then j.suspend_reason
+                case when b.why is not null then b.why when d.suspended then j.suspend_reason
                      else coalesce(sisyphus._calendar_problem(j.except_on, (select sisyphus._clock())),
                                    sisyphus._calendar_problem(j.only_on, (select sisyphus._clock()))) end) as problem
   from sisyphus.job j
        join sisyphus.pool p on p.pool_id = j.pool_id
        left join sisyphus.job_state s on s.job_id = j.job_id
+       cross join lateral (select coalesce(s.broken, sisyphus._timezone_problem(j.timezone)) as why) b
        cross join lateral (
            select j.suspended_at is not null
                   and (j.suspended_until is null or j.suspended_until > (select sisyphus._clock())) as suspended) d
@@ -203,7 +223,9 @@ select u.job,
        u.pool,
        u.host,
        u.run_id
-  from (select j.name as job, w.due_at, coalesce(j.timezone, 'UTC') as timezone, p.name as pool, h.name as host, r.run_id
+  from (select j.name as job, w.due_at,
+               case when sisyphus._timezone_problem(j.timezone) is null then coalesce(j.timezone, 'UTC') end as timezone,
+               p.name as pool, h.name as host, r.run_id
           from sisyphus.run r
                cross join lateral (
                    select case when r.state = 'waiting' and r.attempt > 0 and isfinite(r.wake_at) then r.wake_at
@@ -228,7 +250,7 @@ select u.job,
 comment on view sisyphus.upcoming is 'What is to come: runs that exist, whatever their date, and what schedules make due within a day, of each job the first 1,440; of hundreds of frequent jobs some 100,000 in a shorter time, and the next one of each';
 comment on column sisyphus.upcoming.job is 'Job; null: submitted without one';
 comment on column sisyphus.upcoming.due_at is 'When it is due; of a retry, when its delay has passed; jitter is added when it is planned';
-comment on column sisyphus.upcoming.local_time is 'The same in the time zone of the job';
+comment on column sisyphus.upcoming.local_time is 'The same in the time zone of the job; null: the server does not know that zone';
 comment on column sisyphus.upcoming.pool is 'Pool';
 comment on column sisyphus.upcoming.host is 'Host, when it is for this one alone';
 comment on column sisyphus.upcoming.run_id is 'Run, for cancel(); null: not planned yet';
@@ -236,13 +258,10 @@ comment on column sisyphus.upcoming.run_id is 'Run, for cancel(); null: not plan
 -- What is the same for many of them, or a count of the others, is found once for all.
 create or replace view sisyphus.overdue as
 with queue as materialized (
-    select r.run_id, r.lane_id,
+    select r.run_id,
            row_number() over (partition by r.lane_id order by r.priority desc, r.ready_no) - 1 as ahead
       from sisyphus.run r
-     where r.state = 'pending' and r.due_at <= (select sisyphus._clock())),
-lane as materialized (
-    select l.lane_id, sisyphus._why_lane_waits(l.lane_id, (select sisyphus._clock())) as why
-      from (select distinct q.lane_id from queue q) l)
+     where r.state = 'pending' and r.due_at <= (select sisyphus._clock()))
 select r.run_id,
        j.name as job,
        r.due_at,
@@ -250,11 +269,11 @@ select r.run_id,
            as late_seconds,
        r.expires_at,
        coalesce((select sisyphus._installation_problem()),
-                sisyphus._why_late(r.run_id, (select sisyphus._clock()), coalesce(l.why, ''), q.ahead)) as why
+                sisyphus._why_late(r.run_id, (select sisyphus._clock()),
+                                   coalesce((select sisyphus._why_lanes_wait()) ->> r.lane_id::text, ''), q.ahead)) as why
   from sisyphus.run r
        left join sisyphus.job j on j.job_id = r.job_id
        left join queue q on q.run_id = r.run_id
-       left join lane l on l.lane_id = r.lane_id
  where r.due_at < (select sisyphus._clock())
    and (r.state = 'pending' or r.state = 'waiting' and r.attempt = 0 and not r.in_order)
  order by r.due_at, r.run_id;
@@ -269,7 +288,7 @@ comment on column sisyphus.overdue.why is 'Why it has not started';
 grant execute on function sisyphus._clock(), sisyphus._reason_without_names(text, integer, integer, text),
     sisyphus._installation_problem(timestamptz), sisyphus._visible_owners(), sisyphus._sees_all(),
         sisyphus._computed_fires(timestamptz, timestamptz, integer), sisyphus._next_due(bigint, timestamptz),
-        sisyphus._calendar_problem(text, timestamptz)
+        sisyphus._timezone_problem(text), sisyphus._calendar_problem(text, timestamptz)
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;
 grant select on sisyphus.overview, sisyphus.running, sisyphus.upcoming, sisyphus.overdue
     to sisyphus_admin, sisyphus_author, sisyphus_operator, sisyphus_viewer;

@@ -1,7 +1,8 @@
 -- All that has not ended. What 90_monitor.sql says of views holds here too.
 
 -- Why a run waits is dear. Of thousands that wait their turn it would be a look at all the others each, so they say no
--- more than that (explain_run() does); and whoever wants a few rows of many takes their numbers first.
+-- more than that (explain_run() does). No column reads the clock itself: it is volatile, and would be asked of every run
+-- also by who does not want it or wants the first few.
 create or replace view sisyphus.live as
 select r.run_id,
        r.attempt,
@@ -18,7 +19,7 @@ select r.run_id,
        r.requested_at,
        r.claimed_at,
        r.started_at,
-       round(extract(epoch from (select sisyphus._clock()) - r.started_at), 3)::double precision as running_seconds,
+       round(extract(epoch from n.now - r.started_at), 3)::double precision as running_seconds,
        make_interval(secs => (s.spec ->> 'max_runtime')::double precision) as max_runtime,
        r.paused_at,
        r.pid,
@@ -26,9 +27,11 @@ select r.run_id,
             then coalesce(s.spec ->> 'command', s.spec ->> 'argv') end as command,
        case when r.state = 'waiting' and r.in_order and r.attempt = 0 then 'waits its turn'
             when r.state in ('waiting', 'pending')
-            then coalesce((select sisyphus._installation_problem()), sisyphus._why_late(r.run_id, (select sisyphus._clock())))
+            then coalesce((select sisyphus._installation_problem()),
+                          sisyphus._why_late(r.run_id, n.now, (select sisyphus._why_lanes_wait()) ->> r.lane_id::text))
             when r.paused_at is not null then 'paused since ' || sisyphus._instant_text(r.paused_at) end as why
   from sisyphus.run r
+       cross join lateral (select (select sisyphus._clock()) as now) n
        left join sisyphus.job j on j.job_id = r.job_id
        left join sisyphus.job_definition d on d.job_id = r.job_id and d.version = r.job_version
        left join sisyphus.host h on h.host_id = coalesce(r.host_id, r.lane_id)

@@ -9,11 +9,9 @@ const JOBS: &str = "select * from sisyphus.overview o \
      where ($1::text is null or o.pool = $1) and ($2::text is null or o.state = $2) order by o.job";
 
 /// What comes next of what has not started, what a host has, and the newest that ended: the latest first.
-const RUNS: &str = "(select {live} \
-       from sisyphus.live l \
-      where l.run_id = any (array(select l.run_id from sisyphus.live l \
-                                   where {of live} and l.state in ('waiting', 'pending') \
-                                   order by l.due_at, l.run_id limit $6)) \
+const RUNS: &str = "(select * \
+       from (select {live} from sisyphus.live l where {of live} and l.state in ('waiting', 'pending') \
+              order by l.due_at, l.run_id limit $6) l \
       order by l.due_at desc, l.run_id desc) \
      union all \
      (select {live} from sisyphus.live l where {of live} and l.state in ('claimed', 'running') order by l.due_at desc) \

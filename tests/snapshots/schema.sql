@@ -1132,7 +1132,7 @@ CREATE VIEW sisyphus.live AS
     r.requested_at,
     r.claimed_at,
     r.started_at,
-    (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - r.started_at)), 3))::double precision AS running_seconds,
+    (round(EXTRACT(epoch FROM (n.now - r.started_at)), 3))::double precision AS running_seconds,
     make_interval(secs => ((s.spec ->> 'max_runtime'::text))::double precision) AS max_runtime,
     r.paused_at,
     r.pid,
@@ -1142,11 +1142,12 @@ CREATE VIEW sisyphus.live AS
         END AS command,
         CASE
             WHEN ((r.state = 'waiting'::text) AND r.in_order AND (r.attempt = 0)) THEN 'waits its turn'::text
-            WHEN (r.state = ANY (ARRAY['waiting'::text, 'pending'::text])) THEN COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock)))
+            WHEN (r.state = ANY (ARRAY['waiting'::text, 'pending'::text])) THEN COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, n.now, (( SELECT sisyphus._why_lanes_wait() AS _why_lanes_wait) ->> (r.lane_id)::text)))
             WHEN (r.paused_at IS NOT NULL) THEN ('paused since '::text || sisyphus._instant_text(r.paused_at))
             ELSE NULL::text
         END AS why
-   FROM ((((((sisyphus.run r
+   FROM (((((((sisyphus.run r
+     CROSS JOIN LATERAL ( SELECT ( SELECT sisyphus._clock() AS _clock) AS now) n)
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
      LEFT JOIN sisyphus.job_definition d ON (((d.job_id = r.job_id) AND (d.version = r.job_version))))
      LEFT JOIN sisyphus.host h ON ((h.host_id = COALESCE(r.host_id, r.lane_id))))
@@ -1316,33 +1317,26 @@ UNION ALL
 CREATE VIEW sisyphus.overdue AS
  WITH queue AS MATERIALIZED (
          SELECT r_1.run_id,
-            r_1.lane_id,
             (row_number() OVER (PARTITION BY r_1.lane_id ORDER BY r_1.priority DESC, r_1.ready_no) - 1) AS ahead
            FROM sisyphus.run r_1
           WHERE ((r_1.state = 'pending'::text) AND (r_1.due_at <= ( SELECT sisyphus._clock() AS _clock)))
-        ), lane AS MATERIALIZED (
-         SELECT l_1.lane_id,
-            sisyphus._why_lane_waits(l_1.lane_id, ( SELECT sisyphus._clock() AS _clock)) AS why
-           FROM ( SELECT DISTINCT q_1.lane_id
-                   FROM queue q_1) l_1
         )
  SELECT r.run_id,
     j.name AS job,
     r.due_at,
     (round(EXTRACT(epoch FROM (( SELECT sisyphus._clock() AS _clock) - GREATEST(r.due_at, r.requested_at))), 3))::double precision AS late_seconds,
     r.expires_at,
-    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE(l.why, ''::text), q.ahead)) AS why
-   FROM (((sisyphus.run r
+    COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem), sisyphus._why_late(r.run_id, ( SELECT sisyphus._clock() AS _clock), COALESCE((( SELECT sisyphus._why_lanes_wait() AS _why_lanes_wait) ->> (r.lane_id)::text), ''::text), q.ahead)) AS why
+   FROM ((sisyphus.run r
      LEFT JOIN sisyphus.job j ON ((j.job_id = r.job_id)))
      LEFT JOIN queue q ON ((q.run_id = r.run_id)))
-     LEFT JOIN lane l ON ((l.lane_id = r.lane_id)))
   WHERE ((r.due_at < ( SELECT sisyphus._clock() AS _clock)) AND ((r.state = 'pending'::text) OR ((r.state = 'waiting'::text) AND (r.attempt = 0) AND (NOT r.in_order))))
   ORDER BY r.due_at, r.run_id;
 
 CREATE VIEW sisyphus.overview AS
  SELECT j.name AS job,
         CASE
-            WHEN (s.broken IS NOT NULL) THEN 'broken'::text
+            WHEN (b.why IS NOT NULL) THEN 'broken'::text
             WHEN d.suspended THEN 'suspended'::text
             ELSE 'active'::text
         END AS state,
@@ -1351,7 +1345,7 @@ CREATE VIEW sisyphus.overview AS
     p.name AS pool,
     j.run_on,
         CASE
-            WHEN (d.suspended OR (s.broken IS NOT NULL)) THEN NULL::timestamp with time zone
+            WHEN (d.suspended OR (b.why IS NOT NULL)) THEN NULL::timestamp with time zone
             WHEN ((s.version = j.version) AND (j.except_on IS NULL) AND (j.only_on IS NULL)) THEN LEAST(live.next_due_at, NULLIF(s.next_due_at, 'infinity'::timestamp with time zone))
             ELSE sisyphus._next_due(j.job_id, ( SELECT sisyphus._clock() AS _clock))
         END AS next_due_at,
@@ -1365,13 +1359,14 @@ CREATE VIEW sisyphus.overview AS
     j.owner,
     COALESCE(( SELECT sisyphus._installation_problem() AS _installation_problem),
         CASE
-            WHEN (s.broken IS NOT NULL) THEN s.broken
+            WHEN (b.why IS NOT NULL) THEN b.why
             WHEN d.suspended THEN j.suspend_reason
             ELSE COALESCE(sisyphus._calendar_problem(j.except_on, ( SELECT sisyphus._clock() AS _clock)), sisyphus._calendar_problem(j.only_on, ( SELECT sisyphus._clock() AS _clock)))
         END) AS problem
-   FROM ((((((sisyphus.job j
+   FROM (((((((sisyphus.job j
      JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))
      LEFT JOIN sisyphus.job_state s ON ((s.job_id = j.job_id)))
+     CROSS JOIN LATERAL ( SELECT COALESCE(s.broken, sisyphus._timezone_problem(j.timezone)) AS why) b)
      CROSS JOIN LATERAL ( SELECT ((j.suspended_at IS NOT NULL) AND ((j.suspended_until IS NULL) OR (j.suspended_until > ( SELECT sisyphus._clock() AS _clock)))) AS suspended) d)
      CROSS JOIN LATERAL ( SELECT count(*) FILTER (WHERE (r.state = 'running'::text)) AS running,
             min(r.due_at) FILTER (WHERE (r.due_at > ( SELECT sisyphus._clock() AS _clock))) AS next_due_at
@@ -1478,7 +1473,10 @@ CREATE VIEW sisyphus.upcoming AS
     u.run_id
    FROM ( SELECT j.name AS job,
             w.due_at,
-            COALESCE(j.timezone, 'UTC'::text) AS timezone,
+                CASE
+                    WHEN (sisyphus._timezone_problem(j.timezone) IS NULL) THEN COALESCE(j.timezone, 'UTC'::text)
+                    ELSE NULL::text
+                END AS timezone,
             p.name AS pool,
             h.name AS host,
             r.run_id
@@ -1772,15 +1770,20 @@ GRANT ALL ON FUNCTION sisyphus._sees_all() TO sisyphus_viewer;
 GRANT ALL ON FUNCTION sisyphus._store_calendar(p_name text, p_query text, p_kind text, p_dates date[], p_spans tstzrange[]) TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._store_calendar(p_name text, p_query text, p_kind text, p_dates date[], p_spans tstzrange[]) TO sisyphus_admin;
 
+GRANT ALL ON FUNCTION sisyphus._timezone_problem(p_timezone text) TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._timezone_problem(p_timezone text) TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._timezone_problem(p_timezone text) TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._timezone_problem(p_timezone text) TO sisyphus_viewer;
+
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_author;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_operator;
 GRANT ALL ON FUNCTION sisyphus._visible_owners() TO sisyphus_viewer;
 
-GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_admin;
-GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_author;
-GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_operator;
-GRANT ALL ON FUNCTION sisyphus._why_lane_waits(p_lane_id bigint, p_now timestamp with time zone) TO sisyphus_viewer;
+GRANT ALL ON FUNCTION sisyphus._why_lanes_wait() TO sisyphus_admin;
+GRANT ALL ON FUNCTION sisyphus._why_lanes_wait() TO sisyphus_author;
+GRANT ALL ON FUNCTION sisyphus._why_lanes_wait() TO sisyphus_operator;
+GRANT ALL ON FUNCTION sisyphus._why_lanes_wait() TO sisyphus_viewer;
 
 GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_admin;
 GRANT ALL ON FUNCTION sisyphus._why_late(p_run_id bigint, p_now timestamp with time zone, p_why_lane text, p_ahead bigint) TO sisyphus_author;
