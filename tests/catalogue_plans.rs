@@ -304,8 +304,7 @@ async fn why_many_runs_wait_is_told_without_reading_the_hosts_for_each() {
     play.exec("select sisyphus.run_many('free', array_fill(null::jsonb, array[300]))").await;
     play.tick_at("07:00:01").await;
     play.exec("begin").await;
-    let read =
-        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.guardian'::regclass";
+    let read = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'sisyphus.guardian'::regclass";
     for (query, told, most) in [
         ("select count(distinct why) from sisyphus.live", 102, 30),
         ("select count(*) from sisyphus.live", 300, 0),

@@ -192,7 +192,7 @@ async fn run_wait_says_what_the_run_waits_for() {
     run(&play, &["cancel", "1"]).success();
     play.tick().await;
     let ended = waiting.wait();
-    assert_eq!(ended.stderr.matches("no active host").count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("run 1 pending: no active host").count(), 1, "{}", ended.stderr);
     ended.failure(1, &["cancelled"]);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Play, Spawned, command, finish, play, sisyphus, wait_until};
+use crate::support::{Play, Spawned, command, finish, play, sisyphus, spawn, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -151,9 +151,29 @@ async fn output_that_is_not_the_callers_to_see_is_not_taken_for_none() {
     play.tick().await;
     end(&play, guardian, 0, "secret").await;
     drop(play.db.login("test_viewer", &["sisyphus_viewer"]).await);
-    let mut viewer = command(&["logs", "job"]);
-    viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
-    let seen = finish(viewer);
-    assert_eq!(seen.stdout, "");
-    seen.failure(1, &["run 1 succeeded on web1", "error: what run 1 wrote is for role", "hint: act as "]);
+    let viewer = |words: &[&str]| {
+        let mut viewer = command(words);
+        viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
+        viewer
+    };
+    for words in [&["logs", "job"][..], &["logs", "-f", "1"]] {
+        let seen = finish(viewer(words));
+        assert_eq!(seen.stdout, "");
+        seen.failure(1, &["run 1 succeeded on web1", "error: what run 1 wrote is for role", "hint: act as "]);
+    }
+    // How runs end is for everybody to see: a job is followed on, and it is said once what is not.
+    let follower = spawn(viewer(&["logs", "-f", "job"]));
+    let told = async |wanted: &str| {
+        wait_until("it is told", SOON, async || {
+            let seen = follower.stderr_so_far();
+            if seen.ends_with(wanted) { Ok(()) } else { Err(seen) }
+        })
+        .await;
+    };
+    told("run 1 succeeded on web1: exit code 0\nwhat run 1 wrote is for role postgres to see\n").await;
+    play.run_now("job").await;
+    end(&play, guardian, 3, "secret").await;
+    told("to see\nrun 2 failed on web1: exit code 3\n").await;
+    follower.signal(Signal::SIGINT);
+    assert_eq!(follower.wait().stdout, "");
 }

@@ -70,6 +70,17 @@ async fn a_retry_that_waits_is_seen_with_what_it_waits_for() {
 async fn what_was_submitted_is_told_by_its_command() {
     let play = play().await;
     let guardian = play.guardian("web1", 4).await;
+    run(
+        &play,
+        &["submit", "--at", "2199-01-01 07:00+00", "pg_dump jobs > /backup/before-the-great-migration.sql"],
+    )
+    .success();
+    let next = run(&play, &["next"]).success();
+    assert!(
+        next.lines().nth(2).is_some_and(|line| line.trim_start().starts_with("pg_dump jobs > /backup/")),
+        "{next}"
+    );
+    run(&play, &["cancel", "1"]).success();
     run(&play, &["submit", "pg_dump jobs > /backup/before-the-great-migration.sql"]).success();
     play.tick().await;
     let claim = play.claim_one(guardian).await;
@@ -79,7 +90,7 @@ async fn what_was_submitted_is_told_by_its_command() {
         assert!(runs.contains("pg_dump jobs > /backup/before-…") && runs.contains(state), "{runs}");
         play.finish(guardian, &claim, 0).await;
     }
-    let shown = run(&play, &["show", "1"]).success();
+    let shown = run(&play, &["show", "2"]).success();
     assert_eq!(property(&shown, "command"), "pg_dump jobs > /backup/before-the-great-migration.sql");
 }
 
@@ -222,5 +233,28 @@ async fn a_run_that_does_not_exist_is_an_error_for_programs_too_and_may_be_meant
     for verb in ["show", "logs"] {
         let hint = format!("hint: sisyphus {verb} 4711 --job takes it for the name of a job");
         run(&play, &[verb, "4711"]).failure(1, &["error: run 4711 does not exist", &hint]);
+    }
+}
+
+/// Who starts something by hand at night wants to know at once that nobody will run it.
+#[tokio::test]
+async fn what_is_asked_of_a_pool_without_an_active_host_is_made_with_a_notice() {
+    let play = play().await;
+    let notice = "pool \"default\" has no active host now";
+    play.exec(
+        "select sisyphus.schedule('job', '@hourly', 'true', timezone => 'UTC', starts_at => '2020-01-01')",
+    )
+    .await;
+    for words in [&["run", "job"][..], &["submit", "true"], &["backfill", "job", "2020-01-01", "2020-01-02"]]
+    {
+        let asked = run(&play, words);
+        assert!(asked.stderr.contains(notice), "{words:?}: {}", asked.stderr);
+        assert!(!asked.success().is_empty());
+    }
+    play.guardian("web1", 4).await;
+    for words in [&["run", "job"][..], &["submit", "true"]] {
+        let asked = run(&play, words);
+        assert_eq!(asked.stderr, "", "{words:?}");
+        asked.success();
     }
 }

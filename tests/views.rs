@@ -18,7 +18,7 @@ const COLUMNS: &[(&str, &str)] = &[
         "run_id attempt claim_no origin job job_version owner pool host state due_at expires_at requested_at claimed_at \
          started_at running_seconds max_runtime paused_at pid command why",
     ),
-    ("upcoming", "job due_at local_time pool host run_id"),
+    ("upcoming", "job due_at local_time pool host run_id command"),
     ("overdue", "run_id job due_at late_seconds expires_at why"),
     (
         "history",

@@ -177,6 +177,12 @@ def test_a_failure_stands_among_the_failures_until_it_is_rerun(client: Client, g
     assert [claim.run_id for claim in guardian.claim()] == [again]
 
 
+def test_a_state_that_no_attempt_can_have_is_refused_with_those_it_can_have(client: Client) -> None:
+    for ask in (client.history, client.failures):
+        with pytest.raises(ValueError, match=r"state is one of succeeded, failed, .*, not 'fialed'"):
+            ask(state="fialed")  # type: ignore[arg-type]
+
+
 def test_history_is_read_from_an_instant_on(client: Client, guardian: Guardian) -> None:
     client.schedule("a", None, "true", overlap="allow")
     runs = [client.run_now("a")[0], client.run_now("a")[0]]

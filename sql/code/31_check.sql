@@ -219,7 +219,29 @@ end
 $$;
 comment on function sisyphus._check_fires(text, sisyphus.job, timestamptz) is 'raises SY201 for a schedule that has no occurrence to come';
 
--- The commonest reason why "my job does not run".
+-- The commonest reason why "my job does not run". Stored lanes first: this is asked for each run by hand, too.
+create or replace function sisyphus._notice_no_host(p_pool_id bigint, p_now timestamptz)
+returns void
+language plpgsql
+volatile
+parallel unsafe
+set search_path = pg_catalog, pg_temp
+-- To plan it takes far longer than to find the first host.
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+    if not exists (select from sisyphus.host h
+                     join sisyphus.guardian g on g.host_id = h.host_id
+                     left join sisyphus.host_order o on o.host_id = h.host_id
+                    where (p_pool_id = any(h.lanes) or p_pool_id = any(sisyphus._lanes_of(h)))
+                      and coalesce(o.state, h.state) = 'active' and g.ended_at is null and g.lease_until > p_now) then
+        raise notice 'pool "%" has no active host now', (select p.name from sisyphus.pool p where p.pool_id = p_pool_id)
+            using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
+    end if;
+end
+$$;
+comment on function sisyphus._notice_no_host(bigint, timestamptz) is 'Gives a NOTICE when a pool has no active host';
+
 create or replace function sisyphus._notice_hosts(p_pool_id bigint, p_now timestamptz)
 returns void
 language plpgsql
@@ -227,19 +249,11 @@ volatile
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_pool text;
 begin
-    select p.name into v_pool from sisyphus.pool p where p.pool_id = p_pool_id;
-    perform sisyphus._notice_unknown(v_pool, array(
-        select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
-    if not exists (select from sisyphus.host h
-                     join sisyphus.guardian g on g.host_id = h.host_id
-                     left join sisyphus.host_order o on o.host_id = h.host_id
-                    where p_pool_id = any(sisyphus._lanes_of(h)) and coalesce(o.state, h.state) = 'active' and g.ended_at is null and g.lease_until > p_now) then
-        raise notice 'pool "%" has no active host now', v_pool
-            using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
-    end if;
+    perform sisyphus._notice_unknown(
+        (select p.name from sisyphus.pool p where p.pool_id = p_pool_id),
+        array(select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
+    perform sisyphus._notice_no_host(p_pool_id, p_now);
 end
 $$;
 comment on function sisyphus._notice_hosts(bigint, timestamptz) is 'Gives a NOTICE when a pool has no active host, or lists unknown ones';

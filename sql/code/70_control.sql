@@ -97,8 +97,8 @@ comment on function sisyphus._insert_run(sisyphus.run) is
 create or replace function sisyphus._requested_run(p_job sisyphus.job, p_origin text, p_at timestamptz, p_now timestamptz)
 returns sisyphus.run
 language plpgsql
-stable
-parallel safe
+volatile
+parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -121,11 +121,12 @@ begin
     v_run.exclusive := p_job.overlap <> 'allow' and p_job.job_id is not null;
     v_run.in_order := p_origin in ('run_many', 'backfill');
     v_run.origin := p_origin;
+    perform sisyphus._notice_no_host(p_job.pool_id, p_now);
     return v_run;
 end
 $$;
 comment on function sisyphus._requested_run(sisyphus.job, text, timestamptz, timestamptz) is
-    'A run that is asked for by hand, as it will be inserted, for any host of the job''s pool';
+    'A run that is asked for by hand, as it will be inserted, for any host of the job''s pool; a NOTICE when none is active';
 
 create or replace function sisyphus._wake_for(p_lane_id bigint, p_at timestamptz, p_now timestamptz)
 returns void

@@ -222,10 +222,13 @@ select u.job,
        u.due_at at time zone u.timezone as local_time,
        u.pool,
        u.host,
-       u.run_id
+       u.run_id,
+       case when u.owner = any ((select sisyphus._visible_owners())::name[]) or (select sisyphus._sees_all())
+            then u.command end as command
   from (select j.name as job, w.due_at,
                case when sisyphus._timezone_problem(j.timezone) is null then coalesce(j.timezone, 'UTC') end as timezone,
-               p.name as pool, h.name as host, r.run_id
+               p.name as pool, h.name as host, r.run_id, coalesce(j.owner, (r.spec ->> 'owner')::name) as owner,
+               coalesce(r.spec ->> 'command', r.spec ->> 'argv', j.command, to_jsonb(j.argv)::text) as command
           from sisyphus.run r
                cross join lateral (
                    select case when r.state = 'waiting' and r.attempt > 0 and isfinite(r.wake_at) then r.wake_at
@@ -240,7 +243,7 @@ select u.job,
            and (r.origin <> 'schedule' or j.version = r.job_version and j.deleted_at is null
                                           and (j.suspended_at is null or r.due_at >= j.suspended_until))
          union all
-        select j.name, f.due_at, j.timezone, p.name, h.name, null
+        select j.name, f.due_at, j.timezone, p.name, h.name, null, j.owner, coalesce(j.command, to_jsonb(j.argv)::text)
           from sisyphus._computed_fires((select sisyphus._clock()), (select sisyphus._clock()) + interval '1 day', 1440) f
                join sisyphus.job j on j.job_id = f.job_id
                join sisyphus.pool p on p.pool_id = j.pool_id
@@ -254,6 +257,7 @@ comment on column sisyphus.upcoming.local_time is 'The same in the time zone of 
 comment on column sisyphus.upcoming.pool is 'Pool';
 comment on column sisyphus.upcoming.host is 'Host, when it is for this one alone';
 comment on column sisyphus.upcoming.run_id is 'Run, for cancel(); null: not planned yet';
+comment on column sisyphus.upcoming.command is 'What it will run, an argv as JSON; null for who may not see it';
 
 -- What is the same for many of them, or a count of the others, is found once for all.
 create or replace view sisyphus.overdue as

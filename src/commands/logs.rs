@@ -76,10 +76,7 @@ pub(super) async fn logs(args: LogsArgs, session: &Session) -> Result<()> {
     }
     let job = run_id.is_none().then_some(args.what.as_str());
     match session.output(run_id, job, args.attempt).await?.objects.first() {
-        Some(text) => match hidden(&print_end(text, args.only)?) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        },
+        Some(text) => hidden(&print_end(text, args.only)?).map_or(Ok(()), Err),
         None => Err(no_output(run_id, &args, session).await?),
     }
 }
@@ -90,8 +87,9 @@ async fn follow_run(run_id: i64, only: Option<Stream>, session: &Session) -> Res
     let mut waits = false;
     loop {
         for text in ends.more(Some(run_id), None, session).await? {
-            if print_end(&text, only)?.is_final {
-                return Ok(());
+            let end = print_end(&text, only)?;
+            if end.is_final {
+                return hidden(&end).map_or(Ok(()), Err);
             }
         }
         if !waits {
@@ -109,15 +107,16 @@ async fn follow_run(run_id: i64, only: Option<Stream>, session: &Session) -> Res
 async fn follow_job(job: &str, only: Option<Stream>, session: &Session) -> Result<()> {
     let mut ends = Ends::since(session.now().await?);
     while !ends.more(None, Some(job), session).await?.is_empty() {}
+    let mut is_told = false;
     match session.output(None, Some(job), None).await?.objects.first() {
-        Some(text) => ends.note(&print_end(text, only)?),
+        Some(text) => ends.note(&print_and_tell_once(text, only, &mut is_told)?),
         // An unknown job is an error, one that never ran is not.
         None => drop(session.call_rows(&preview(job, "1")).await?),
     }
     loop {
         let new = ends.more(None, Some(job), session).await?;
         for text in &new {
-            print_end(text, only)?;
+            print_and_tell_once(text, only, &mut is_told)?;
         }
         if new.is_empty() {
             tokio::time::sleep(POLL).await;
@@ -167,6 +166,16 @@ fn print_end(text: &str, only: Option<Stream>) -> Result<End> {
     eprintln!("{}{which}", how_it_ended(&row));
     let end = read_row(text)?;
     print_output(&end, only)?;
+    Ok(end)
+}
+
+/// Who sees nothing of the output is told so, and goes on being told how runs end.
+fn print_and_tell_once(text: &str, only: Option<Stream>, is_told: &mut bool) -> Result<End> {
+    let end = print_end(text, only)?;
+    if let (false, Some(error)) = (*is_told, hidden(&end)) {
+        *is_told = true;
+        eprintln!("{error}");
+    }
     Ok(end)
 }
 

@@ -161,7 +161,7 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
             rows
         }
         (None, None) => {
-            columns.insert(0, Column::text("job"));
+            columns.insert(0, Column::text("job").or("command"));
             columns.extend([
                 Column::text("pool"),
                 Column::text("host"),

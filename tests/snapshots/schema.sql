@@ -1470,7 +1470,11 @@ CREATE VIEW sisyphus.upcoming AS
     (u.due_at AT TIME ZONE u.timezone) AS local_time,
     u.pool,
     u.host,
-    u.run_id
+    u.run_id,
+        CASE
+            WHEN ((u.owner = ANY (( SELECT sisyphus._visible_owners() AS _visible_owners)::name[])) OR ( SELECT sisyphus._sees_all() AS _sees_all)) THEN u.command
+            ELSE NULL::text
+        END AS command
    FROM ( SELECT j.name AS job,
             w.due_at,
                 CASE
@@ -1479,7 +1483,9 @@ CREATE VIEW sisyphus.upcoming AS
                 END AS timezone,
             p.name AS pool,
             h.name AS host,
-            r.run_id
+            r.run_id,
+            COALESCE(j.owner, ((r.spec ->> 'owner'::text))::name) AS owner,
+            COALESCE((r.spec ->> 'command'::text), (r.spec ->> 'argv'::text), j.command, (to_jsonb(j.argv))::text) AS command
            FROM ((((sisyphus.run r
              CROSS JOIN LATERAL ( SELECT
                         CASE
@@ -1496,7 +1502,9 @@ CREATE VIEW sisyphus.upcoming AS
             j.timezone,
             p.name,
             h.name,
-            NULL::bigint
+            NULL::bigint,
+            j.owner,
+            COALESCE(j.command, (to_jsonb(j.argv))::text) AS "coalesce"
            FROM (((sisyphus._computed_fires(( SELECT sisyphus._clock() AS _clock), (( SELECT sisyphus._clock() AS _clock) + '1 day'::interval), 1440) f(job_id, due_at)
              JOIN sisyphus.job j ON ((j.job_id = f.job_id)))
              JOIN sisyphus.pool p ON ((p.pool_id = j.pool_id)))

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from psycopg.types.json import Jsonb
+
+from sisyphus.models import RunState
 
 Statement = tuple[str, dict[str, object]]
 
@@ -117,6 +119,8 @@ def view(name: str, row: type[Any], /, **equal: object) -> Statement:
     """The statement that reads a view into rows of the dataclass `row`, and its parameters: columns that must equal
     a value, where None is any; `since`, when a row was recorded at the earliest; `limit`, how many rows at most."""
     kinds = {"since": "timestamptz"}
+    if equal.get("state") not in (None, *get_args(RunState)):
+        raise ValueError(f"state is one of {', '.join(get_args(RunState))}, not {equal['state']!r}")
     parameters = {n: _adapt(n, kinds.get(n, ""), v) for n, v in equal.items() if v is not None}
     conditions = {n: f"{n} = %({n})s" for n in parameters if n != "limit"}
     if "since" in parameters:

@@ -134,10 +134,11 @@ class Upcoming:
 
     job: str | None
     due_at: datetime
-    local_time: datetime
+    local_time: datetime | None
     pool: str | None
     host: str | None
     run_id: int | None
+    command: str | None
 
 
 @dataclass(frozen=True, slots=True)
