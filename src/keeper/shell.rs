@@ -1,6 +1,8 @@
 //! The keeper's loop: epoll around the state machine. It waits nowhere else, and touches no disk but to
 //! read what is offered again.
 
+mod traffic;
+
 use std::{
     fs,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -29,17 +31,15 @@ use super::{
     policy::Policy,
     poll::{Poll, Token, Watched},
     program::program,
-    protocol::{Event, KeeperHello, PROTOCOL, RunResult},
-    state::{Connection, Effect, Input, State, Times},
-    store::{self, Store},
+    protocol::{KeeperHello, PROTOCOL},
+    state::{Effect, Input, State, Times},
+    store::Store,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     observe::event,
 };
 
-/// Requests of one connection before everything else gets its turn.
-const REQUESTS_A_TURN: usize = 32;
 /// Orphans that end are reaped no more often than this, and leftovers looked at again at least so often.
 const LOOK_US: i64 = 20_000;
 /// After a start, the keeper looks so often whether it has come to rest.
@@ -249,23 +249,6 @@ impl Shell {
         Vec::new()
     }
 
-    fn send(&mut self, connection: Connection, event: &Event) {
-        let line = serde_json::to_vec(event).expect("events are plain data");
-        if let Some(peer) = self.peers.get(connection) {
-            peer.send(&line);
-        }
-    }
-
-    fn record(&mut self, result: RunResult) {
-        let key = result.key;
-        let short = self.store.is_pressed().then(|| store::line(result.clone().shortened()));
-        let line = store::line(result);
-        if let Some(peer) = self.state.guardian().and_then(|guardian| self.peers.get(guardian)) {
-            peer.offer(key, Some(&line));
-        }
-        self.store.append(key, short.unwrap_or(line));
-    }
-
     fn signalled(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match Signal::try_from(info.ssi_signo as i32) {
@@ -273,28 +256,6 @@ impl Shell {
                 Ok(Signal::SIGHUP) => self.children.reload(),
                 Ok(Signal::SIGCHLD) => self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US)),
                 _ => {}
-            }
-        }
-    }
-
-    fn hang_up(&mut self, connection: Connection) {
-        self.peers.close(&mut self.poll, connection);
-        self.feed(Input::Disconnected(connection));
-    }
-
-    /// Executes requests that were read.
-    fn serve(&mut self) {
-        for connection in self.peers.connections() {
-            for _ in 0..REQUESTS_A_TURN {
-                // Looked up anew each time: a request may end its own connection.
-                match self.peers.get(connection).and_then(|peer| peer.next_request()) {
-                    None => break,
-                    Some(Ok(request)) => self.feed(Input::Request(connection, request)),
-                    Some(Err(err)) => {
-                        tracing::warn!(event = event::KEEPER_REQUEST_UNREADABLE, error = %err, "a request cannot be read");
-                        self.hang_up(connection);
-                    }
-                }
             }
         }
     }
@@ -326,52 +287,6 @@ impl Shell {
         self.feed_all(given_up);
         self.peers.tend(&mut self.poll, now);
         self.store.tend(now);
-    }
-
-    /// Fills the connections with the results that wait for room.
-    fn offer(&mut self) {
-        for connection in self.peers.connections() {
-            let Some(peer) = self.peers.get(connection) else { continue };
-            while let Some((key, line)) = peer.next_offer() {
-                let unacknowledged = self.state.is_unacknowledged(key);
-                match line {
-                    // What is not acknowledged is offered anyhow.
-                    Some(line) if !unacknowledged => peer.send(&line),
-                    None if unacknowledged => {
-                        self.store.read(key).inspect(|line| peer.send(line));
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn exchange(&mut self) {
-        if self.store.exchange(clock::now()) {
-            // The old socket left the set when it was closed.
-            self.storing.take().into_iter().for_each(|token| self.poll.forget(token));
-            self.storing_blocked = false;
-            let added = self.store.socket().map(|socket| self.poll.add(socket, Watched::Writer));
-            match added.transpose() {
-                Ok(token) => self.storing = token,
-                Err(_) => self.store.part(clock::now()),
-            }
-        }
-        let blocked = self.store.wants_to_write();
-        if let (Some(socket), Some(token)) = (self.store.socket(), self.storing)
-            && blocked != self.storing_blocked
-            && self.poll.want_room(socket, token, blocked).is_ok()
-        {
-            self.storing_blocked = blocked;
-        }
-    }
-
-    fn flush(&mut self) {
-        for connection in self.peers.connections() {
-            if self.peers.get(connection).is_some_and(|peer| !peer.flush(&self.poll)) {
-                self.hang_up(connection);
-            }
-        }
     }
 
     fn arm(&mut self) -> Result<(), Errno> {

@@ -1,5 +1,6 @@
 use std::{
     fs::{self, File},
+    io::{Read, Write},
     os::unix::net::UnixStream,
 };
 
@@ -9,7 +10,7 @@ use nix::{
 };
 use uuid::Uuid;
 
-use super::*;
+use super::{exchange::RETRY_US, *};
 use crate::keeper::protocol::Time;
 
 const INSTALLATION: Uuid = Uuid::from_u128(7);
