@@ -2,11 +2,16 @@
 //!
 //! To the guardian they are one. A request about a run goes to all of them: whoever does not have it ignores it.
 
-use std::{future::poll_fn, path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Duration};
+mod peer;
+mod site;
 
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::peer::Peer;
+pub(super) use self::site::Site;
 use super::{
     silent::{PATIENCE, Silent},
     told,
@@ -14,32 +19,14 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     keeper::{
-        Found, KeeperClient, StateDirectory,
-        client::KeeperReceiver,
-        program,
-        protocol::{Event, Held, KeeperHello, Request},
+        StateDirectory,
+        protocol::{Event, KeeperHello, Request},
     },
     observe::event,
 };
 
 /// How long a keeper that has left may need to let go of its place.
 const PARTING: Duration = Duration::from_millis(500);
-/// How long one more keeper may take to answer where others have used up the time.
-const GLANCE: Duration = Duration::from_millis(200);
-/// With more that it has not taken yet a keeper is told no deadlines, which each claim tells anew. More than the runs of
-/// a host, of which one claim tells.
-const MOST_UNTOLD: usize = 100_000;
-
-/// Where the keepers of the host are.
-#[derive(Debug)]
-pub(super) struct Site {
-    pub(super) directory: StateDirectory,
-    /// Where a unit runs a keeper: then this guardian starts none for new runs.
-    pub(super) keeper_dir: Option<StateDirectory>,
-    /// For the keepers that it has to start.
-    pub(super) policy: Option<PathBuf>,
-    pub(super) epoch: u64,
-}
 
 /// All keepers of a host, greeted but for those that do not answer. The first starts the runs.
 #[derive(Debug)]
@@ -54,24 +41,6 @@ pub(super) struct Crew {
     held_back: Vec<Event>,
 }
 
-#[derive(Debug)]
-struct Peer {
-    place: StateDirectory,
-    hello: KeeperHello,
-    requests: mpsc::UnboundedSender<(Request, Arc<()>)>,
-    /// A clone of it goes with each request that is not told yet.
-    untold: Arc<()>,
-    /// Writes the requests. One that does not read them must not keep the others waiting, nor who notices that.
-    _writer: JoinSet<()>,
-    receiver: KeeperReceiver,
-    lists_due: usize,
-    listed: Vec<Held>,
-    offers_due: usize,
-    retired: bool,
-    /// When it was asked or heard last.
-    stirred: Instant,
-}
-
 /// What a crew makes of something that one of its keepers has said.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -81,92 +50,6 @@ pub(super) enum Heard {
     Left(Uuid, Vec<Event>),
     /// The one that starts the runs has left as it was asked to.
     Replaced,
-}
-
-impl Site {
-    /// Connects to every keeper that is alive, and starts what is missing: one for new runs, and one wherever
-    /// a dead one left something. A keeper that starts first ends what a dead one left running.
-    pub(super) async fn gather(&self) -> Result<Crew> {
-        let (mut alive, mut vacant, mut silent) = (Vec::new(), Vec::new(), Vec::new());
-        let by = Instant::now() + PATIENCE;
-        for place in self.own_places()? {
-            let patience = by.saturating_duration_since(Instant::now()).max(GLANCE);
-            match KeeperClient::find(&place, self.epoch, patience).await? {
-                Found::Answers(client) => alive.push(Peer::new(place, *client)),
-                Found::Silent => silent.push(Silent::in_place(place)?),
-                Found::Nobody => vacant.push(place),
-            }
-        }
-        let current = self.current(&mut alive, &mut vacant).await?;
-        for place in vacant {
-            alive.extend(self.wake(place).await?);
-        }
-        for older in &alive {
-            older.send(Request::Retire { if_idle: false }).ok();
-        }
-        let peers = std::iter::once(current).chain(alive).collect();
-        Ok(Crew { peers, silent, listing: false, offering: false, held_back: Vec::new() })
-    }
-
-    /// The keeper for new runs: of this guardian's own program, whatever others there are.
-    async fn current(&self, alive: &mut Vec<Peer>, vacant: &mut Vec<StateDirectory>) -> Result<Peer> {
-        if let Some(place) = &self.keeper_dir {
-            let client = KeeperClient::connect_when_there(place, self.epoch).await?;
-            return client.map(|client| Peer::new(place.clone(), client)).ok_or_else(|| {
-                Error::new(ErrorKind::Failed, format!("no keeper listens in {:?}", place.path()))
-                    .hint("its unit is to start it: systemctl status sisyphus-keeper")
-            });
-        }
-        let program = program();
-        let usable = |peer: &Peer| !peer.hello.retiring;
-        if let Some(at) = alive.iter().position(|peer| usable(peer) && peer.hello.program == program) {
-            return Ok(alive.remove(at));
-        }
-        match self.start(vacant.first()).await {
-            Ok(peer) => {
-                vacant.retain(|place| *place != peer.place);
-                Ok(peer)
-            }
-            // They speak the same protocol: an older one is better than none.
-            Err(err) => match alive.iter().position(usable) {
-                Some(at) => {
-                    tracing::warn!(event = event::KEEPER_OLD, error = %told(&err), "the keeper stays the older one");
-                    Ok(alive.remove(at))
-                }
-                None => Err(err),
-            },
-        }
-    }
-
-    async fn start(&self, vacant: Option<&StateDirectory>) -> Result<Peer> {
-        let place = match vacant {
-            Some(place) => place.clone(),
-            None => self.directory.next_place()?,
-        };
-        let client = KeeperClient::connect_or_start(&place, self.epoch, self.policy.as_deref()).await?;
-        Ok(Peer::new(place, client))
-    }
-
-    /// A keeper that delivers what a dead one left in this place, if it left something.
-    async fn wake(&self, place: StateDirectory) -> Result<Option<Peer>> {
-        if place.has_leavings() {
-            return self.start(Some(&place)).await.map(Some);
-        }
-        if place != self.directory {
-            place.clear_when_spent()?;
-        }
-        Ok(None)
-    }
-
-    fn own_places(&self) -> Result<Vec<StateDirectory>> {
-        let mut places = self.directory.places()?;
-        // Greeted twice, one keeper would hang up on itself.
-        let real = |place: &StateDirectory| std::fs::canonicalize(place.path()).ok();
-        if let Some(units) = self.keeper_dir.as_ref().and_then(real) {
-            places.retain(|place| real(place).as_ref() != Some(&units));
-        }
-        Ok(places)
-    }
 }
 
 impl Crew {
@@ -296,51 +179,6 @@ impl Crew {
     }
 }
 
-impl Peer {
-    fn new(place: StateDirectory, client: KeeperClient) -> Self {
-        let (hello, mut sender, receiver) = client.split();
-        let (requests, mut queue) = mpsc::unbounded_channel();
-        let mut writer = JoinSet::new();
-        writer.spawn(async move {
-            while let Some((request, _untold)) = queue.recv().await {
-                if let Err(err) = sender.send(&request).await {
-                    tracing::debug!(error = %told(&err), "a keeper is told nothing more");
-                    return;
-                }
-            }
-        });
-        Self {
-            place,
-            hello,
-            requests,
-            untold: Arc::default(),
-            _writer: writer,
-            receiver,
-            lists_due: 0,
-            listed: Vec::new(),
-            offers_due: 0,
-            retired: false,
-            stirred: Instant::now(),
-        }
-    }
-
-    fn ask(&mut self, request: Request) -> Result<()> {
-        if matches!(request, Request::List {}) {
-            self.lists_due += 1;
-            self.stirred = Instant::now();
-        }
-        self.send(request)
-    }
-
-    fn send(&self, request: Request) -> Result<()> {
-        if matches!(request, Request::Deadline(_)) && Arc::strong_count(&self.untold) > MOST_UNTOLD {
-            return Ok(());
-        }
-        let broken = |_| Error::new(ErrorKind::Failed, "cannot write to the keeper");
-        self.requests.send((request, self.untold.clone())).map_err(broken)
-    }
-}
-
 /// Leaves nothing in the place of a keeper that has left, if it is all old. Otherwise a later guardian does.
 async fn clear(place: &StateDirectory) {
     let gone = async {
@@ -351,48 +189,5 @@ async fn clear(place: &StateDirectory) {
     };
     if let Ok(Err(err)) = tokio::time::timeout(PARTING, gone).await {
         tracing::warn!(event = event::KEEPER_PLACE_KEPT, error = %told(&err), "the place of an older keeper stays");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io::{BufRead, BufReader, Write},
-        os::unix::net::UnixListener,
-        thread,
-    };
-
-    use super::*;
-    use crate::keeper::protocol::{Deadline, PROTOCOL, RunKey};
-
-    #[tokio::test]
-    async fn what_a_keeper_that_hangs_is_not_told_yet_does_not_grow_for_ever() {
-        let root = tempfile::tempdir().unwrap();
-        let place = StateDirectory::open(root.path()).unwrap();
-        let listener = UnixListener::bind(place.socket()).unwrap();
-        let hung = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
-            let hello = Event::Hello(KeeperHello {
-                protocol: PROTOCOL,
-                keeper_id: Uuid::nil(),
-                pid: 1,
-                boot_id: String::new(),
-                unenforced: Vec::new(),
-                program: String::new(),
-                retiring: false,
-            });
-            writeln!(stream, "{}", serde_json::to_string(&hello).unwrap()).unwrap();
-            stream
-        });
-        let peer = Peer::new(place.clone(), KeeperClient::connect(&place, 1).await.unwrap().unwrap());
-        let key = RunKey { installation: Uuid::nil(), run_id: 1, claim_no: 1 };
-        for boottime_us in 0..2 * MOST_UNTOLD as i64 {
-            peer.send(Request::Deadline(Deadline { key, boottime_us })).unwrap();
-        }
-        assert!(Arc::strong_count(&peer.untold) <= MOST_UNTOLD + 1);
-        peer.send(Request::Ack(key)).unwrap();
-        assert!(Arc::strong_count(&peer.untold) > MOST_UNTOLD + 1, "what is told once is kept");
-        drop(hung.join().unwrap());
     }
 }

@@ -26,6 +26,7 @@ mod offering;
 mod outbox;
 mod pace;
 mod reporter;
+mod running;
 mod runs;
 mod samples;
 mod silent;

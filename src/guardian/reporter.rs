@@ -1,5 +1,9 @@
 //! Tells the database what happened: starts, ends and releases, each in batches, each until it is answered.
 
+mod handle;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tokio::{
@@ -7,19 +11,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::handle::finishes;
+pub(super) use self::handle::{Command, Lent, Release, ReporterEvent, ReporterHandle};
 use super::{
     Input,
     backoff::Backoff,
     clock::Clock,
     delivery::{self, Delivered},
-    ends::{End, Ends},
+    ends::Ends,
     outbox::Queue,
     told,
 };
 use crate::{
     db::{
         Pool,
-        messages::{Answer, Finish, Start},
+        messages::{Answer, Start},
         pool::PooledSession,
     },
     error::{Error, ErrorKind},
@@ -40,96 +46,6 @@ const SHORT_RUN: Duration = Duration::from_millis(50);
 const BATCH: usize = 500;
 /// Bytes a call.
 const BATCH_BYTES: usize = 8 << 20;
-
-#[derive(Debug)]
-pub(super) enum Command {
-    /// Who reports; none while this host is not registered.
-    Guardian(Option<i64>),
-    Started(Started),
-    /// Of this claim.
-    Ended(i64),
-    Release(Release),
-    /// The database is back.
-    Retry,
-    /// Ends that a claim took along have arrived, or come back.
-    Look,
-    /// Report all there is without waiting, and say when nothing is left.
-    Flush,
-}
-
-/// A claim to give back.
-#[derive(Debug)]
-pub(super) struct Release {
-    pub(super) run_id: i64,
-    pub(super) claim_no: i64,
-    pub(super) reason: String,
-}
-
-#[derive(Debug)]
-pub(super) enum ReporterEvent {
-    /// The database has committed, or has its reason not to.
-    Finished(Vec<(i64, Answer)>),
-    Released(Vec<(i64, Answer)>),
-    /// This guardian is not known any more.
-    Superseded(i64),
-    /// The database is away.
-    Away(Error),
-    Flushed,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct ReporterHandle {
-    commands: mpsc::UnboundedSender<Command>,
-    ends: Ends,
-    clock: Clock,
-    boot_id: String,
-}
-
-impl ReporterHandle {
-    pub(super) fn send(&self, command: Command) {
-        let _ = self.commands.send(command);
-    }
-
-    /// Reports an end. A claim that is to follow may take it along.
-    pub(super) fn ended(&self, result: End, claim_within: Option<Duration>) {
-        let claim_no = result.key.claim_no;
-        self.ends.lock().push(result, claim_within);
-        self.send(Command::Ended(claim_no));
-    }
-
-    /// What may go along with a claim.
-    pub(super) fn lend(&self) -> Option<Lent> {
-        let batch = self.ends.lock().lend();
-        let ends = finishes(&batch, &self.clock, &self.boot_id);
-        let lent = Lent { ends, batch };
-        if lent.ends.len() < lent.batch.len() {
-            self.came_back(lent);
-            return None;
-        }
-        (!lent.batch.is_empty()).then_some(lent)
-    }
-
-    /// The claim that took them along was answered. Returns the answers that settle.
-    pub(super) fn arrived(&self, lent: Lent, answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {
-        let settled = settled(answers);
-        self.ends.lock().arrived(lent.batch, &settled);
-        self.send(Command::Look);
-        settled
-    }
-
-    /// The claim that took them along failed.
-    pub(super) fn came_back(&self, lent: Lent) {
-        self.ends.lock().came_back(lent.batch);
-        self.send(Command::Look);
-    }
-}
-
-/// Ends that go along with a claim.
-#[derive(Debug)]
-pub(super) struct Lent {
-    pub(super) ends: Vec<Finish>,
-    batch: Vec<End>,
-}
 
 #[derive(Debug)]
 pub(super) struct Reporter {
@@ -387,14 +303,6 @@ fn busy_claims(answers: &[(i64, Answer)]) -> Vec<i64> {
     answers.iter().filter(|(_, answer)| *answer == Answer::Busy).map(|(no, _)| *no).collect()
 }
 
-/// At database time; fewer while the database's clock is not known.
-fn finishes(ends: &[End], clock: &Clock, boot_id: &str) -> Vec<Finish> {
-    ends.iter().filter_map(|end| delivery::finish(end, clock, boot_id)).collect()
-}
-
 fn settled(answers: Vec<(i64, Answer)>) -> Vec<(i64, Answer)> {
     answers.into_iter().filter(|(_, answer)| *answer != Answer::Busy).collect()
 }
-
-#[cfg(test)]
-mod tests;
