@@ -21,6 +21,7 @@ use super::{
     poll::{Poll, Token, Watched},
     protocol::{Event, MAX_LINE, Request, RunKey},
     state::Connection,
+    store::Again,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -64,7 +65,15 @@ pub(super) struct Peer {
 }
 
 /// Acknowledged results on their way to be offered again.
-struct Retained(Box<dyn Iterator<Item = (RunKey, Vec<u8>)>>);
+struct Retained(Box<dyn Iterator<Item = Again>>);
+
+/// What is to be offered next.
+#[derive(Debug)]
+pub(super) enum Offer {
+    /// An unacknowledged result, to be read from the store.
+    First(RunKey),
+    Again(Again),
+}
 
 impl fmt::Debug for Retained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,24 +254,24 @@ impl Peer {
     }
 
     /// Offers these again, when there is room.
-    pub(super) fn offer_retained(&mut self, retained: impl Iterator<Item = (RunKey, Vec<u8>)> + 'static) {
+    pub(super) fn offer_retained(&mut self, retained: impl Iterator<Item = Again> + 'static) {
         self.retained = Some(Retained(Box::new(retained)));
     }
 
-    /// The next result to be offered, while there is room: its line when it is known.
-    pub(super) fn next_offer(&mut self) -> Option<(RunKey, Option<Vec<u8>>)> {
+    /// The next result to be offered, while there is room.
+    pub(super) fn next_offer(&mut self) -> Option<Offer> {
         if self.outgoing.len() >= WINDOW {
             return None;
         }
         if let Some(key) = self.offers.pop_front() {
-            return Some((key, None));
+            return Some(Offer::First(key));
         }
         let next = self.retained.as_mut()?.0.next();
         if next.is_none() {
             self.retained = None;
             self.send(&serde_json::to_vec(&Event::Offered {}).expect("events are plain data"));
         }
-        next.map(|(key, line)| (key, Some(line)))
+        next.map(Offer::Again)
     }
 
     /// Writes what the connection takes; false when it is broken.

@@ -36,8 +36,8 @@ pub enum Request {
     Deadline(Deadline),
     /// The database has committed this result; the keeper need not offer it any more.
     Ack(RunKey),
-    /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it), and says
-    /// [`Event::Offered`] after the last.
+    /// Offers again what was acknowledged in the last ten minutes (a failover may have lost it), the newest 64 MiB
+    /// whole and what is older with little of its output, and says [`Event::Offered`] after the last.
     Offer {},
     /// Another keeper starts the runs from now on: the keeper refuses to, and leaves, saying
     /// [`Event::Retired`], when nothing lives in it and every result is acknowledged.

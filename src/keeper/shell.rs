@@ -33,7 +33,7 @@ use super::{
     program::program,
     protocol::{KeeperHello, PROTOCOL},
     state::{Effect, Input, State, Times},
-    store::Store,
+    store::{self, Store},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -239,7 +239,7 @@ impl Shell {
                 }
             }
             Effect::OfferRetained(connection) => {
-                let retained = self.store.retained();
+                let retained = self.store.retained(store::WHOLE_BYTES);
                 if let Some(peer) = self.peers.get(connection) {
                     peer.offer_retained(retained);
                 }

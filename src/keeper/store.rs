@@ -23,7 +23,13 @@ use std::{
 
 use nix::unistd::Pid;
 
-use self::{exchange::Told, segment::Record, work::Work, writer::Writer};
+pub(super) use self::work::DISK_FULL;
+use self::{
+    exchange::Told,
+    segment::{Found, Record},
+    work::Work,
+    writer::Writer,
+};
 use super::{
     clock::Moment,
     protocol::{Event, Request, RunKey, RunResult},
@@ -31,6 +37,9 @@ use super::{
 
 /// How long acknowledged results stay, to be offered again after a failover.
 pub(super) const RETENTION_US: i64 = 600_000_000;
+/// Of what is offered again, so much is whole. A guardian holds all that it was offered until the database has it, and
+/// the outputs of ten minutes may be gigabytes.
+pub(super) const WHOLE_BYTES: u64 = 64 << 20;
 /// More than one turn of the loop brings.
 const QUEUE_LIMIT: usize = 256;
 
@@ -72,6 +81,29 @@ struct Segment {
     unacknowledged: usize,
     /// When the last of its results was acknowledged.
     touched_us: i64,
+}
+
+/// A record read in order to be offered again.
+#[derive(Debug)]
+pub(super) struct Again {
+    /// Its length on disk.
+    pub(super) read: usize,
+    /// None: it is no result.
+    pub(super) offer: Option<(RunKey, Vec<u8>)>,
+}
+
+impl Again {
+    fn new(found: Found, whole: bool) -> Self {
+        let read = found.json.len();
+        let offer = match found.record {
+            Record::Result(result) if whole => Some((result.key, found.json.into_bytes())),
+            Record::Result(result) => {
+                Some((result.key, line(result.shortened("too much was to be offered to another server"))))
+            }
+            Record::Ack(_) => None,
+        };
+        Self { read, offer }
+    }
 }
 
 impl Store {
@@ -200,17 +232,21 @@ impl Store {
         }
     }
 
-    /// The lines of the acknowledged results that are still here, oldest first.
-    pub(super) fn retained(&self) -> impl Iterator<Item = (RunKey, Vec<u8>)> + use<> {
+    /// What there is on disk to be offered again, oldest first: the newest of it, so many bytes, whole, of what is older
+    /// the outcome and little of the output.
+    pub(super) fn retained(&self, whole_bytes: u64) -> impl Iterator<Item = Again> + use<> {
         let directory = self.directory.clone();
-        let numbers: Vec<u64> = self.segments.keys().copied().collect();
-        let files = numbers
-            .into_iter()
-            .filter_map(move |number| segment::read(&segment::path(&directory, number)).ok());
-        files.flatten().filter_map(|found| match found.record {
-            Record::Result(result) => Some((result.key, found.json.into_bytes())),
-            Record::Ack(_) => None,
-        })
+        let mut bytes = 0;
+        let mut numbers: Vec<(u64, bool)> = Vec::new();
+        for (number, segment) in self.segments.iter().rev() {
+            bytes += segment.bytes;
+            numbers.push((*number, bytes <= whole_bytes));
+        }
+        let files = numbers.into_iter().rev().filter_map(move |(number, whole)| {
+            let found = segment::read(&segment::path(&directory, number)).ok()?;
+            Some(found.map(move |found| Again::new(found, whole)))
+        });
+        files.flatten()
     }
 
     /// Lets what was refused be tried again, and removes segments that nobody needs.

@@ -3,6 +3,7 @@
 use super::{
     super::{
         clock,
+        peers::Offer,
         poll::Watched,
         protocol::{Event, RunResult},
         state::{Connection, Input},
@@ -12,6 +13,8 @@ use super::{
 };
 use crate::observe::event;
 
+/// Bytes of the disk read for one connection before everything else gets its turn.
+const READ_A_TURN: usize = 4 << 20;
 /// Requests of one connection before everything else gets its turn.
 const REQUESTS_A_TURN: usize = 32;
 
@@ -25,7 +28,7 @@ impl Shell {
 
     pub(super) fn record(&mut self, result: RunResult) {
         let key = result.key;
-        let short = self.store.is_pressed().then(|| store::line(result.clone().shortened()));
+        let short = self.store.is_pressed().then(|| store::line(result.clone().shortened(store::DISK_FULL)));
         let line = store::line(result);
         if let Some(peer) = self.state.guardian().and_then(|guardian| self.peers.get(guardian)) {
             peer.offer(key, Some(&line));
@@ -59,15 +62,21 @@ impl Shell {
     pub(super) fn offer(&mut self) {
         for connection in self.peers.connections() {
             let Some(peer) = self.peers.get(connection) else { continue };
-            while let Some((key, line)) = peer.next_offer() {
-                let unacknowledged = self.state.is_unacknowledged(key);
-                match line {
-                    // What is not acknowledged is offered anyhow.
-                    Some(line) if !unacknowledged => peer.send(&line),
-                    None if unacknowledged => {
+            let mut read = 0;
+            while read < READ_A_TURN
+                && let Some(offer) = peer.next_offer()
+            {
+                match offer {
+                    Offer::First(key) if self.state.is_unacknowledged(key) => {
                         self.store.read(key).inspect(|line| peer.send(line));
                     }
-                    _ => {}
+                    Offer::First(_) => {}
+                    Offer::Again(again) => {
+                        read += again.read;
+                        // What is not acknowledged is offered anyhow.
+                        let offer = again.offer.filter(|(key, _)| !self.state.is_unacknowledged(*key));
+                        offer.inspect(|(_, line)| peer.send(line));
+                    }
                 }
             }
         }

@@ -325,8 +325,8 @@ impl RunResult {
         }
     }
 
-    /// The same outcome with little output, for a disk that is full or slow.
-    pub(in crate::keeper) fn shortened(mut self) -> Self {
+    /// The same outcome with little output, where there is no room for more.
+    pub(in crate::keeper) fn shortened(mut self, why: &str) -> Self {
         for text in [&mut self.stdout, &mut self.stderr] {
             if text.len() > SHORT_OUTPUT {
                 *text = output::shortened(text, SHORT_OUTPUT);
@@ -334,7 +334,7 @@ impl RunResult {
         }
         if self.result.as_ref().is_some_and(|result| result.get().len() > SHORT_OUTPUT) {
             self.result = None;
-            self.reason.get_or_insert_with(|| "result dropped: the disk of the host was full".to_owned());
+            self.reason.get_or_insert_with(|| format!("result dropped: {why}"));
         }
         self
     }

@@ -158,6 +158,29 @@ fn a_writer_that_dies_at_once_is_replaced_once_a_second() {
     until(&mut store, at(6), Store::is_durable);
 }
 
+#[test]
+fn of_what_is_offered_again_the_newest_is_whole_and_older_outputs_are_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let mut store = open(root.path(), at(0));
+    for run_id in 1..=3 {
+        store.append(key(run_id), result(run_id, 100_000));
+        until(&mut store, at(0), Store::is_durable);
+        store.acknowledge(at(0), key(run_id));
+        store.current += 1;
+    }
+    until(&mut store, at(0), Store::is_durable);
+    let offered: Vec<_> = store.retained(250_000).filter_map(|again| again.offer).collect();
+    let keys: Vec<_> = offered.iter().map(|(key, _)| key.run_id).collect();
+    assert_eq!(keys, [1, 2, 3], "oldest first");
+    let cut = &offered[0].1;
+    assert!(cut.len() < 4_000, "{} bytes", cut.len());
+    let Event::Result(cut) = serde_json::from_slice(cut).unwrap() else { panic!("no result") };
+    assert_eq!((cut.exit_code, cut.stdout.contains("xxx")), (Some(0), true));
+    assert_eq!(offered[1].1, result(2, 100_000));
+    assert_eq!(offered[2].1, result(3, 100_000));
+    assert!(store.retained(250_000).all(|again| again.read > 0), "also what is passed over is counted");
+}
+
 /// Exchanges with a real writer until this holds.
 fn until(store: &mut Store, now: Moment, holds: impl Fn(&Store) -> bool) {
     loop {

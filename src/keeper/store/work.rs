@@ -3,6 +3,9 @@
 use super::line;
 use crate::keeper::protocol::{Event, RunKey};
 
+/// Why results and outputs are cut.
+pub(in crate::keeper) const DISK_FULL: &str = "the disk of the host was full";
+
 #[derive(Debug)]
 pub(super) enum Work {
     Result(RunKey, Vec<u8>),
@@ -20,7 +23,7 @@ impl Work {
     /// For a disk that is full: the outcome, and what fits of the output.
     pub(super) fn shortened(self) -> Self {
         let cut = |json: Vec<u8>| match serde_json::from_slice(&json) {
-            Ok(Event::Result(result)) => line(result.shortened()),
+            Ok(Event::Result(result)) => line(result.shortened(DISK_FULL)),
             _ => json,
         };
         match self {
