@@ -187,8 +187,7 @@ impl Log {
         let Some(current) = self.current.as_mut().filter(|_| !batch.is_empty()) else { return Ok(()) };
         let is_short = std::mem::take(&mut self.longest) <= SHORT;
         let mut written = current.append(&batch);
-        let is_full = written.as_ref().is_err_and(|err| err.kind() == ErrorKind::StorageFull);
-        if is_full && is_short && self.reserve.give() {
+        if written.as_ref().is_err_and(is_full) && is_short && self.reserve.give() {
             written = current.append(&batch);
         }
         match &written {
@@ -240,6 +239,11 @@ fn head(input: &[u8]) -> Option<(u64, u32)> {
     Some((u64::from_le_bytes(*segment), u32::from_le_bytes(*rest.first_chunk()?)))
 }
 
+/// Whether the reserve can help: its room is this user's as well, under a quota as on a full disk.
+fn is_full(err: &io::Error) -> bool {
+    matches!(err.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 fn errno(err: &io::Error) -> i32 {
     err.raw_os_error().unwrap_or(nix::libc::EIO)
 }
@@ -252,7 +256,16 @@ pub(super) fn answer(bytes: &[u8; ANSWER]) -> (i32, u64) {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
+
+    #[test]
+    fn the_reserve_is_given_up_for_a_full_disk_and_for_a_used_up_quota() {
+        for (errno, helps) in [(Errno::ENOSPC, true), (Errno::EDQUOT, true), (Errno::EIO, false)] {
+            assert_eq!(is_full(&errno.into()), helps, "{errno}");
+        }
+    }
 
     #[test]
     fn a_removal_is_never_refused() {
