@@ -31,6 +31,8 @@ pub const INVALID_DATETIME_FORMAT: &str = "22007";
 pub const INVALID_TEXT_REPRESENTATION: &str = "22P02";
 /// A date or time has a field that no calendar has.
 pub const DATETIME_FIELD_OVERFLOW: &str = "22008";
+/// An argument has a value that it cannot have.
+pub const INVALID_ARGUMENT: &str = "22023";
 /// There is no object of that name.
 pub const UNDEFINED_OBJECT: &str = "42704";
 /// The role may not do this.

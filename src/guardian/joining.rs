@@ -23,6 +23,9 @@ use crate::{
     sqlstate,
 };
 
+/// What a registration is refused with for what this guardian says of itself: its name, or a pool that is not there.
+const SETTING: [&str; 2] = [sqlstate::INVALID_ARGUMENT, sqlstate::UNDEFINED_OBJECT];
+
 impl Guardian {
     pub(super) fn on_link(&mut self, event: LinkEvent) -> Result<()> {
         match event {
@@ -99,6 +102,8 @@ impl Guardian {
     /// later it may be an upgrade or a change of rights on its way.
     fn refused(&mut self, err: Error) -> Result<()> {
         let now = Boot::now();
+        let is_setting = !self.was_member && err.code().is_some_and(|code| SETTING.contains(&code));
+        let err = if is_setting { err.with_kind(ErrorKind::Config) } else { err };
         let never_right = matches!(err.kind(), ErrorKind::Schema | ErrorKind::Config)
             || err.code() == Some(sqlstate::INSUFFICIENT_PRIVILEGE);
         if self.options.once || never_right && !self.was_member {

@@ -29,6 +29,18 @@ async fn a_login_that_is_not_bound_to_the_host_is_told_how_to_be() {
     host.spawn(&[]).wait().failure(1, &["is not bound to host \"web1\"", "bind_guardian"]);
 }
 
+/// Nothing but another setting of this guardian, or a pool that somebody makes, helps; who starts it is to see that.
+#[tokio::test]
+async fn what_no_registration_can_have_ends_it_as_a_wrong_setting() {
+    let db = support::db().await;
+    Host::new("", &db.url())
+        .spawn(&[])
+        .wait()
+        .failure(3, &["host", "hint: Give 1 to 63 printable characters"]);
+    let host = Host::new("web1", &db.url());
+    host.spawn(&["--pool", "webb"]).wait().failure(3, &["pool \"webb\" does not exist", "create_pool"]);
+}
+
 #[tokio::test]
 async fn a_bound_login_may_act_for_its_host() {
     let db = support::db().await;
