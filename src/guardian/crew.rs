@@ -98,7 +98,8 @@ impl Crew {
     /// After a failover: also what keepers that have left had delivered before is offered again.
     pub(super) async fn offer_again(&mut self, site: &Site) -> Result<()> {
         for place in site.own_places()? {
-            if self.peers.iter().all(|peer| peer.place != place) {
+            let is_silent = self.silent.iter().any(|silent| silent.place == place);
+            if !is_silent && self.peers.iter().all(|peer| peer.place != place) {
                 self.peers.extend(site.wake(place).await?);
             }
         }

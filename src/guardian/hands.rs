@@ -70,6 +70,8 @@ pub(super) struct Hands {
     offers_asked: u64,
     offering_for: u64,
     offers_made: u64,
+    /// Whether some of the keepers did not answer then.
+    offered_in_part: bool,
     /// The program of a keeper that was asked to leave: it is what its unit starts.
     asked: Option<String>,
     /// What was asked about runs while the keeper that has them was not connected.
@@ -96,6 +98,7 @@ impl Hands {
             offers_asked: 0,
             offering_for: 0,
             offers_made: 0,
+            offered_in_part: false,
             asked: None,
             undelivered: Vec::new(),
         };
@@ -120,6 +123,9 @@ impl Hands {
     async fn connect(&mut self) -> Result<Crew> {
         let mut crew = self.site.gather().await?;
         self.backoff.reset();
+        if std::mem::take(&mut self.offered_in_part) {
+            self.offers_made = self.offers_made.saturating_sub(1);
+        }
         // Meant for earlier connections, but for what a person has asked: the database does not ask again.
         while let Ok(request) = self.requests.try_recv() {
             self.offers_asked += u64::from(matches!(request, Request::Offer {}));
@@ -212,6 +218,7 @@ impl Hands {
                 continue;
             }
             self.offers_made = self.offering_for;
+            self.offered_in_part = !crew.silent().is_empty();
             if self.offers_made == self.offers_asked {
                 self.tell(HandsEvent::Offered(self.offers_made));
             }
