@@ -82,6 +82,8 @@ pub mod event {
         KEEPER_REPLACED = "keeper.replaced";
         /// No newer keeper can be started: the older one starts the runs.
         KEEPER_OLD = "keeper.old";
+        /// The place of an older keeper cannot be used; what it has stays its own.
+        KEEPER_PLACE_BROKEN = "keeper.place_broken";
         /// What an older keeper left cannot be removed.
         KEEPER_PLACE_KEPT = "keeper.place_kept";
         /// A keeper listens.

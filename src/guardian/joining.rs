@@ -177,7 +177,26 @@ impl Guardian {
             tracing::info!(event = event::KEEPER_OLDER, keeper = %older.keeper_id, pid = older.pid, program = older.program, "an older keeper stays until its last run has ended");
         }
         for silent in &silent {
-            tracing::error!(event = event::KEEPER_SILENT, place = ?silent.place.path(), claims = silent.claims.len(), "a keeper is alive and does not answer");
+            let (place, claims) = (silent.place.path(), silent.claims.len());
+            match &silent.fault {
+                None => {
+                    tracing::error!(
+                        event = event::KEEPER_SILENT,
+                        ?place,
+                        claims,
+                        "a keeper is alive and does not answer"
+                    );
+                }
+                Some(fault) => {
+                    tracing::error!(
+                        event = event::KEEPER_PLACE_BROKEN,
+                        ?place,
+                        claims,
+                        error = fault,
+                        "the place of an older keeper cannot be used"
+                    );
+                }
+            }
         }
         self.silent = silent;
         self.keeper = Keeper::Greeted(hello.keeper_id);

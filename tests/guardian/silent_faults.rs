@@ -178,6 +178,25 @@ async fn a_keeper_that_hangs_does_not_keep_the_host_from_offering_again() {
     stop(guardian);
 }
 
+/// One whose files cannot be used, and one in which no keeper can be looked for.
+#[tokio::test]
+async fn places_of_older_keepers_that_are_broken_are_told_and_stop_nobody() {
+    let db = support::db().await;
+    let client = db.client().await;
+    hurry(&client).await;
+    let host = Host::new("web1", &db.url());
+    let place = |number| host.state_dir().join(format!("keeper.{number}"));
+    fs::create_dir_all(place(1).join("runs/1-1")).unwrap();
+    fs::write(place(1).join("results"), "no directory").unwrap();
+    fs::create_dir_all(place(2).join("keeper.lock")).unwrap();
+    let guardian = host.start(&client, &SLOTS).await;
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    says(&client, "and 1 more cannot be had").await;
+    let said = stop(guardian).stderr;
+    assert!(said.contains("keeper.place_broken") && said.contains("cannot open the result log"), "{said}");
+}
+
 /// A guardian goes on though the file that it executes is replaced, or not there.
 #[tokio::test]
 async fn a_keeper_is_started_though_the_file_of_the_program_is_gone() {

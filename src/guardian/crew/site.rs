@@ -40,15 +40,19 @@ impl Site {
         let by = Instant::now() + PATIENCE;
         for place in self.own_places()? {
             let patience = by.saturating_duration_since(Instant::now()).max(GLANCE);
-            match KeeperClient::find(&place, self.epoch, patience).await? {
-                Found::Answers(client) => alive.push(Peer::new(place, *client)),
-                Found::Silent => silent.push(Silent::in_place(place)?),
-                Found::Nobody => vacant.push(place),
+            match KeeperClient::find(&place, self.epoch, patience).await {
+                Ok(Found::Answers(client)) => alive.push(Peer::new(place, *client)),
+                Ok(Found::Silent) => silent.push(self.silent(place)?),
+                Ok(Found::Nobody) => vacant.push(place),
+                Err(err) => silent.push(self.broken(place, err)?),
             }
         }
-        let current = self.current(&mut alive, &mut vacant).await?;
+        let current = self.current(&mut alive, &mut vacant, &mut silent).await?;
         for place in vacant {
-            alive.extend(self.wake(place).await?);
+            match self.wake(place.clone()).await {
+                Ok(peer) => alive.extend(peer),
+                Err(err) => silent.push(self.broken(place, err)?),
+            }
         }
         for older in &alive {
             older.send(Request::Retire { if_idle: false }).ok();
@@ -57,8 +61,22 @@ impl Site {
         Ok(Crew { peers, silent, listing: false, offering: false, held_back: Vec::new() })
     }
 
+    fn silent(&self, place: StateDirectory) -> Result<Silent> {
+        Silent::in_place(place.clone()).or_else(|err| self.broken(place, err))
+    }
+
+    /// The place of an older keeper must not keep the host from working. Without the directory itself it cannot.
+    fn broken(&self, place: StateDirectory, err: Error) -> Result<Silent> {
+        if place == self.directory { Err(err) } else { Ok(Silent::broken(place, &err)) }
+    }
+
     /// The keeper for new runs: of this guardian's own program, whatever others there are.
-    async fn current(&self, alive: &mut Vec<Peer>, vacant: &mut Vec<StateDirectory>) -> Result<Peer> {
+    async fn current(
+        &self,
+        alive: &mut Vec<Peer>,
+        vacant: &mut Vec<StateDirectory>,
+        silent: &mut Vec<Silent>,
+    ) -> Result<Peer> {
         if let Some(place) = &self.keeper_dir {
             let client = KeeperClient::connect_when_there(place, self.epoch).await?;
             return client.map(|client| Peer::new(place.clone(), client)).ok_or_else(|| {
@@ -71,7 +89,14 @@ impl Site {
         if let Some(at) = alive.iter().position(|peer| usable(peer) && peer.hello.program == program) {
             return Ok(alive.remove(at));
         }
-        match self.start(vacant.first()).await {
+        let mut started = self.start(vacant.first()).await;
+        if let Err(err) = &started
+            && vacant.first().is_some_and(|place| *place != self.directory)
+        {
+            silent.push(Silent::broken(vacant.remove(0), err));
+            started = self.start(vacant.first()).await;
+        }
+        match started {
             Ok(peer) => {
                 vacant.retain(|place| *place != peer.place);
                 Ok(peer)
