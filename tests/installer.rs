@@ -1,5 +1,7 @@
 //! Who installs the schema: what a managed service gives is a role that owns its database and makes roles.
 
+use std::{fs, path::Path};
+
 use sisyphus::{
     dev::cluster::{Cluster, Durability, SUPERUSER, url},
     migrate,
@@ -38,6 +40,24 @@ async fn who_owns_the_database_and_may_create_roles_installs_and_upgrades() {
         client.close().await;
     }
     cluster.stop().unwrap();
+}
+
+/// Every statement comes in the client's encoding and must have its characters in the server's, those of comments too.
+#[tokio::test]
+async fn a_database_of_another_encoding_is_as_good() {
+    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+    for dir in ["migrations", "code"] {
+        for file in fs::read_dir(sql.join(dir)).unwrap() {
+            let path = file.unwrap().path();
+            assert!(fs::read(&path).unwrap().is_ascii(), "not ASCII alone: {}", path.display());
+        }
+    }
+    let db = support::empty_db_of("LATIN1").await;
+    let mut client = db.client().await;
+    migrate::migrate(&mut client).await.unwrap_or_else(|err| panic!("{}", support::told(&err)));
+    run(&client, "select sisyphus.schedule('bj\u{f6}rn', '0 7 * * *', 'echo \u{e4}')").await;
+    let err = client.batch_execute("select sisyphus.schedule('\u{20ac}', null, 'true')").await;
+    support::assert_sqlstate(err, "22P05");
 }
 
 async fn run(client: &TestClient, sql: &str) {

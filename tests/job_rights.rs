@@ -141,11 +141,11 @@ async fn who_may_not_see_a_command_does_not_learn_it_from_a_reason() {
     let admin = play.db.client_as("sisyphus_admin").await;
     let guardian = play.guardian("web1", 2).await;
     for (ended_by, reason, masked) in [
-        ("spawn", "cannot start \"/opt/se\\\"cret\": No such file", "cannot start \"…\": No such file"),
+        ("spawn", "cannot start \"/opt/se\\\"cret\": No such file", "cannot start \"...\": No such file"),
         (
             "policy",
             "the policy of this host does not allow \"/opt/secret\"",
-            "the policy of this host does not allow \"…\"",
+            "the policy of this host does not allow \"...\"",
         ),
     ] {
         let run_id: i64 = one(&author, "select sisyphus.submit('/opt/secret')").await;

@@ -25,7 +25,7 @@ begin
     raise exception 'calendar "%" does not exist', sisyphus._excerpt(p_name)
         using errcode = '42704',
               hint = case when v_nearest is not null then format('Did you mean "%s"?', v_nearest)
-                          else format('Make it with create_calendar(%L, ''select day from …'').', sisyphus._excerpt(p_name)) end;
+                          else format('Make it with create_calendar(%L, ''select day from ...'').', sisyphus._excerpt(p_name)) end;
 end
 $$;
 comment on function sisyphus._require_calendar(text) is 'A calendar that exists; raises 42704 with the nearest name, or 55006';
@@ -130,7 +130,7 @@ declare
 begin
     if p_kind not in ('date', 'tstzrange') then
         raise exception 'calendar "%": its query yields %, not dates or tstzranges', p_name, p_kind
-            using errcode = '42804', hint = 'Cast its first column: select day::date from …';
+            using errcode = '42804', hint = 'Cast its first column: select day::date from ...';
     elsif greatest(cardinality(p_dates), cardinality(p_spans)) > 100000 then
         raise exception 'calendar "%": its query yields more than 100000 rows', p_name
             using errcode = '54000', hint = 'Leave out what lies far away.';
@@ -266,7 +266,7 @@ begin
     if v_jobs is not null then
         raise exception 'calendar "%" is in use', v_calendar.name
             using errcode = '2BP01', detail = 'Jobs: ' || v_jobs || '.',
-                  hint = 'Take it from these jobs, alter_job(…, reset => ''{except_on}''), or unschedule them.';
+                  hint = 'Take it from these jobs, alter_job(..., reset => ''{except_on}''), or unschedule them.';
     end if;
     delete from sisyphus.calendar c where c.calendar_id = v_calendar.calendar_id;
     perform sisyphus._audit('drop_calendar', v_calendar.name, jsonb_build_object('owner', v_calendar.owner), null, v_now);

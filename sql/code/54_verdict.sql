@@ -54,7 +54,7 @@ parallel safe
 begin atomic
     select case
         when p_state not in ('failed', 'refused') or p_exit_code is not null or p_signal is not null then p_reason
-        else pg_catalog.regexp_replace(p_reason, '".*"', '"…"') end;
+        else pg_catalog.regexp_replace(p_reason, '".*"', '"..."') end;
 end;
 comment on function sisyphus._reason_without_names(text, integer, integer, text) is
     'Reason of an attempt for who may not see its command: what could not be started or was refused names its program, directory or variables';
@@ -72,4 +72,4 @@ begin atomic
         extract(epoch from p_delay)::double precision * least(pg_catalog.power(p_backoff, least(p_attempt - 1, 60)), 1e6)));
 end;
 comment on function sisyphus._retry_after(interval, double precision, interval, integer) is
-    'Wait after a failed attempt: delay × backoff^(attempt − 1), capped';
+    'Wait after a failed attempt: delay * backoff^(attempt - 1), capped';

@@ -75,13 +75,13 @@ begin
         if v_pool <> all(v_binding.pools) then
             raise exception 'host "%" may not join pool "%"', p_host, v_pool
                 using errcode = '42501',
-                      hint = format('An admin can grant it with sisyphus.bind_guardian(%L, %L, pools => …).', v_caller, p_host);
+                      hint = format('An admin can grant it with sisyphus.bind_guardian(%L, %L, pools => ...).', v_caller, p_host);
         end if;
     end loop;
     if not (p_labels <@ v_binding.labels) then
         raise exception 'host "%" may not claim these labels', p_host
             using errcode = '42501', detail = format('Asked: %s. Granted: %s.', p_labels, v_binding.labels),
-                  hint = format('An admin can grant them with sisyphus.bind_guardian(%L, %L, labels => …).', v_caller, p_host);
+                  hint = format('An admin can grant them with sisyphus.bind_guardian(%L, %L, labels => ...).', v_caller, p_host);
     end if;
 end
 $$;

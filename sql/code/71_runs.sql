@@ -162,7 +162,7 @@ begin
     select a.* into v_attempt from sisyphus.attempt a where a.run_id = rerun.run_id order by a.attempt desc limit 1;
     if v_job.run_on = 'all' and v_old.host is null then
         raise exception 'run % names no host, and job "%" runs on all', rerun.run_id, v_job.name
-            using errcode = '55000', hint = format('Call run_now(%L), with host => … for one of them.', v_job.name);
+            using errcode = '55000', hint = format('Call run_now(%L), with host => ... for one of them.', v_job.name);
     end if;
     v_run := sisyphus._requested_run(v_job, 'rerun', null, v_now);
     select t.target, t.lane_id into v_run.target, v_run.lane_id

@@ -28,13 +28,19 @@ pub(crate) struct TestClient {
 pub(crate) async fn db() -> TestDb {
     let admin = connect(&cluster::server_url("postgres")).await;
     let template = template::migrated(&admin).await;
-    create(&admin, &template).await
+    create(&admin, &template, "").await
 }
 
 /// Makes a database without the schema, for tests of the installation.
 pub(crate) async fn empty_db() -> TestDb {
     let admin = connect(&cluster::server_url("postgres")).await;
-    create(&admin, "template0").await
+    create(&admin, "template0", "").await
+}
+
+/// Makes a database without the schema that holds the characters of an encoding alone.
+pub(crate) async fn empty_db_of(encoding: &str) -> TestDb {
+    let admin = connect(&cluster::server_url("postgres")).await;
+    create(&admin, "template0", &format!("encoding '{encoding}' locale 'C'")).await
 }
 
 /// Opens a session.
@@ -177,10 +183,11 @@ impl DerefMut for TestClient {
     }
 }
 
-async fn create(admin: &Client, template: &str) -> TestDb {
+async fn create(admin: &Client, template: &str, options: &str) -> TestDb {
     let name = database_name();
     admin.batch_execute(&format!("drop database if exists \"{name}\" with (force)")).await.expect("drop");
-    admin.batch_execute(&format!("create database \"{name}\" template {template}")).await.expect("create");
+    let create = format!("create database \"{name}\" template {template} {options}");
+    admin.batch_execute(&create).await.expect("create");
     let db = TestDb { name };
     if template != "template0" {
         // Not by adopt_installation(), which raises the numbers of runs.

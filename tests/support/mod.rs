@@ -29,7 +29,7 @@ pub(crate) use assertions::{
 pub(crate) use binary::{Finished, Spawned, command, command_of, finish, on_terminal, policy, run, spawn};
 pub(crate) use clock::{advance_clock, set_clock};
 pub(crate) use cluster::{server, server_url};
-pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, reach};
+pub(crate) use database::{TestClient, TestDb, connect, db, empty_db, empty_db_of, reach};
 pub(crate) use disk::{Filler, HungDisk, SmallDisk};
 pub(crate) use limits::limit;
 pub(crate) use play::{Claim, Play, Request, play, sisyphus};
