@@ -15,6 +15,7 @@ mod catalogue_plans;
 mod catalogue_snapshot;
 mod chaos;
 mod claim;
+mod claim_reply;
 mod cli;
 mod cli_apply;
 mod cli_doctor;

@@ -205,6 +205,26 @@ $$;
 comment on function sisyphus._raise_argument(text, text, text, text, text[]) is
     'raises 22023 for a value of an argument, with what is allowed';
 
+-- What a run is given travels in one reply, with what other runs are given; a larger input belongs into a file or a table.
+create or replace function sisyphus._check_size(
+    p_what text, p_argument text, p_texts text[], p_most integer default 1048576)
+returns void
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_bytes constant bigint := (select max(octet_length(t)) from unnest(p_texts) t);
+begin
+    if v_bytes > p_most then
+        -- Its size alone: it may be private, and an error is logged.
+        perform sisyphus._raise_argument(p_what, p_argument, v_bytes || ' bytes', format('Give at most %s bytes.', p_most), null);
+    end if;
+end
+$$;
+comment on function sisyphus._check_size(text, text, text[], integer) is 'raises 22023 for a text of too many bytes';
+
 create or replace function sisyphus._check_env(p_what text, p_env jsonb)
 returns void
 language plpgsql

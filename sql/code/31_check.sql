@@ -120,6 +120,9 @@ begin
         perform sisyphus._raise_argument(p_what, v_bad.argument, coalesce(v_bad.found, sisyphus._duration_text(v_bad.duration)),
                                          v_bad.hint, v_bad.words);
     end if;
+    perform sisyphus._check_size(p_what, c.argument, array[c.given])
+       from (values ('payload', p_job.payload::text), ('command', p_job.command), ('argv', p_job.argv::text),
+                    ('env', p_job.env::text)) c (argument, given);
     perform sisyphus._check_env(p_what, p_job.env);
     perform sisyphus._check_limits(p_what, p_job.limits);
     select c.* into v_bad

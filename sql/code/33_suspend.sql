@@ -17,6 +17,7 @@ begin
         perform sisyphus._raise_argument(format('job "%s"', suspend.name), 'until', suspend.until::text,
             'Give an instant in the future, or leave it out: until resume().', null);
     end if;
+    perform sisyphus._check_size(format('job "%s"', suspend.name), 'reason', array[suspend.reason], 1000);
     v_job := sisyphus._lock_job(suspend.name, true);
     v_was_suspended := sisyphus._is_suspended(v_job, v_now);
     update sisyphus.job j
@@ -131,6 +132,7 @@ declare
     v_now constant timestamptz := sisyphus._clock();
     v_count bigint;
 begin
+    perform sisyphus._check_size('suspend_all', 'reason', array[suspend_all.reason], 1000);
     v_count := sisyphus._suspend_jobs(suspend_all.pool, true, suspend_all.reason, v_now);
     perform sisyphus._audit('suspend_all', suspend_all.pool, null,
                             jsonb_build_object('jobs', v_count, 'reason', suspend_all.reason), v_now);

@@ -32,7 +32,9 @@ declare
     v_promoted integer;
     v_taken integer := 0;
     v_due_taken integer := 0;
-    v_batch integer;
+    -- Bytes left in this reply.
+    v_room bigint := 16777216;
+    v_bytes integer;
     v_seen_no bigint;
     v_seen_tick_at timestamptz;
     v_resumed bigint[] := array[]::bigint[];
@@ -69,23 +71,19 @@ begin
     end if;
     v_promoted := sisyphus._promote(v_now);
 
-    -- A reply can be lost: what came after the last claim that the guardian has seen is told again. Its calls are
-    -- one after the other (the lock above), so nothing earlier is missing; and what is earlier is not looked at, for
-    -- while an old snapshot is held the dead entries of all that it ever ran stay in the index.
     if holding is not null then
         v_seen_no := coalesce((select max(h) from unnest(holding) h), 0);
         -- Mostly nothing is: to ask costs a fifth of the join.
         if exists (select from sisyphus.run r where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed') then
-            return query
-                select 'run'::text, r.run_id, r.claim_no, r.attempt, coalesce(j.name, 'submit'),
-                       date_part('epoch', greatest(r.due_at, r.claimed_at) - v_now), coalesce(r.spec, d.spec), r.due_at,
-                       case when r.attempt = 1 then r.expires_at end, coalesce(r.payload, d.definition -> 'payload')
-                  from sisyphus.run r
-                  left join sisyphus.job j on j.job_id = r.job_id
-                  -- As it was claimed: a change since then recalls it.
-                  left join sisyphus.job_definition d on d.job_id = r.job_id and d.version = r.job_version
-                 where r.guardian_id = v_me and r.claim_no > v_seen_no and r.state = 'claimed'
-                 order by r.claim_no;
+            kind := 'run';
+            for run_id, claim_no, attempt, job, starts_in, spec, due_at, expires_at, payload, v_bytes in
+                select a.* from sisyphus._tell_again(v_me, v_seen_no, v_now) a
+            loop
+                v_taken := v_taken + 1;
+                v_due_taken := v_due_taken + (due_at <= v_now)::integer;
+                v_room := v_room - v_bytes;
+                return next;
+            end loop;
         end if;
     end if;
 
@@ -98,6 +96,7 @@ begin
              where f.lane_id = any(v_host.lanes) and (w.is_due or v_until > v_now)
              order by w.is_due desc, f.priority desc, f.lane_id = v_host.host_id desc, f.lane_id
         loop
+            exit when v_room <= 0;
             v_wanted := least(max_runs, 10000) - v_taken;
             if v_floor.is_due then
                 v_wanted := least(v_wanted, claim_job.slots_free - v_due_taken);
@@ -116,25 +115,27 @@ begin
                 v_wanted := least(v_wanted, sisyphus._share_ahead(v_floor.lane_id, v_me, v_until, v_now));
                 continue when v_wanted <= 0;
             end if;
-            return query
-                select 'run'::text, c.*
+            kind := 'run';
+            for run_id, claim_no, attempt, job, starts_in, spec, due_at, expires_at, payload, v_bytes in
+                select c.*
                   from sisyphus._claim_lane(
                       v_floor.lane_id, v_floor.priority, v_floor.floor,
                       case when v_floor.is_due then '-infinity' else v_now end,
                       case when v_floor.is_due then v_now else v_until end,
-                      v_wanted, v_me, v_host.host_id, v_resumed, v_now) c;
-            get diagnostics v_batch = row_count;
-            v_taken := v_taken + v_batch;
-            if v_floor.is_due then
-                v_due_taken := v_due_taken + v_batch;
-            end if;
+                      v_wanted, v_room, v_me, v_host.host_id, v_resumed, v_now) c
+            loop
+                v_taken := v_taken + 1;
+                v_due_taken := v_due_taken + v_floor.is_due::integer;
+                v_room := v_room - v_bytes;
+                return next;
+            end loop;
         end loop;
     end if;
 
     update sisyphus.guardian g
        set seen_at = v_now,
            lease_until = v_now + v_setting.lease_timeout,
-           slots_free = claim_job.slots_free - v_due_taken,
+           slots_free = greatest(claim_job.slots_free - v_due_taken, 0),
            running = coalesce(least(sisyphus._number(report, 'running'), 10000)::integer, g.running),
            clock_offset_ms = coalesce(sisyphus._number(report, 'clock_offset_ms'), g.clock_offset_ms),
            problem = case when report is null then g.problem else report ->> 'problem' end
@@ -169,5 +170,5 @@ begin
 end
 $$;
 comment on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) is
-    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds). holding: claim_nos it has received, the highest at least; later ones are told again. spec: what to run, as the job defines it; of next, what holds for all of them';
+    'Heartbeat of a guardian and its claim: returns claimed runs (kind run), what was asked of its runs (request) and when to call again (next; seconds). holding: claim_nos it has received, the highest at least; later ones are told again. A reply that has reached 16 MB takes no more runs. spec: what to run, as the job defines it; of next, what holds for all of them';
 grant execute on function sisyphus.claim_job(bigint, integer, integer, interval, bigint[], bigint[], jsonb) to sisyphus_guardian, sisyphus_admin;

@@ -165,6 +165,7 @@ begin
         perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'dedup_key', run_now.dedup_key,
                                          'Give at most 200 characters.', null);
     end if;
+    perform sisyphus._check_size(format('job "%s"', v_job.name), 'payload', array[run_now.payload::text]);
     v_run.payload := run_now.payload;
     for v_target in select t.target, t.lane_id from sisyphus._run_targets(v_job.pool_id, v_job.run_on, run_now.host) t loop
         v_run.target := v_target.target;
@@ -201,6 +202,7 @@ begin
         perform sisyphus._raise_argument(format('job "%s"', v_job.name), 'payloads', null,
             'Give an array of jsonb, one element a run.', null);
     end if;
+    perform sisyphus._check_size(format('job "%s"', v_job.name), 'payloads', array(select p::text from unnest(run_many.payloads) p));
     insert into sisyphus.run (
         job_id, target, lane_id, due_at, nominal_at, expires_at, requested_at, wake_at, job_version, priority, exclusive,
         in_order, origin, payload)
@@ -259,6 +261,7 @@ begin
     perform sisyphus._check_run_as('run', v_job.run_as, sisyphus._caller());
     v_job.pool_id := sisyphus._require_pool(v_definition ->> 'pool');
     v_run := sisyphus._requested_run(v_job, 'submit', submit.at, v_now);
+    perform sisyphus._check_size('run', 'payload', array[submit.payload::text]);
     v_run.payload := submit.payload;
     v_run.spec := sisyphus._job_spec(v_job) || jsonb_build_object('owner', sisyphus._caller());
     select t.lane_id into v_run.lane_id from sisyphus._run_targets(v_job.pool_id, 'any', submit.host) t;

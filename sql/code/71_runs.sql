@@ -44,6 +44,7 @@ declare
 begin
     select r.* into v_run from sisyphus._require_run(p_run_id) r;
     perform sisyphus._check_access('run ' || p_run_id, v_run.owner, true);
+    perform sisyphus._check_size('run ' || p_run_id, 'reason', array[p_reason], 1000);
     v_is_possible := v_run.is_live and case p_action
         when 'terminate' then true
         when 'cancel' then v_run.state <> 'running'
