@@ -152,6 +152,23 @@ async fn clients_get_functions_and_views_and_no_table() {
     assert_none(&client, "clients get views to read, and nothing else", query).await;
 }
 
+/// Else an update of it fails as soon as somebody publishes all tables, for logical replication or change capture.
+#[tokio::test]
+async fn every_table_can_be_published() {
+    let db = support::db().await;
+    let client = db.client().await;
+    // Makes the partitions.
+    client.batch_execute("select sisyphus.tick()").await.unwrap();
+    assert_none(
+        &client,
+        "every table has a replica identity",
+        "select c.relname::text from pg_class c
+          where c.relnamespace = 'sisyphus'::regnamespace and c.relkind = 'r' and c.relreplident <> 'f'
+            and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn every_foreign_key_has_an_index() {
     let db = support::db().await;

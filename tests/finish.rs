@@ -197,6 +197,8 @@ async fn times_are_kept_in_order_and_out_of_the_future() {
 #[tokio::test]
 async fn a_silent_host_loses_its_runs_and_a_late_result_corrects_the_row() {
     let (play, guardian) = job("").await;
+    // What is written in place must have an identity where somebody replicates or captures all tables.
+    play.exec("create publication everything for all tables").await;
     let claim = play.claim_one(guardian).await;
     play.start(guardian, &claim).await;
     for second in (4..=56).step_by(4) {

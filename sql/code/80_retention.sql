@@ -64,6 +64,9 @@ begin
     loop
         -- Dynamic, because names and bounds of partitions follow the calendar.
         execute format('create table sisyphus.%I (like sisyphus.attempt including all excluding comments)', v_due.name);
+        -- No key tells its rows apart, and without an identity an update fails where all tables are published. It costs
+        -- nothing while none is.
+        execute format('alter table sisyphus.%I replica identity full', v_due.name);
         execute format('alter table sisyphus.%I attach partition sisyphus.%I for values from (%L) to (%L)',
                        'attempt_' || p_class, v_due.name, v_due.lower_bound, v_due.upper_bound);
         v_made := v_made + 1;
