@@ -89,14 +89,15 @@ pub(super) async fn deliver(api: Api<'_>, guardian: i64, ends: Vec<Finish>) -> R
 
 /// The same end with less in it, and the reason why; none when there is nothing left to leave out.
 fn plainer(mut end: Finish, err: &Error) -> Option<Finish> {
-    let lost = if end.result.take().is_some() {
-        "its result"
+    let note = if is_foreign_character(err) && in_ascii(&mut end) {
+        format!("\"?\" stands for what is not ASCII: {err}")
+    } else if end.result.take().is_some() {
+        format!("its result could not be stored: {err}")
     } else if end.stdout.take().is_some() | end.stderr.take().is_some() {
-        "its output"
+        format!("its output could not be stored: {err}")
     } else {
         return None;
     };
-    let note = format!("{lost} could not be stored: {err}");
     end.reason = Some(match end.reason {
         Some(reason) => format!("{reason}; {note}"),
         None => note,
@@ -104,10 +105,28 @@ fn plainer(mut end: Finish, err: &Error) -> Option<Finish> {
     Some(end)
 }
 
+/// Puts a question mark for each other character of its texts; whether there was one.
+fn in_ascii(end: &mut Finish) -> bool {
+    let mut changed = false;
+    for text in [&mut end.stdout, &mut end.stderr, &mut end.reason].into_iter().flatten() {
+        if !text.is_ascii() {
+            *text = text.replace(|c: char| !c.is_ascii(), "?");
+            changed = true;
+        }
+    }
+    changed
+}
+
 /// Whether the server ended the call, or the client gave up on it.
 pub(super) fn took_too_long(err: &Error) -> bool {
     let cause = std::error::Error::source(err);
     err.code() == Some(sqlstate::QUERY_CANCELED) || cause.is_some_and(|cause| cause.is::<Elapsed>())
+}
+
+/// Whether a text holds what the encoding of the database has not.
+fn is_foreign_character(err: &Error) -> bool {
+    let codes = [SqlState::UNTRANSLATABLE_CHARACTER, SqlState::CHARACTER_NOT_IN_REPERTOIRE];
+    codes.iter().any(|code| err.code() == Some(code.code()))
 }
 
 /// Whether the values and not the circumstances are to blame.

@@ -2,6 +2,8 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
+use sisyphus::migrate::migrate;
+
 use super::host::{Host, SOON, end_of, run, stop};
 use crate::support;
 
@@ -73,6 +75,29 @@ async fn a_run_with_too_large_a_payload_fails_and_no_other() {
     assert_eq!(end_of(&client, next).await, "succeeded");
     let ended = stop(guardian);
     assert!(!ended.stderr.contains("the keeper is gone"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn output_that_the_encoding_of_the_database_cannot_hold_is_stored_in_ascii() {
+    let db = support::empty_db_of("LATIN1").await;
+    let mut client = db.client().await;
+    migrate(&mut client).await.unwrap_or_else(|err| panic!("{}", support::told(&err)));
+    let host = Host::new("web1", &db.url());
+    let guardian = host.start(&client, &[]).await;
+    let print = r#"printf '\303\244 5 \342\202\254 \377\n'; echo "{\"n\":1}" > $SISYPHUS_RESULT_FILE"#;
+    for (command, stdout, reason) in [
+        (print, "? 5 ? ?\n", "\"?\" stands for what is not ASCII: "),
+        (r"printf '\303\244\n'", "\u{e4}\n", "exit code 0"),
+    ] {
+        let run_id = run(&client, "print", command).await;
+        assert_eq!(end_of(&client, run_id).await, "succeeded");
+        let sql = "select stdout, reason, result->>'n' from sisyphus.history where run_id = $1";
+        let row = client.query_one(sql, &[&run_id]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), stdout);
+        assert!(row.get::<_, String>(1).contains(reason), "{}", row.get::<_, String>(1));
+        assert_eq!(row.get::<_, Option<String>>(2).is_some(), command == print);
+    }
+    stop(guardian);
 }
 
 #[tokio::test]
