@@ -2,15 +2,16 @@
 
 create or replace function sisyphus._given(p_definition jsonb)
 returns jsonb
-language sql
+language plpgsql
 immutable
 strict
 parallel safe
-begin atomic
-    select coalesce(pg_catalog.jsonb_object_agg(e.key, e.value), '{}')
-      from pg_catalog.jsonb_each(p_definition) e
-     where e.value <> 'null';
-end;
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(p_definition) e where e.value <> 'null');
+end
+$$;
 comment on function sisyphus._given(jsonb) is 'What is not null in a definition; nulls deeper in (payload) stay';
 
 create or replace function sisyphus._job_defaults()
@@ -47,14 +48,17 @@ comment on function sisyphus._job_definition(sisyphus.job) is 'The definition of
 -- What is private to the owner (audit_log has other readers) is named but not shown.
 create or replace function sisyphus._changes(p_of jsonb, p_against jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_object_agg(e.key, case when e.key in ('command', 'argv', 'payload', 'env', 'cwd') then '"(private)"' else e.value end)
-      from jsonb_each(p_of) e
-     where p_against -> e.key is distinct from e.value;
+begin
+    return (select jsonb_object_agg(e.key, case when e.key in ('command', 'argv', 'payload', 'env', 'cwd') then '"(private)"'
+                                                else e.value end)
+              from jsonb_each(p_of) e
+             where p_against -> e.key is distinct from e.value);
+end
 $$;
 comment on function sisyphus._changes(jsonb, jsonb) is 'The part of a definition that is not the same in another, for the audit log';
 
@@ -140,12 +144,12 @@ begin
          'It would never run: leave one of them out.'),
         -- Between two heartbeats, of which one may be lost, its keeper must not see the end of the lease near.
         (not p_job.fenced or p_job.grace <= v_longest_grace, 'SY203', 'fenced needs a shorter grace',
-         format('It must end before a lease does: give a grace of at most %s (lease_timeout less three heartbeats).',
-                sisyphus._duration_text(v_longest_grace)))
+         'It must end before a lease does: give a grace of at most %s (lease_timeout less three heartbeats).')
       ) c (valid, code, message, hint)
      where not c.valid;
     if found then
-        raise exception '%: %', p_what, v_bad.message using errcode = v_bad.code, hint = v_bad.hint;
+        raise exception '%: %', p_what, v_bad.message
+            using errcode = v_bad.code, hint = format(v_bad.hint, sisyphus._duration_text(v_longest_grace));
     end if;
 end
 $$;
@@ -253,9 +257,8 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform sisyphus._notice_unknown(
-        (select p.name from sisyphus.pool p where p.pool_id = p_pool_id),
-        array(select m.host_name from sisyphus.pool_member m where m.pool_id = p_pool_id));
+    perform sisyphus._notice_unknown((select p.name from sisyphus.pool p where p.pool_id = p_pool_id), array_agg(m.host_name))
+       from sisyphus.pool_member m where m.pool_id = p_pool_id having count(*) > 0;
     perform sisyphus._notice_no_host(p_pool_id, p_now);
 end
 $$;
