@@ -565,6 +565,71 @@ async fn an_end_that_is_put_off_brings_back_what_it_withdrew_and_nothing_of_the_
     assert_eq!(play.live().await.len(), 4, "07:10:10 and 07:10:20 are near: {:?}", play.live().await);
 }
 
+/// Else a host of the pool before would start the new command, and read the new payload.
+#[tokio::test]
+async fn a_job_that_changes_its_pool_or_run_on_takes_what_is_planned_with_it() {
+    for (run_on, change, live) in [
+        ("all", "pool => 'b'", vec!["j 07:00:00 pending on b1", "j 07:00:00 pending on both"]),
+        ("any", "pool => 'b'", vec!["j 07:00:00 pending"]),
+        ("any", "run_on => 'all'", vec!["j 07:00:00 pending on a1", "j 07:00:00 pending on both"]),
+        ("all", "run_on => 'any'", vec!["j 07:00:00 pending"]),
+    ] {
+        let play = Play::at("06:59:00").await;
+        let mut guardians = Vec::new();
+        for host in ["a1", "both", "b1"] {
+            guardians.push(play.guardian(host, 8).await);
+        }
+        play.exec("select sisyphus.create_pool('a', '{a1,both}'), sisyphus.create_pool('b', '{both,b1}')")
+            .await;
+        play.exec(&format!(
+            "select sisyphus.schedule('j', '* * * * *', 'true', timezone => 'UTC', pool => 'a', run_on => '{run_on}')"
+        ))
+        .await;
+        play.tick_at("06:59:50").await;
+        // Claimed ahead, on a host that has to give it back.
+        let claims = play.claim(guardians[0], 8).await;
+        play.exec(&format!("select sisyphus.alter_job('j', {change})")).await;
+        play.tick_at("06:59:52").await;
+        for claim in &claims {
+            play.release(guardians[0], claim).await;
+        }
+        play.tick_at("06:59:53").await;
+        assert_eq!(play.live().await, live, "{run_on}, {change}: {:?}", play.told().await);
+        play.tick_at("07:00:01").await;
+        assert_eq!(
+            play.claim(guardians[0], 8).await.len(),
+            usize::from(!change.starts_with("pool")),
+            "{run_on}, {change}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_run_for_a_host_outside_the_new_pool_of_its_job_is_withdrawn() {
+    let play = Play::at("06:59:00").await;
+    let guardian = play.guardian("a1", 8).await;
+    play.exec("select sisyphus.create_pool('a', '{a1}'), sisyphus.create_pool('b')").await;
+    play.exec(
+        "select sisyphus.schedule('j', null, 'true', pool => 'a', retries => 3, retry_delay => '1 min')",
+    )
+    .await;
+    play.exec("select sisyphus.run_now('j', host => 'a1')").await;
+    play.tick().await;
+    let retried = play.claim_one(guardian).await;
+    play.finish(guardian, &retried, 1).await;
+    play.exec("select sisyphus.run_now('j', host => 'a1')").await;
+    play.exec("select sisyphus.alter_job('j', pool => 'b')").await;
+    assert!(play.claim(guardian, 8).await.is_empty());
+    play.tick().await;
+    assert_eq!(
+        play.told().await,
+        [
+            "j 06:59:00 #1 failed: exit code 1; not retried: host \"a1\" is not in pool \"b\"",
+            "j 06:59:00 #0 cancelled: host \"a1\" is not in pool \"b\""
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_job_whose_time_zone_vanished_is_broken_and_stops_no_other() {
     let play = Play::at("06:59:00").await;

@@ -161,6 +161,7 @@ declare
     v_known constant text[] := array(select jsonb_object_keys(p_arguments));
     v_occurring constant text[] := '{schedule,timezone,starts_at,except_on,only_on}'::text[];
     v_planning constant text[] := v_occurring || '{ends_at,jitter}'::text[];
+    v_placing constant text[] := '{pool,run_on}'::text[];
     v_old sisyphus.job;
     v_new sisyphus.job;
     v_before jsonb := '{}'::jsonb;
@@ -217,8 +218,9 @@ begin
     v_is_broken := exists (select from sisyphus.job_state s where s.job_id = v_new.job_id and s.broken is not null);
     v_is_anew := v_is_new or v_is_broken or coalesce(v_old.ends_at <= v_now, false)
         or exists (select from unnest(v_occurring) k where v_before -> k is distinct from v_after -> k);
-    if v_is_replanned and not v_is_anew then
-        -- The watermark may go back, as for a refreshed calendar, and never ahead: what was due before stays due.
+    if not v_is_anew and exists (select from unnest(v_planning || v_placing) k where v_before -> k is distinct from v_after -> k) then
+        -- The watermark may go back, as for a refreshed calendar, and never ahead: what was due before stays due, and
+        -- other hosts than before get runs of what is planned.
         insert into sisyphus.request (action, job_id, role_name, requested_at)
         values ('replan', v_new.job_id, sisyphus._caller(), v_now);
         perform sisyphus._wake_planner(v_now);

@@ -148,26 +148,38 @@ comment on function sisyphus._trim_left_out(sisyphus.job, timestamptz) is
 
 -- Claims ask this too: a job whose time zone or calendar has vanished must not stop them.
 create or replace function sisyphus._misfit(
-    p_job sisyphus.job, p_nominal_at timestamptz, p_is_current boolean, out state text, out reason text)
+    p_job sisyphus.job, p_run sisyphus.run, p_is_current boolean, out state text, out reason text)
 language plpgsql
 stable
 parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if p_job.except_on is not null or p_job.only_on is not null then
-        reason := (sisyphus._stretch(p_job, p_nominal_at)).left_out;
+    state := 'cancelled';
+    if not p_is_current then
+        select format('host "%s" is not in pool "%s"', h.name, (select p.name from sisyphus.pool p where p.pool_id = p_job.pool_id))
+          into reason
+          from sisyphus.host h where h.host_id = p_run.lane_id and p_job.pool_id <> all (sisyphus._lanes_of(h));
     end if;
-    if reason is not null then
-        state := 'skipped';
-    elsif not p_is_current and sisyphus._next_occurrence(p_job, p_nominal_at - interval '1 us') <> p_nominal_at then
-        state := 'cancelled';
-        reason := format('withdrawn by version %s of the job', p_job.version);
+    -- A retry, or what was asked for by hand, stands for no occurrence that could have gone.
+    if reason is null and p_run.origin = 'schedule' and p_run.attempt = (p_run.state = 'claimed')::integer then
+        if p_job.except_on is not null or p_job.only_on is not null then
+            reason := (sisyphus._stretch(p_job, p_run.nominal_at)).left_out;
+        end if;
+        if reason is not null then
+            state := 'skipped';
+        elsif not p_is_current and ((p_run.target = 0) <> (p_job.run_on = 'any')
+                  or sisyphus._next_occurrence(p_job, p_run.nominal_at - interval '1 us') <> p_run.nominal_at) then
+            reason := format('withdrawn by version %s of the job', p_job.version);
+        end if;
+    end if;
+    if reason is null then
+        state := null;
     end if;
 exception when data_exception or undefined_object then
     state := 'cancelled';
     reason := sqlerrm;
 end
 $$;
-comment on function sisyphus._misfit(sisyphus.job, timestamptz, boolean) is
-    'How a planned occurrence ends that its job leaves out or, when it is of an earlier version, no longer has; null: it stays';
+comment on function sisyphus._misfit(sisyphus.job, sisyphus.run, boolean) is
+    'How an unstarted run ends whose job leaves its occurrence out, or no longer has it or its host; null: it stays';

@@ -15,12 +15,11 @@ declare
     v_end text;
     v_why text;
     v_suspended boolean;
-    v_is_first boolean;
     v_is_current boolean;
     v_over sisyphus.request;
 begin
     for v_one in
-        select r.run_id, r.state, r.origin, r.attempt, r.nominal_at, r.due_at, r.requested_at, r.job_version, r.withdrawn, j
+        select r, r.run_id, r.state, r.due_at, r.requested_at, r.job_version, r.withdrawn, j
           from sisyphus.run r
           join sisyphus.job j on j.job_id = r.job_id
          where r.job_id = any(p_job_ids) and r.state <> 'running'
@@ -29,7 +28,6 @@ begin
         v_end := null;
         v_why := null;
         v_suspended := (v_one.j).suspended_at is not null and coalesce((v_one.j).suspended_until > p_now, true);
-        v_is_first := v_one.origin = 'schedule' and v_one.attempt = (v_one.state = 'claimed')::integer;
         -- Due in a suspension that has ended, which no tick has applied yet.
         select q.* into v_over from sisyphus.request q
          where q.guardian_id is null and q.action = 'define' and q.job_id = (v_one.j).job_id and q.suspended_until <= p_now
@@ -51,10 +49,7 @@ begin
             v_why := 'the job is suspended' || coalesce(': ' || (v_one.j).suspend_reason, '');
         else
             v_is_current := v_one.job_version = (v_one.j).version and (v_one.state = 'claimed' or v_one.withdrawn is null);
-            if v_is_first then
-                select m.state, m.reason into v_end, v_why
-                  from sisyphus._misfit(v_one.j, v_one.nominal_at, v_is_current) m;
-            end if;
+            select m.state, m.reason into v_end, v_why from sisyphus._misfit(v_one.j, v_one.r, v_is_current) m;
             continue when v_is_current and v_end is null;
         end if;
         if v_one.state = 'claimed' and v_one.withdrawn is null then
