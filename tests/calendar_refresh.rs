@@ -213,7 +213,10 @@ async fn what_a_query_yields_is_merged_and_checked() {
 async fn what_a_query_yields_depends_on_no_setting_of_the_session() {
     let (_db, alice, _) = authors().await;
     alice
-        .batch_execute("set timezone = 'Asia/Tokyo'; set datestyle = 'German'; set search_path = public")
+        .batch_execute(
+            "set timezone = 'Asia/Tokyo'; set datestyle = 'German'; set search_path = public;
+             set quote_all_identifiers = on",
+        )
         .await
         .unwrap();
     number(&alice, "create_calendar('r', $$select tstzrange('2026-04-01 00:00', '2026-04-02 00:00')$$)")

@@ -216,6 +216,24 @@ async fn a_function_that_forbids_plans_does_not_compile_them() {
     .await;
 }
 
+// A subtransaction is an error in a parallel plan. Only what is neither quoted nor a comment is a call.
+#[tokio::test]
+async fn what_catches_errors_or_calls_what_does_is_in_no_parallel_plan() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let query = r"
+        with recursive function as (
+            select p.proname::text as name, p.proparallel as parallel,
+                   regexp_replace(coalesce(pg_get_function_sqlbody(p.oid), p.prosrc), '''[^'']*''|--[^\n]*', '', 'g') as body
+              from pg_proc p where p.pronamespace = 'sisyphus'::regnamespace),
+        unsafe as (
+            select name, parallel from function where parallel = 'u' or body ~ '\mexception\s+when\M'
+            union
+            select f.name, f.parallel from unsafe u join function f on f.body ~ ('\m' || u.name || '\('))
+        select name from unsafe where parallel <> 'u'";
+    assert_none(&client, "what catches is labelled parallel unsafe, and so is who calls it", query).await;
+}
+
 #[tokio::test]
 async fn the_shipped_clock_reads_the_servers() {
     let db = support::db().await;

@@ -60,6 +60,14 @@ async fn a_database_of_another_encoding_is_as_good() {
     support::assert_sqlstate(err, "22P05");
 }
 
+#[tokio::test]
+async fn what_a_session_quotes_does_not_matter_to_what_it_installs() {
+    let db = support::empty_db().await;
+    let mut client = db.client().await;
+    run(&client, "set quote_all_identifiers = on").await;
+    migrate::migrate(&mut client).await.unwrap_or_else(|err| panic!("{}", support::told(&err)));
+}
+
 async fn run(client: &TestClient, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|err| panic!("{sql}: {err:?}"));
 }

@@ -231,7 +231,7 @@ comment on function sisyphus._compile_at(text, text) is 'At <timestamp> as {4, e
 
 -- raises: SY1xx; 22023 for a time zone that is not one
 create or replace function sisyphus._compile_schedule(p_schedule text, p_timezone text)
-returns bigint[] language plpgsql stable strict parallel safe
+returns bigint[] language plpgsql stable strict parallel unsafe
 as $$
 declare
     v_timezone text := sisyphus._check_timezone(p_timezone);
@@ -276,7 +276,7 @@ comment on function sisyphus._macro_schedule(text) is 'The cron expression that 
 
 -- raises: what _compile_schedule raises, SY112 for a schedule that can never fire
 create or replace function sisyphus._check_schedule(p_schedule text, p_timezone text)
-returns bigint[] language plpgsql stable strict parallel safe
+returns bigint[] language plpgsql stable strict parallel unsafe
 as $$
 declare
     v_compiled bigint[] := sisyphus._compile_schedule(p_schedule, p_timezone);
@@ -294,7 +294,7 @@ comment on function sisyphus._check_schedule(text, text)
 -- of Greenwich). Neither is what the author of a job means.
 -- raises: 22023, with the nearest name as hint
 create or replace function sisyphus._check_timezone(p_timezone text)
-returns text language plpgsql stable parallel safe
+returns text language plpgsql stable parallel unsafe
 as $$
 begin
     if not (pg_catalog.strpos(p_timezone, '/') > 1

@@ -295,7 +295,7 @@ comment on function sisyphus._next_fire(bigint[], text, timestamptz, timestamptz
 -- Definer: callers may not execute the private functions, which read no table.
 create or replace function sisyphus.next_fire(schedule text, timezone text default 'UTC', after timestamptz default null,
     starts_at timestamptz default timestamptz '1970-01-01 00:00:00+00')
-returns timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+returns timestamptz language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if next_fire.starts_at <> timestamptz '1970-01-01 00:00:00+00' then
@@ -313,7 +313,7 @@ comment on function sisyphus.next_fire(text, text, timestamptz, timestamptz)
 
 create or replace function sisyphus.fires(schedule text, timezone text, since timestamptz, until timestamptz,
     max int default 1000, starts_at timestamptz default null)
-returns setof timestamptz language plpgsql stable parallel safe security definer set search_path = pg_catalog, pg_temp
+returns setof timestamptz language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_epoch constant timestamptz := timestamptz '1970-01-01 00:00:00+00';

@@ -312,7 +312,7 @@ comment on function sisyphus._describe_clock_change(bigint[])
 
 -- raises: SY1xx for what is no schedule. Definer: as next_fire.
 create or replace function sisyphus.describe_schedule(schedule text)
-returns text language plpgsql stable strict parallel safe security definer set search_path = pg_catalog, pg_temp
+returns text language plpgsql stable strict parallel unsafe security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_compiled bigint[] := sisyphus._compile_schedule(describe_schedule.schedule, 'UTC');

@@ -373,7 +373,7 @@ create or replace function sisyphus._retention_days(p_what text, p_retention jso
 returns integer
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -74,6 +74,7 @@ parallel unsafe
 set search_path = pg_catalog, pg_temp
 set timezone = 'UTC'
 set datestyle = 'ISO'
+set quote_all_identifiers = off
 as $$
 declare
     c_body constant text := $body$

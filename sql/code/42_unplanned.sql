@@ -5,7 +5,7 @@ create or replace function sisyphus._job_as_of(p_job sisyphus.job, p_version int
 returns sisyphus.job
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare

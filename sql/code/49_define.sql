@@ -141,7 +141,7 @@ create or replace function sisyphus._job_after(p_job sisyphus.job, p_request sis
 returns sisyphus.job
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 set search_path = pg_catalog, pg_temp
 as $$
 declare

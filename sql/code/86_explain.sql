@@ -144,7 +144,7 @@ comment on function sisyphus._explain_unplanned(sisyphus.job, timestamptz, times
 create or replace function sisyphus.explain(name text, due_at timestamptz) returns text
 language plpgsql
 stable
-parallel safe
+parallel unsafe
 security definer
 set search_path = pg_catalog, pg_temp
 as $$

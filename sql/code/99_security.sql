@@ -34,7 +34,9 @@ begin
              where p.pronamespace = 'sisyphus'::pg_catalog.regnamespace
                and p.prosecdef
                and p.prosqlbody is null
-               and not coalesce('search_path=pg_catalog, pg_temp' = any (p.proconfig), false)) w;
+               -- Stored with quotes where quote_all_identifiers is on.
+               and not exists (select from pg_catalog.unnest(p.proconfig) c
+                                where pg_catalog.replace(c, '"', '') = 'search_path=pg_catalog, pg_temp')) w;
     if v_wrong is not null then
         raise exception 'the code bundle is not safe: %', v_wrong
             using errcode = '42501', hint = 'Mend the bundle; nothing of it was applied.';

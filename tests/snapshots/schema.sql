@@ -299,7 +299,7 @@ CREATE FUNCTION sisyphus.create_pool(name text, hosts text[] DEFAULT '{}'::text[
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.describe_schedule(schedule text) RETURNS text
-    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.drain_host(name text) RETURNS boolean
@@ -315,7 +315,7 @@ CREATE FUNCTION sisyphus.drop_pool(name text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.explain(name text, due_at timestamp with time zone) RETURNS text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.explain_run(run_id bigint) RETURNS text
@@ -333,7 +333,7 @@ CREATE FUNCTION sisyphus.finish_job(guardian_id bigint, run_ids bigint[], claim_
     SET jit TO 'off'
 
 CREATE FUNCTION sisyphus.fires(schedule text, timezone text, since timestamp with time zone, until timestamp with time zone, max integer DEFAULT 1000, starts_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS SETOF timestamp with time zone
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.forget_host(name text) RETURNS void
@@ -349,7 +349,7 @@ CREATE FUNCTION sisyphus.maintain() RETURNS TABLE(relation text, outcome text)
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.next_fire(schedule text, timezone text DEFAULT 'UTC'::text, after timestamp with time zone DEFAULT NULL::timestamp with time zone, starts_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
 
 CREATE FUNCTION sisyphus.note_tick(installation uuid, seen_at timestamp with time zone) RETURNS boolean
