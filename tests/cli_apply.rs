@@ -239,10 +239,14 @@ async fn one_bad_job_changes_nothing_and_is_named() {
         (
             "retries = 2",
             "retries = \"two\"",
-            &["stdin:4:7: job \"nightly\" is refused", "type integer: \"two\""],
+            &[
+                "stdin:4:7: job \"nightly\" is refused",
+                "type integer: \"two\"",
+                "hint: retries takes a whole number\n",
+            ],
         ),
-        ("\"2 h\"", "{ h = 2 }", &["error: stdin:8:7: ttl of job \"nightly\" is a single value"]),
-        ("[0, 3]", "3", &["error: stdin:16:22: success_exit_codes of job \"on demand\" is an array"]),
+        ("\"2 h\"", "{ h = 2 }", &["error: stdin:8:7: ttl of job \"nightly\" takes a single value"]),
+        ("[0, 3]", "3", &["error: stdin:16:22: success_exit_codes of job \"on demand\" takes an array"]),
         ("[jobs.script]", "[jobs.\" \"]", &["job \" \" is refused", "job name \" \" is not allowed"]),
         (
             "[jobs.nightly]",

@@ -134,7 +134,16 @@ async fn one_bad_line_changes_nothing_and_is_named() {
             &[][..],
             &["error: FILE:2:2: job \"true\" is refused", "cause: schedule \"61 1 * * *\"", "hint: "][..],
         ),
-        ("@reboot true", &[], &["error: FILE:2:1: @reboot is no time", "hint: ", "systemd"]),
+        (
+            "@reboot true",
+            &[],
+            &[
+                "error: FILE:2:1: @reboot is no time",
+                "hint: ",
+                "systemd",
+                "grep -v @reboot FILE | sisyphus import crontab -",
+            ],
+        ),
         ("0 1 * * true", &[], &["error: FILE:2:13: the line ends after 5 words", "hint: "]),
         ("0 1 * * * root", &["--user-field"], &["error: FILE:2:15: the line ends after 6 words", "USER"]),
         ("A B=1", &[], &["error: FILE:2:6: the line ends after 2 words"]),

@@ -246,6 +246,9 @@ async fn a_job_runs_for_each_occurrence_of_the_past_that_is_asked_for() {
         .map(|row| row.get(0))
         .collect();
     assert_eq!(due, ["2026-01-01", "2026-01-02", "2026-01-03"]);
+    let none = run(&play, &["backfill", "report", "2026-01-01T07:00Z", "2026-01-01T08:00Z"]);
+    assert!(none.stderr.ends_with("no occurrence was due then: nothing to run\n"), "{}", none.stderr);
+    assert_eq!(none.success(), "");
     run(&play, &["backfill", "reprot", "2026-01-01", "2026-01-04"])
         .failure(1, &["job \"reprot\" does not exist", "Did you mean \"report\"?"]);
 }
@@ -373,9 +376,26 @@ async fn a_role_without_rights_is_told_so() {
     let roles =
         "hint: an admin grants roles: sisyphus_viewer, sisyphus_operator, sisyphus_author, sisyphus_admin";
     finish(viewer).failure(1, &["permission denied for function suspend", roles]);
-    let mut viewer = command(&["jobs"]);
-    viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
-    assert!(finish(viewer).success().contains("nightly"));
+    for (words, told) in [(&["jobs"][..], "nightly"), (&["show", "nightly"], "  for role postgres to see\n")]
+    {
+        let mut viewer = command(words);
+        viewer.env("DATABASE_URL", play.db.url_as("test_viewer"));
+        let shown = finish(viewer).success();
+        assert!(shown.contains(told), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_shown_can_be_told_apart_and_what_is_hinted_can_be_typed() {
+    let play = play().await;
+    run(&play, &["schedule", "job", "-", "--", "/bin/echo", "", "a\nb", "say \"x\""]).success();
+    let shown = run(&play, &["show", "job"]).success();
+    assert!(shown.contains(r#"["/bin/echo","","a\nb","say \"x\""]"#), "{shown}");
+    run(&play, &["explain", "job"])
+        .failure(2, &["sisyphus runs job lists", "sisyphus explain job TIMESTAMP"]);
+    for words in [&["next", "-n", "0"][..], &["runs", "-n", "0"]] {
+        run(&play, words).failure(2, &["0 is not in 1.."]);
+    }
 }
 
 #[tokio::test]

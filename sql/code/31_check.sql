@@ -243,7 +243,7 @@ begin
                     where (p_pool_id = any(h.lanes) or p_pool_id = any(sisyphus._lanes_of(h)))
                       and coalesce(o.state, h.state) = 'active' and g.ended_at is null and g.lease_until > p_now) then
         raise notice 'pool "%" has no active host now', (select p.name from sisyphus.pool p where p.pool_id = p_pool_id)
-            using hint = 'Nothing in it runs until a guardian of one of its hosts is up; view sisyphus.fleet shows them.';
+            using hint = 'Nothing in it runs until one of its hosts is active; view sisyphus.fleet shows them.';
     end if;
 end
 $$;

@@ -248,6 +248,9 @@ pub(super) fn said_no(answer: &[Option<String>]) -> bool {
 
 async fn begin(call: &Call, wait: bool, session: &Session) -> Result<()> {
     let ids: Vec<i64> = session.call(call).await?.iter().flatten().filter_map(|id| id.parse().ok()).collect();
+    if ids.is_empty() {
+        eprintln!("no occurrence was due then: nothing to run");
+    }
     for id in &ids {
         output::print(&id.to_string())?;
     }

@@ -105,9 +105,8 @@ fn job(
                 .hint(format!("give one of {}", known.join(", "))));
         };
         if let Some(wanted) = other_shape(&property.kind, value.get_ref()) {
-            return Err(
-                source.error(value.span().start, &format!("{} of job {name:?} is {wanted}", property.name))
-            );
+            return Err(source
+                .error(value.span().start, &format!("{} of job {name:?} takes {wanted}", property.name)));
         }
         match value.get_ref() {
             DeValue::Array(elements) if property.name == "tags" => {
@@ -128,7 +127,7 @@ fn other_shape(kind: &str, value: &DeValue<'_>) -> Option<&'static str> {
     match (kind, value) {
         ("jsonb", _) => None,
         (kind, DeValue::Array(_)) if kind.ends_with("[]") => None,
-        (kind, _) if kind.ends_with("[]") => Some("an array: [...]"),
+        (kind, _) if kind.ends_with("[]") => Some("an array, such as [0, 3] or [\"a\", \"b\"]"),
         (_, DeValue::Array(_) | DeValue::Table(_)) => Some("a single value"),
         _ => None,
     }

@@ -1,5 +1,7 @@
 //! `jobs`, `runs`, `next`: lists.
 
+use clap::value_parser;
+
 use super::{
     asking::{nothing_to_come, preview, suspension},
     known::{self, Filter},
@@ -51,7 +53,7 @@ pub struct RunsArgs {
     #[arg(long)]
     live: bool,
     /// How many: of ended attempts the newest, of runs to come the next
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
     limit: u32,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
@@ -73,7 +75,7 @@ pub struct NextArgs {
     #[arg(long, value_name = "ZONE", requires = "schedule", default_value = "UTC")]
     timezone: String,
     /// How many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     limit: u32,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]

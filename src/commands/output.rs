@@ -169,6 +169,7 @@ pub(super) fn print_properties(properties: &Map<String, Value>, now: f64) -> Res
                 }
             }
             (_, Some(seconds)) if key.ends_with("_seconds") => duration(seconds),
+            (_, Some(bytes)) if key.ends_with("_bytes") => size(bytes),
             _ => plain(value),
         };
         let shown = beginning(&shown, LONGEST_VALUE);
@@ -280,7 +281,10 @@ pub fn beginning(text: &str, most: usize) -> String {
 }
 
 fn is_word(value: &Value) -> bool {
-    value.as_str().map_or(!value.is_array() && !value.is_object(), |text| !text.contains([' ', ',']))
+    value.as_str().map_or(!value.is_array() && !value.is_object(), |text| {
+        !text.is_empty()
+            && !text.contains(|c: char| c == ',' || c == '"' || c.is_whitespace() || c.is_control())
+    })
 }
 
 /// `in 5 min`, `3 min ago`; the date when it is more than 60 days away.

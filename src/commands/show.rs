@@ -1,6 +1,6 @@
 //! `show` and `explain`: one job or run.
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::{
     asking::{explain_run, preview, suspension},
@@ -64,7 +64,7 @@ pub(super) async fn explain(args: ExplainArgs, session: &Session) -> Result<()> 
         (None, None) => {
             return Err(Error::new(ErrorKind::Usage, format!("{:?} is no number of a run", args.what)).hint(
                 format!(
-                    "sisyphus runs {0} lists the runs; explain {0} TIMESTAMP tells of an occurrence",
+                    "sisyphus runs {0} lists the runs; sisyphus explain {0} TIMESTAMP tells of an occurrence",
                     output::shell_word(&args.what)
                 ),
             ));
@@ -90,6 +90,12 @@ async fn show_job(name: &str, format: Format, session: &Session) -> Result<()> {
         for (key, value) in output::object(text)? {
             job.entry(key).or_insert(value);
         }
+    }
+    if let Some(owner) = job.get("owner").and_then(Value::as_str).map(str::to_owned)
+        && job.get("command").is_some_and(Value::is_null)
+        && job.get("argv").is_some_and(Value::is_null)
+    {
+        job.insert("command".to_owned(), format!("for role {owner} to see").into());
     }
     print_properties(&job, rows.now)?;
     let next = session.call_rows(&preview(name, "3")).await?;

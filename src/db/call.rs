@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::client::Typed;
 use crate::sqlstate::{DATETIME_FIELD_OVERFLOW, INVALID_DATETIME_FORMAT, INVALID_TEXT_REPRESENTATION};
 
@@ -89,7 +91,12 @@ impl Call {
                 ("interval", "a length of time such as 90s, 10min or '1 day'"),
                 ("timestamptz", "a time such as '2030-01-31 07:00' or 2030-01-31T07:00+01:00"),
             ],
-            INVALID_TEXT_REPRESENTATION => &[("jsonb", "JSON such as '{\"image\": 7}' or '\"text\"'")],
+            INVALID_TEXT_REPRESENTATION => &[
+                ("jsonb", "JSON such as '{\"image\": 7}' or '\"text\"'"),
+                ("integer", "a whole number"),
+                ("double precision", "a number"),
+                ("boolean", "true or false"),
+            ],
             _ => return None,
         };
         let hints: Vec<String> = kinds
@@ -98,7 +105,7 @@ impl Call {
                 let names: Vec<String> = self
                     .arguments
                     .iter()
-                    .filter(|(_, of, value)| of == kind && matches!(value, Value::Text(_)))
+                    .filter(|(_, of, value)| of == kind && value.may_be_wrong(kind))
                     .map(|(name, ..)| self.told(name))
                     .collect();
                 let verb = if names.len() == 1 { "takes" } else { "take" };
@@ -163,6 +170,18 @@ impl Call {
 }
 
 impl Value {
+    /// Whether the database may not have been able to read it; of some types one sees it.
+    fn may_be_wrong(&self, kind: &str) -> bool {
+        let Self::Text(text) = self else { return false };
+        match kind {
+            "jsonb" => serde_json::from_str::<&RawValue>(text).is_err(),
+            "integer" => text.parse::<i32>().is_err(),
+            "double precision" => text.parse::<f64>().is_err(),
+            "boolean" => !matches!(text.as_str(), "true" | "false"),
+            _ => true,
+        }
+    }
+
     fn literal(&self, kind: &str) -> String {
         match self {
             Self::Null => "null".to_owned(),

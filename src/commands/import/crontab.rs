@@ -3,7 +3,10 @@
 
 use std::{iter::Peekable, str::Chars};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    commands::output::shell_word,
+    error::{Error, ErrorKind, Result},
+};
 
 /// A line that runs a command, with all that stands above it and matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +92,14 @@ fn entry(
     }
     let schedule = begin[..begin.len() - rest.len()].trim_end_matches(BLANKS);
     if schedule.eq_ignore_ascii_case("@reboot") {
-        return Err(place.error(begin, "@reboot is no time").hint(
+        let without = match place.name {
+            "stdin" => "crontab -l | grep -v @reboot".to_owned(),
+            file => format!("grep -v @reboot {}", shell_word(file)),
+        };
+        return Err(place.error(begin, "@reboot is no time").hint(format!(
             "what a machine does at its start is a matter of its own: make it a systemd unit there, and import the \
-             rest: grep -v '^@reboot' CRONTAB | sisyphus import crontab -",
-        ));
+             rest: {without} | sisyphus import crontab -",
+        )));
     }
     let mut user = None;
     if has_user {
