@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::output;
+use super::{amount, output};
 use crate::{
     db::client::{Call, Rows},
     error::Result,
@@ -38,7 +38,7 @@ pub(super) fn suspension(job: &Rows, with_runs: bool) -> Result<Option<String>> 
 /// When the suspension of a job ends by itself.
 pub(super) fn suspended_until(job: &Rows) -> Result<Option<String>> {
     let until = rows_of_job(job)?.and_then(|[_, definition]| definition.get("suspended_until").cloned());
-    Ok(until.as_ref().and_then(Value::as_str).map(output::instant))
+    Ok(until.as_ref().and_then(Value::as_str).map(amount::instant))
 }
 
 /// Why a job that is not suspended has no occurrence to come.

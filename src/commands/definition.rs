@@ -3,6 +3,7 @@
 use clap::ArgGroup;
 
 use super::{
+    amount,
     asking::{nothing_to_come, preview, suspended_until, suspension},
     control::said_no,
     job_options::JobOptions,
@@ -203,7 +204,7 @@ async fn say_next(done: &str, name: &str, session: &Session) -> Result<()> {
         (None, None) => nothing_to_come(name, &job)?,
         (None, Some(text)) => {
             let due = output::object(text)?.get("due_at").map(output::plain).unwrap_or_default();
-            format!("next run {} ({})", output::when(&due, rows.now), output::instant(&due))
+            format!("next run {} ({})", amount::when(&due, rows.now), amount::instant(&due))
         }
     };
     eprintln!("{done} {name}; {next}");

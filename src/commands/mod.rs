@@ -1,5 +1,6 @@
 //! One module a command, or a few that belong together: thin callers of the SQL functions and views.
 
+mod amount;
 mod apply;
 mod asking;
 mod calendar;
