@@ -428,6 +428,28 @@ async fn on_a_terminal_prose_is_cut_and_names_are_not() {
     assert!(table.contains('…') && table.lines().all(|line| line.chars().count() <= 120), "{table}");
 }
 
+/// Names that `import crontab` makes have up to 48 characters: of wrapped lines nobody can read which is which.
+#[tokio::test]
+async fn a_narrow_terminal_gets_the_columns_that_matter_most() {
+    let play = play().await;
+    let name = "pg_dump-Fc-f-backup-shop.dump-shop-this-host-too";
+    run(&play, &["schedule", name, "every 5 seconds", "true"]).success();
+    run(&play, &["run", name]).success();
+    for (words, kept, left_out) in [
+        (&["jobs"][..], &["state", "schedule", "next", "last"][..], "ok"),
+        (&["runs"], &["run", "host", "state", "due", "reason"], "exit"),
+    ] {
+        let mut asked = command(words);
+        asked.env("DATABASE_URL", play.db.url());
+        let table = on_terminal(asked, 24, 100);
+        assert!(table.contains(name) && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        let headings = table.lines().next().unwrap();
+        assert!(kept.iter().all(|heading| headings.contains(heading)), "{table}");
+        assert!(!headings.contains(left_out), "{table}");
+        assert!(run(&play, words).success().contains(left_out));
+    }
+}
+
 #[tokio::test]
 async fn programs_get_arrays_of_objects_even_of_nothing() {
     let play = play().await;

@@ -85,13 +85,13 @@ pub struct NextArgs {
 /// What a finished or live attempt looks like in a list.
 pub(super) const RUN_COLUMNS: [Column; 9] = [
     Column::number("run_id").titled("run"),
-    Column::number("attempt").titled("try"),
+    Column::number("attempt").titled("try").spare(),
     Column::text("job").or("command"),
     Column::text("host"),
     Column::text("state"),
     Column::when("due_at").titled("due"),
-    Column::duration("duration_seconds").titled("took"),
-    Column::number("exit_code").titled("exit"),
+    Column::duration("duration_seconds").titled("took").spare(),
+    Column::number("exit_code").titled("exit").spare(),
     Column::prose("reason"),
 ];
 
@@ -102,13 +102,13 @@ pub(super) async fn jobs(args: JobsArgs, session: &Session) -> Result<()> {
         Column::text("job"),
         Column::text("state"),
         Column::prose("schedule"),
-        Column::text("pool"),
+        Column::text("pool").spare(),
         Column::when("next_due_at").titled("next"),
-        Column::number("running"),
+        Column::number("running").spare(),
         Column::text("last_state").titled("last"),
-        Column::when("last_started_at").titled("started"),
-        Column::duration("last_duration_seconds").titled("took"),
-        Column::percent("success_ratio").titled("ok"),
+        Column::when("last_started_at").titled("started").spare(),
+        Column::duration("last_duration_seconds").titled("took").spare(),
+        Column::percent("success_ratio").titled("ok").spare(),
     ];
     known::check(&rows, &[Filter::Pool(args.pool.as_deref())], session).await?;
     let nothing = match (&args.pool, &args.state) {
@@ -165,7 +165,7 @@ pub(super) async fn next(args: NextArgs, session: &Session) -> Result<()> {
         (None, None) => {
             columns.insert(0, Column::text("job").or("command"));
             columns.extend([
-                Column::text("pool"),
+                Column::text("pool").spare(),
                 Column::text("host"),
                 Column::number("run_id").titled("run"),
             ]);

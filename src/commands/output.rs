@@ -19,6 +19,9 @@ use crate::{
 /// Width of a terminal that does not say how wide it is.
 const WIDTH: u16 = 100;
 
+/// Between two columns.
+const GAP: u16 = 2;
+
 /// What is left of a cut column at least, with the space behind it.
 const NARROWEST: u16 = 14;
 
@@ -31,14 +34,14 @@ const LONGEST_VALUE: usize = 300;
 /// For whom a table is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// A table for people
+    /// A table for people; a narrow terminal gets the columns that matter most
     #[default]
     Table,
     /// JSON with all columns: an array of objects, or one object where one job, pool or calendar is shown
     Json,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Text,
     Prose,
@@ -57,11 +60,12 @@ pub struct Column {
     heading: &'static str,
     shape: Shape,
     instead: Option<&'static str>,
+    is_spare: bool,
 }
 
 impl Column {
     const fn new(key: &'static str, shape: Shape) -> Self {
-        Self { key, heading: key, shape, instead: None }
+        Self { key, heading: key, shape, instead: None, is_spare: false }
     }
 
     /// Text as it is, a list joined by commas.
@@ -116,6 +120,19 @@ impl Column {
     pub const fn or(mut self, instead: &'static str) -> Self {
         self.instead = Some(instead);
         self
+    }
+
+    /// Left out on a terminal that is too narrow for all of them, the last one first.
+    #[must_use]
+    pub const fn spare(mut self) -> Self {
+        self.is_spare = true;
+        self
+    }
+
+    /// How much of a line it takes at least, when its longest cell has this width.
+    fn least_width(self, longest: u16) -> u16 {
+        let width = longest.saturating_add(GAP);
+        if self.shape == Shape::Prose { width.min(NARROWEST) } else { width }
     }
 
     fn alignment(self) -> CellAlignment {
@@ -210,8 +227,38 @@ pub fn read_file(file: &str) -> Result<(String, String)> {
     Ok((name, text))
 }
 
-/// A table as text, without a newline at its end. On a terminal prose is cut to its width; a program gets all of it.
+/// A table as text, without a newline at its end. On a terminal prose is cut to its width, and what is spare left out
+/// where that is not enough; a program gets all of it.
 pub fn render(rows: &Rows, columns: &[Column]) -> Result<String> {
+    let mut columns = columns.to_vec();
+    let mut table = filled(rows, &columns)?;
+    let mut longest = table.column_max_content_widths();
+    let is_terminal = io::stdout().is_terminal();
+    while is_terminal && least_width(&columns, &longest) > width() {
+        let Some(at) = columns.iter().rposition(|column| column.is_spare) else { break };
+        columns.remove(at);
+        table = filled(rows, &columns)?;
+        longest = table.column_max_content_widths();
+    }
+    if is_terminal {
+        // No cell has this character: what is cut is cut anywhere, not behind a word.
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width()).set_delimiter('\0');
+    }
+    for (at, column) in columns.iter().enumerate() {
+        let made = table.column_mut(at).expect("the header made it");
+        made.set_padding((0, GAP));
+        made.set_cell_alignment(column.alignment());
+        made.set_constraint(match column.shape {
+            Shape::Prose if longest[at] + GAP > NARROWEST => {
+                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
+            }
+            _ => ColumnConstraint::ContentWidth,
+        });
+    }
+    Ok(table.trim_fmt())
+}
+
+fn filled(rows: &Rows, columns: &[Column]) -> Result<Table> {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING.header_separator(LineStyle::none().fill('─')))
@@ -223,23 +270,13 @@ pub fn render(rows: &Rows, columns: &[Column]) -> Result<String> {
         // One line a row: tables are read with the eye and with grep.
         table.row_mut(table.row_count() - 1).expect("it was just added").max_height(1);
     }
-    let longest = table.column_max_content_widths();
-    if io::stdout().is_terminal() {
-        // No cell has this character: what is cut is cut anywhere, not behind a word.
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width()).set_delimiter('\0');
-    }
-    for (at, column) in columns.iter().enumerate() {
-        let made = table.column_mut(at).expect("the header made it");
-        made.set_padding((0, 2));
-        made.set_cell_alignment(column.alignment());
-        made.set_constraint(match column.shape {
-            Shape::Prose if longest[at] + 2 > NARROWEST => {
-                ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST))
-            }
-            _ => ColumnConstraint::ContentWidth,
-        });
-    }
-    Ok(table.trim_fmt())
+    Ok(table)
+}
+
+fn least_width(columns: &[Column], longest: &[u16]) -> u16 {
+    let widths = columns.iter().zip(longest).map(|(column, longest)| column.least_width(*longest));
+    // Nothing stands behind the last one.
+    widths.fold(0, u16::saturating_add).saturating_sub(GAP)
 }
 
 /// How wide the terminal is.

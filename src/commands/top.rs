@@ -36,7 +36,7 @@ pub struct TopArgs {
 
 const RUNS: [Column; 8] = [
     Column::number("run_id").titled("run"),
-    Column::number("attempt").titled("try"),
+    Column::number("attempt").titled("try").spare(),
     Column::text("job").or("command"),
     Column::text("host"),
     Column::text("state"),
@@ -50,11 +50,11 @@ const JOBS: [Column; 9] = [
     Column::text("state"),
     Column::prose("schedule"),
     Column::when("next_due_at").titled("next"),
-    Column::number("running"),
+    Column::number("running").spare(),
     Column::text("last_state").titled("last"),
-    Column::when("last_started_at").titled("started"),
-    Column::duration("last_duration_seconds").titled("took"),
-    Column::percent("success_ratio").titled("ok"),
+    Column::when("last_started_at").titled("started").spare(),
+    Column::duration("last_duration_seconds").titled("took").spare(),
+    Column::percent("success_ratio").titled("ok").spare(),
 ];
 
 /// The line of totals, two blank lines, two headings of two lines, and where the cursor stands.
