@@ -784,6 +784,16 @@ async fn a_job_whose_role_was_dropped_is_broken_until_there_is_one_and_it_is_def
 }
 
 #[tokio::test]
+async fn an_interval_that_was_to_start_later_counts_from_now_when_that_is_taken_back() {
+    let play = Play::at("06:59:00").await;
+    play.exec("select sisyphus.schedule('job', 'every 10 min', 'true', starts_at => '2026-03-03 00:00+00')")
+        .await;
+    play.exec("select sisyphus.alter_job('job', reset => '{starts_at}')").await;
+    play.tick_at("07:08:50").await;
+    assert_eq!(play.live().await, ["job 07:09:00 pending"]);
+}
+
+#[tokio::test]
 async fn a_window_bounds_the_occurrences() {
     let play = Play::at("06:59:00").await;
     play.exec(

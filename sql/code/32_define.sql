@@ -133,7 +133,9 @@ begin
     perform sisyphus._check_run_as(p_what, v_job.run_as, v_job.owner);
     v_job.anchor_at := case
         when v_job.starts_at is not null then v_job.starts_at
-        when v_job.deleted_at is null and p_old.schedule ~* '^[[:space:]]*every[[:>:]]' and v_job.schedule ~* '^[[:space:]]*every[[:>:]]' then p_old.anchor_at
+        -- One to come was a starts_at, which is no longer given.
+        when v_job.deleted_at is null and p_old.schedule ~* '^[[:space:]]*every[[:>:]]' and v_job.schedule ~* '^[[:space:]]*every[[:>:]]'
+             and p_old.anchor_at <= p_now then p_old.anchor_at
         else date_trunc('second', p_now) end;
     v_job.deleted_at := null;
     if v_job.retention is not null then
@@ -211,8 +213,8 @@ begin
         end if;
     end if;
     if v_is_changed then
-        insert into sisyphus.job_definition (job_id, version, definition, spec, changed_at, changed_by)
-        values (v_new.job_id, v_new.version, v_after, v_new.spec, v_now, sisyphus._caller());
+        insert into sisyphus.job_definition (job_id, version, definition, anchor_at, spec, changed_at, changed_by)
+        values (v_new.job_id, v_new.version, v_after, v_new.anchor_at, v_new.spec, v_now, sisyphus._caller());
     end if;
     -- What it lacked may be there again, though nothing of it has changed.
     v_is_broken := exists (select from sisyphus.job_state s where s.job_id = v_new.job_id and s.broken is not null);

@@ -119,8 +119,7 @@ declare
 begin
     for v_row in
         select a.run_id, a.recorded_at, a.retention_days, a.due_at, d.definition ->> 'schedule' as schedule,
-               d.definition ->> 'timezone' as timezone,
-               coalesce((d.definition ->> 'starts_at')::timestamptz, p_job.anchor_at) as anchor_at
+               d.definition ->> 'timezone' as timezone, d.anchor_at
           from sisyphus.attempt a
           join sisyphus.job_definition d on d.job_id = a.job_id and d.version = a.job_version
          where a.job = p_job.name and a.job_id = p_job.job_id and a.recorded_at > p_from - interval '2 days'

@@ -17,6 +17,7 @@ begin
         return p_job;
     end if;
     p_job.version := p_version;
+    p_job.anchor_at := v_then.anchor_at;
     p_job.starts_at := (v_then.definition ->> 'starts_at')::timestamptz;
     p_job.ends_at := (v_then.definition ->> 'ends_at')::timestamptz;
     p_job.except_on := v_then.definition ->> 'except_on';
@@ -25,7 +26,6 @@ begin
         p_job.schedule := v_then.definition ->> 'schedule';
         p_job.timezone := v_then.definition ->> 'timezone';
         p_job.compiled := sisyphus._compile_schedule(p_job.schedule, p_job.timezone);
-        p_job.anchor_at := coalesce(p_job.starts_at, v_then.changed_at);
     end if;
     return p_job;
 end

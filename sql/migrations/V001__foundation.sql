@@ -430,6 +430,7 @@ create table sisyphus.job_definition (
     job_id bigint not null,
     version integer not null,
     definition jsonb not null,
+    anchor_at timestamptz not null,
     spec jsonb not null,
     changed_at timestamptz not null,
     changed_by name not null,
@@ -439,6 +440,7 @@ comment on table sisyphus.job_definition is 'Every version of every job: what wa
 comment on column sisyphus.job_definition.job_id is 'The job';
 comment on column sisyphus.job_definition.version is 'Version';
 comment on column sisyphus.job_definition.definition is 'The definition as given';
+comment on column sisyphus.job_definition.anchor_at is 'From when "every" counted';
 comment on column sisyphus.job_definition.spec is 'What a keeper was told of it';
 comment on column sisyphus.job_definition.changed_at is 'When';
 comment on column sisyphus.job_definition.changed_by is 'By which role';

@@ -885,6 +885,7 @@ CREATE TABLE sisyphus.job_definition (
     job_id bigint NOT NULL,
     version integer NOT NULL,
     definition jsonb NOT NULL,
+    anchor_at timestamp with time zone NOT NULL,
     spec jsonb NOT NULL,
     changed_at timestamp with time zone NOT NULL,
     changed_by name NOT NULL
