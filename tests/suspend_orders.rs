@@ -258,6 +258,82 @@ async fn a_suspension_that_was_prolonged_in_a_downtime_goes_on() {
     assert_eq!(play.told().await, ["often 07:05:00 #0 skipped ×6: the job was suspended"]);
 }
 
+/// It has ended when somebody ticks, and had not when the job was changed.
+#[tokio::test]
+async fn a_change_before_a_suspension_ends_by_itself_brings_back_nothing_of_it() {
+    let first = "often 07:05:00 #0 skipped ×2: the job was suspended";
+    for ticked in [true, false] {
+        let play = a_job_that_nobody_plans().await;
+        play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:20+00')").await;
+        if ticked {
+            play.tick_at("07:02:00").await;
+        }
+        play.set_time("07:11:00").await;
+        play.exec("select sisyphus.alter_job('often', schedule => '*/4 * * * *')").await;
+        play.tick_at("07:25:00").await;
+        assert_eq!(
+            play.told().await,
+            [first, "often 07:12:00 #0 skipped ×3: the job was suspended"],
+            "{ticked}"
+        );
+        assert_eq!(play.live().await, ["often 07:24:00 pending"], "{ticked}");
+    }
+    // Not even in a fleet that is up: it changes two seconds before the end.
+    let play = a_job_that_nobody_plans().await;
+    play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:10+00')").await;
+    play.pass_until("07:09:58").await;
+    play.exec("select sisyphus.alter_job('often', schedule => '*/2 * * * *')").await;
+    play.tick_at("07:10:01").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "often 07:05:00 #0 skipped: the job was suspended",
+            "often 07:10:00 #0 skipped: the job was suspended"
+        ]
+    );
+    assert_eq!(play.live().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_due_between_the_end_of_a_suspension_and_a_change_was_not_suspended() {
+    for (change, why) in [
+        ("alter_job('often', schedule => '7 * * * *')", "withdrawn by version 2 of the job"),
+        ("unschedule('often')", "the job was unscheduled"),
+    ] {
+        let play = a_job_that_nobody_plans().await;
+        play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:11+00')").await;
+        play.tick_at("07:02:00").await;
+        play.set_time("07:22:00").await;
+        play.exec(&format!("select sisyphus.{change}")).await;
+        play.tick_at("07:23:00").await;
+        assert_eq!(
+            play.told().await,
+            [
+                "often 07:05:00 #0 skipped ×2: the job was suspended".to_owned(),
+                format!("often 07:15:00 #0 cancelled ×2: {why} before it was planned"),
+            ],
+            "{change}"
+        );
+    }
+}
+
+/// The versions between have times of their own.
+#[tokio::test]
+async fn what_is_told_of_an_interval_counts_from_where_it_counted() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('job', 'every 10 min', 'true')").await;
+    play.set_time("07:01:30").await;
+    play.exec("select sisyphus.alter_job('job', ttl => '5 min')").await;
+    play.tick().await;
+    play.set_time("07:12:00").await;
+    play.exec("select sisyphus.alter_job('job', schedule => 'every 7 min')").await;
+    play.tick().await;
+    assert_eq!(
+        play.told().await,
+        ["job 07:10:00 #0 cancelled: withdrawn by version 3 of the job before it was planned"]
+    );
+}
+
 #[tokio::test]
 async fn what_nobody_planned_before_a_change_is_told_by_the_schedule_of_that_time() {
     let play = a_job_that_nobody_plans().await;

@@ -179,7 +179,8 @@ as $$
 declare
     v_state sisyphus.job_state;
     v_until timestamptz;
-    v_suspended constant boolean := p_job.deleted_at is null and sisyphus._is_suspended(p_job, p_now);
+    -- At the time of the call: when a suspension ends by itself is looked at after all changes that came before that.
+    v_suspended constant boolean := p_job.deleted_at is null and sisyphus._is_suspended(p_job, least(p_request.requested_at, p_now));
     v_end constant timestamptz := sisyphus._suspension_end(p_job, p_request, v_suspended, p_now);
     v_requested_at constant timestamptz := p_request.requested_at;
     v_replan_from timestamptz := p_request.replan_from;
@@ -206,13 +207,13 @@ begin
     v_ends := v_end is not null and (v_state.suspended_since is not null or p_request.suspended_at is not null);
     if v_ends or v_state.suspended_since is not null then
         -- Of several changes since the last tick the first one ends what the schedule of that time left out.
-        v_until := coalesce(case when p_request.suspended_at is not null then v_end end,
-                            (select min(q.replan_from) from sisyphus.request q
-                              where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id),
-                            v_end);
+        v_until := least(v_end, (select min(q.replan_from) from sisyphus.request q
+                                  where q.guardian_id is null and q.action = 'define' and q.job_id = p_job.job_id));
         perform sisyphus._skip_unplanned(p_job, v_state, v_until, sisyphus._suspended_text(p_job.suspend_reason), p_now);
         v_state.watermark := greatest(v_state.watermark, v_until, v_end);
-    elsif v_state.next_due_at <= v_cut and (v_state.version < v_then.version or v_then.deleted_at is not null) then
+    end if;
+    if (v_state.suspended_since is null or v_end is not null) and v_state.next_due_at <= v_cut
+       and (v_state.version < v_then.version or v_then.deleted_at is not null) then
         perform sisyphus._withdraw_unplanned(p_job, v_state, v_cut,
             case when v_then.deleted_at is null then format('withdrawn by version %s of the job', v_then.version)
                  else 'the job was unscheduled' end, p_now);
