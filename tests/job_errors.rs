@@ -52,6 +52,7 @@ const WRONG_DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     ),
     ("'@daily', 'true', leftovers => 'kil'", "22023", "leftovers \"kil\"", "Did you mean \"kill\"?"),
     ("'@daily', 'true', ttl => '0.5 s'", "22023", "ttl \"500 ms\"", "1 s or more"),
+    ("'@daily', 'true', ttl => '-5 s'", "22023", "ttl \"-5 s\"", "1 s or more"),
     ("'@daily', 'true', ttl => '1000 years'", "22023", "ttl", "up to 100 years"),
     ("'@daily', 'true', max_runtime => '0'", "22023", "max_runtime", "more than 0"),
     ("'@daily', 'true', grace => '-1 s'", "22023", "grace", "0 or more"),

@@ -30,7 +30,7 @@ strict
 parallel safe
 begin atomic
     select case
-        when s < 1 then pg_catalog.round((s * 1000)::numeric, 0)::text || ' ms'
+        when pg_catalog.abs(s) < 1 then pg_catalog.round((s * 1000)::numeric, 0)::text || ' ms'
         when s < 120 then pg_catalog.trim_scale(pg_catalog.round(s::numeric, 1))::text || ' s'
         when s < 7200 then pg_catalog.floor(s / 60)::text || ' min'
         when s < 172800 then pg_catalog.floor(s / 3600)::text || ' h'
