@@ -257,3 +257,30 @@ async fn a_calendar_that_has_ended_is_a_note() {
     assert!(report.contains("calls `sisyphus calendar refresh holidays`"), "{report}");
     assert!(!report.contains("unused"), "{report}");
 }
+
+#[tokio::test]
+async fn of_many_hosts_that_are_lost_and_many_late_runs_a_few_are_told() {
+    let play = play().await;
+    play.guardian("alive", 0).await;
+    for n in 1..=8 {
+        play.guardian(&format!("web{n}"), 1).await;
+    }
+    play.exec("select sisyphus.schedule('j', null, 'true', overlap => 'allow'); select sisyphus.run_many('j', array_fill(null::jsonb, array[30]))").await;
+    play.tick().await;
+    play.exec(
+        "update sisyphus.guardian set seen_at = now() - interval '72 s', lease_until = now() - interval '42 s' where host_id >
+             (select host_id from sisyphus.host where name = 'alive');
+         update sisyphus.run set due_at = due_at - interval '1 min', requested_at = requested_at - interval '1 min'",
+    )
+    .await;
+    finds(
+        &play,
+        &[
+            "host web5: lost, silent for 72",
+            "note  hosts     3 more hosts are lost",
+            " s late, and 29 more are late: no host in pool \"default\" has a slot",
+        ],
+    );
+    let told = doctor(&play, &[]).stdout;
+    assert!(!told.contains("web6") && told.matches("BAD   runs").count() == 1, "{told}");
+}

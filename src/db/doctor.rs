@@ -50,16 +50,19 @@ pub const CHECKS: &[Check] = &[
                and not exists (select from sisyphus.fleet f where f.state in ('active', 'periodic'))
             union all
             select f.state = 'active' and f.problem is not null,
-                   format('host %s: %s', f.host,
-                          coalesce(f.problem, f.state || case when f.state in ('unreachable', 'lost')
-                              then ', silent for ' || round(f.seen_seconds_ago) || ' s' else '' end)),
-                   case f.state
-                       when 'active' then 'mend it; the guardian notices by itself'
-                       when 'draining' then format('`sisyphus activate %s` when it may work again', f.host)
-                       else format('start its guardian, or `sisyphus forget %s` when it is gone', f.host)
-                   end
-              from sisyphus.fleet f
-             where f.problem is not null or f.state in ('unreachable', 'lost', 'draining', 'stopped')
+                   case when f.nth > 5 then format('%s more hosts are %s', f.number - 5, f.state)
+                        else format('host %s: %s', f.host,
+                                    coalesce(f.problem, f.state || case when f.state in ('unreachable', 'lost')
+                                        then ', silent for ' || round(f.seen_seconds_ago) || ' s' else '' end)) end,
+                   case when f.nth > 5 then '`sisyphus hosts` lists them'
+                        when f.state = 'active' then 'mend it; the guardian notices by itself'
+                        when f.state = 'draining' then format('`sisyphus activate %s` when it may work again', f.host)
+                        else format('start its guardian, or `sisyphus forget %s` when it is gone', f.host) end
+              from (select h.host, h.state, h.problem, h.seen_seconds_ago, count(*) over (partition by h.state) as number,
+                           row_number() over (partition by h.state order by h.host) as nth
+                      from sisyphus.fleet h
+                     where h.problem is not null or h.state in ('unreachable', 'lost', 'draining', 'stopped')) f
+             where f.nth <= 6
             union all
             select false, format('host %s has no slot', f.host), format('`sisyphus slots %s N` gives it some', f.host)
               from sisyphus.fleet f
@@ -126,11 +129,15 @@ pub const CHECKS: &[Check] = &[
         good: "none is late",
         query: "
             select true as bad,
-                   format('run %s%s is %s s late: %s', o.run_id, ' of ' || o.job, round(o.late_seconds), o.why) as found,
+                   format('run %s%s is %s s late%s: %s', o.run_id, ' of ' || o.job, round(o.late_seconds),
+                          case when o.number > 1 then format(', and %s more are late', o.number - 1) end, o.why) as found,
                    '`sisyphus hosts` and `sisyphus pool list` show where room is, `sisyphus slots HOST N` makes more'
                        as remedy
-              from sisyphus.overdue o
-             where o.late_seconds > 5
+              from (select l.run_id, l.job, l.late_seconds, l.why, count(*) over (partition by l.why) as number,
+                           row_number() over (partition by l.why order by l.late_seconds desc, l.run_id) as nth
+                      from sisyphus.overdue l
+                     where l.late_seconds > 5) o
+             where o.nth = 1
              order by o.late_seconds desc
              limit 10",
     },
