@@ -58,6 +58,9 @@ as $$
 declare
     v_job record;
     v_until timestamptz := p_until;
+    v_gone constant text[] := array(
+        select z.timezone from (select distinct j.timezone from sisyphus.job j) z
+         where sisyphus._timezone_problem(z.timezone) is not null);
 begin
     if (select count(*) > 100 from sisyphus.job j where j.deleted_at is null and j.compiled is not null) then
         -- 100,000 at the rate that the next two of each tell.
@@ -66,7 +69,7 @@ begin
               from sisyphus.job j
              cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, p_now, j.anchor_at) as fire) f
              cross join lateral (select sisyphus._next_fire(j.compiled, j.timezone, f.fire, j.anchor_at) as next) n
-             where j.deleted_at is null and j.compiled is not null and sisyphus._timezone_problem(j.timezone) is null));
+             where j.deleted_at is null and j.compiled is not null and j.timezone <> all (v_gone)));
     end if;
     for v_job in
         select j, j.job_id, j.compiled, j.timezone, j.anchor_at, j.ends_at,
@@ -79,7 +82,7 @@ begin
            and j.compiled is not null
            and s.broken is null
            and (j.suspended_at is null or j.suspended_until is not null)
-           and sisyphus._timezone_problem(j.timezone) is null
+           and j.timezone <> all (v_gone)
     loop
         job_id := v_job.job_id;
         due_at := v_job.planned_until;
