@@ -47,7 +47,7 @@ select a.run_id,
        cross join lateral (
            select coalesce(a.owner = any ((select sisyphus._visible_owners())::name[]), false)
                   or (select sisyphus._sees_all()) as visible) v;
-comment on view sisyphus.history is 'Ended attempts, and occurrences and runs that never started (attempt 0)';
+comment on view sisyphus.history is 'Ended attempts, and occurrences and runs that never started (attempt 0); order by run_id desc finds the newest by an index, order by recorded_at desc reads them all';
 comment on column sisyphus.history.run_id is 'Run';
 comment on column sisyphus.history.attempt is 'Attempt, from 1; 0: it never started';
 comment on column sisyphus.history.claim_no is 'Claim of the attempt; null: it was never claimed';
