@@ -87,6 +87,15 @@ def test_a_database_without_the_schema_says_how_to_install_it(server: str) -> No
             assert "sisyphus migrate" in str(raised.value.hint)
 
 
+def test_a_role_without_rights_is_told_who_gives_them(schema: psycopg.Connection) -> None:
+    with schema.transaction(force_rollback=True):
+        schema.execute("set local role pg_monitor")
+        with pytest.raises(sisyphus.NotAllowed) as raised:
+            sisyphus.Client(schema).overview()
+    assert raised.value.hint is not None
+    assert "sisyphus_viewer" in raised.value.hint
+
+
 def test_a_bug_inside_a_function_is_no_missing_schema(schema: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.UndefinedFunction) as raised:
         schema.execute("do 'begin perform sisyphus.no_such_function(); end'")

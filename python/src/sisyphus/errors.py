@@ -13,7 +13,7 @@ class SisyphusError(Exception):
     sqlstates: ClassVar[tuple[str, ...]] = ("SY",)
     """SQLSTATEs, or the beginnings of some, that raise this class."""
     remedy: ClassVar[str | None] = None
-    """The hint, where the database cannot know it."""
+    """The hint, where the database has none."""
 
     def __init__(
         self,
@@ -219,6 +219,7 @@ class NotAllowed(SisyphusError):
     """The role may not do this."""
 
     sqlstates = ("42501",)
+    remedy = "An admin grants roles: sisyphus_viewer, sisyphus_operator, sisyphus_author, sisyphus_admin."
 
 
 class NotSupported(SisyphusError):
@@ -258,5 +259,6 @@ def from_database(error: psycopg.Error) -> SisyphusError | None:
         diagnostics.message_primary,
         code=error.sqlstate,
         detail=diagnostics.message_detail,
-        hint=cls.remedy or diagnostics.message_hint,
+        # Of a missing function PostgreSQL thinks that a cast may be.
+        hint=cls.remedy if cls is SchemaMissing else diagnostics.message_hint or cls.remedy,
     )
