@@ -364,7 +364,7 @@ async fn a_calendar_that_has_ended_or_is_empty_says_so_where_people_look() {
     assert_eq!(play.value::<Option<String>>(problem, &[]).await, None);
     play.set_time("2026-03-09 08:00:00+00").await;
     play.client.notices();
-    play.exec("select sisyphus.alter_job('report', jitter => '1 s')").await;
+    play.exec("set datestyle = 'German'; select sisyphus.alter_job('report', jitter => '1 s')").await;
     let ended = "calendar \"holidays\" ends with 2026-03-07 and was last refreshed at 2026-03-02T06:59:00Z";
     assert_eq!(play.client.notices(), [format!("job \"report\": {ended}")]);
     assert_eq!(play.value::<String>(problem, &[]).await, ended);

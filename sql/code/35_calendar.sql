@@ -289,7 +289,7 @@ as $$
                 -- A day's grace: dates end with the day of each job's zone.
                 when e.ends_at <= timezone('UTC', p_now) - interval '1 day'
                 then format('calendar "%s" ends with %s and was last refreshed at %s', c.name,
-                            (e.ends_at - interval '1 us')::date, sisyphus._instant_text(c.refreshed_at)) end
+                            to_char(e.ends_at - interval '1 us', 'YYYY-MM-DD'), sisyphus._instant_text(c.refreshed_at)) end
       from sisyphus.calendar c
            cross join lateral (select max(r.ends_at) as ends_at from sisyphus.calendar_range r
                                 where r.calendar_id = c.calendar_id) e
