@@ -565,6 +565,25 @@ async fn an_end_that_is_put_off_brings_back_what_it_withdrew_and_nothing_of_the_
     assert_eq!(play.live().await.len(), 4, "07:10:10 and 07:10:20 are near: {:?}", play.live().await);
 }
 
+/// A transaction that was open meanwhile takes the watermark back behind what a downtime had missed.
+#[tokio::test]
+async fn what_was_caught_up_is_not_planned_again_by_a_change_that_was_called_before() {
+    let play = Play::at("06:45:00").await;
+    play.exec(
+        "select sisyphus.schedule('job', '*/10 * * * *', 'true', timezone => 'UTC', ttl => '1 h', missed => 'all', overlap => 'allow')",
+    )
+    .await;
+    play.tick_at("06:50:01").await;
+    play.set_time("07:15:00").await;
+    let other = play.db.client().await;
+    other.batch_execute("begin; select sisyphus.alter_job('job', jitter => '1 s')").await.unwrap();
+    play.tick_at("07:30:30").await;
+    other.batch_execute("commit").await.unwrap();
+    play.tick_at("07:30:40").await;
+    let runs = "select to_char(nominal_at at time zone 'UTC', 'HH24:MI') from sisyphus.run order by 1";
+    assert_eq!(play.lines(runs).await, ["06:50", "07:00", "07:10", "07:20", "07:30"]);
+}
+
 /// Else a host of the pool before would start the new command, and read the new payload.
 #[tokio::test]
 async fn a_job_that_changes_its_pool_or_run_on_takes_what_is_planned_with_it() {

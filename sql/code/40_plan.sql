@@ -202,6 +202,7 @@ declare
     v_nexts timestamptz[] := array[]::timestamptz[];
     v_has_calendar boolean;
     v_left_out_until timestamptz;
+    v_planned_until timestamptz;
     v_done timestamptz;
 begin
     -- All of p_job_ids share schedule, zone, anchor, calendars and next occurrence: the first one's fires are everybody's.
@@ -236,9 +237,10 @@ begin
     if v_fires <> '{}' then
         perform sisyphus._make_runs(p_job_ids, v_fires, v_nexts, false, p_now);
     end if;
+    v_planned_until := greatest(v_fires[cardinality(v_fires)], case when p_downtime then least(p_now, v_fire) end);
     update sisyphus.job_state s
-       set watermark = greatest(s.watermark, v_fires[cardinality(v_fires)], v_left_out_until, case when p_downtime then least(p_now, v_fire) end),
-           planned_until = greatest(s.planned_until, s.watermark, v_fires[cardinality(v_fires)]),
+       set watermark = greatest(s.watermark, v_planned_until, v_left_out_until),
+           planned_until = greatest(s.planned_until, s.watermark, v_planned_until),
            next_due_at = case when v_fire >= j.ends_at then 'infinity' else v_fire end
       from sisyphus.job j
      where s.job_id = any(p_job_ids) and j.job_id = s.job_id;
