@@ -48,6 +48,50 @@ async fn what_was_due_while_a_job_was_broken_is_told_in_one_row() {
     }
 }
 
+/// The first call mends it, and nobody ticks before the next ones.
+#[tokio::test]
+async fn what_was_due_between_the_mend_and_the_next_call_is_told_too() {
+    let job = |minutes: i32| format!("select sisyphus.alter_job('bad', schedule => '*/{minutes} * * * *')");
+    let mended =
+        "bad 07:00:00 #0 skipped ×2: the job was broken: role \"test_gone_owner\" does not exist (42704)";
+    for (calls, told, live) in [
+        // A mend of what has been mended changes nothing.
+        (
+            vec!["select sisyphus.alter_job('bad')".to_owned()],
+            vec![mended],
+            vec!["bad 07:20:00 pending", "bad 07:30:00 pending"],
+        ),
+        (
+            vec![job(4), job(6)],
+            vec![
+                mended,
+                "bad 07:20:00 #0 cancelled: withdrawn by version 2 of the job before it was planned",
+                "bad 07:28:00 #0 cancelled: withdrawn by version 3 of the job before it was planned",
+            ],
+            vec!["bad 07:30:00 pending"],
+        ),
+    ] {
+        let play = Play::at("06:51:00").await;
+        play.exec(
+            "select sisyphus.schedule('bad', '*/10 * * * *', 'true', timezone => 'UTC', ttl => '1 day', overlap => 'allow')",
+        )
+        .await;
+        play.tick().await;
+        play.exec(ROLE_GOES).await;
+        play.tick_at("06:59:50").await;
+        play.set_time("07:15:00").await;
+        play.exec(ROLE_COMES).await;
+        play.exec("select sisyphus.alter_job('bad')").await;
+        for (call, time) in calls.iter().zip(["07:27:00", "07:28:30"]) {
+            play.set_time(time).await;
+            play.exec(call).await;
+        }
+        play.tick_at("07:29:50").await;
+        assert_eq!(play.told().await, told, "{calls:?}");
+        assert_eq!(play.live().await, live, "{calls:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_due_while_a_calendar_was_gone_is_told_and_not_made_up_for() {
     let play = Play::at("06:55:00").await;

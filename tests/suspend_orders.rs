@@ -317,6 +317,26 @@ async fn what_was_due_between_the_end_of_a_suspension_and_a_change_was_not_suspe
     }
 }
 
+#[tokio::test]
+async fn a_suspension_that_ended_unseen_is_told_to_its_end_though_the_job_has_gone() {
+    let play = a_job_that_nobody_plans().await;
+    play.exec("select sisyphus.suspend('often')").await;
+    play.tick_at("07:02:00").await;
+    play.exec("select sisyphus.suspend('often', until => '2026-03-02 07:11+00')").await;
+    play.set_time("07:16:00").await;
+    play.exec("select sisyphus.suspend('often')").await;
+    play.set_time("07:21:00").await;
+    play.exec("select sisyphus.unschedule('often')").await;
+    play.tick_at("07:22:00").await;
+    assert_eq!(
+        play.told().await,
+        [
+            "often 07:05:00 #0 skipped ×2: the job was suspended",
+            "often 07:15:00 #0 skipped ×2: the job was suspended"
+        ]
+    );
+}
+
 /// The versions between have times of their own.
 #[tokio::test]
 async fn what_is_told_of_an_interval_counts_from_where_it_counted() {

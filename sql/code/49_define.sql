@@ -160,7 +160,8 @@ begin
         return p_job;
     end if;
     p_job := sisyphus._job_as_of(p_job, v_then.version);
-    if p_request.replan_from > v_then.changed_at then
+    -- A job that was only mended has no version of that call either.
+    if p_request.replan_from > v_then.changed_at and p_job.created_at > p_request.requested_at then
         p_job.deleted_at := p_request.replan_from;
     end if;
     return p_job;
@@ -183,8 +184,8 @@ declare
     v_suspended constant boolean := p_job.deleted_at is null and sisyphus._is_suspended(p_job, least(p_request.requested_at, p_now));
     v_end constant timestamptz := sisyphus._suspension_end(p_job, p_request, v_suspended, p_now);
     v_requested_at constant timestamptz := p_request.requested_at;
+    -- From here on the job is another one; of the job as it was nothing beyond is planned.
     v_replan_from timestamptz := p_request.replan_from;
-    v_cut timestamptz;
     v_then sisyphus.job := sisyphus._job_after(p_job, p_request);
     v_ends boolean;
 begin
@@ -198,12 +199,11 @@ begin
         perform sisyphus._skip_unplanned(p_job, v_state, v_requested_at, 'the job was broken: ' || v_state.broken, p_now);
         v_state.watermark := greatest(v_state.watermark, v_requested_at);
     end if;
-    if p_request.action = 'replan' then
-        -- A refreshed calendar moves the watermark back, never ahead: what is not decided yet is decided by the new ranges.
+    if p_request.action = 'replan' or v_replan_from is not null and v_state.version = v_then.version and v_then.deleted_at is null then
+        -- A refreshed calendar, or a mend of what another has mended, moves the watermark back, never ahead: what is not
+        -- decided yet is decided now.
         v_replan_from := least(v_requested_at, v_state.watermark);
     end if;
-    -- From here on the job is another one; of the job as it was nothing beyond is planned.
-    v_cut := coalesce(v_replan_from, case when p_job.deleted_at is not null then v_requested_at end);
     v_ends := v_end is not null and (v_state.suspended_since is not null or p_request.suspended_at is not null);
     if v_ends or v_state.suspended_since is not null then
         -- Of several changes since the last tick the first one ends what the schedule of that time left out.
@@ -212,14 +212,13 @@ begin
         perform sisyphus._skip_unplanned(p_job, v_state, v_until, sisyphus._suspended_text(p_job.suspend_reason), p_now);
         v_state.watermark := greatest(v_state.watermark, v_until, v_end);
     end if;
-    if (v_state.suspended_since is null or v_end is not null) and v_state.next_due_at <= v_cut
-       and (v_state.version < v_then.version or v_then.deleted_at is not null) then
-        perform sisyphus._withdraw_unplanned(p_job, v_state, v_cut,
+    if (v_state.suspended_since is null or v_end is not null) and v_state.next_due_at <= v_replan_from then
+        perform sisyphus._withdraw_unplanned(p_job, v_state, v_replan_from,
             case when v_then.deleted_at is null then format('withdrawn by version %s of the job', v_then.version)
                  else 'the job was unscheduled' end, p_now);
     end if;
-    if v_state.watermark > v_cut + (sisyphus._setting()).plan_ahead then
-        perform sisyphus._trim_left_out(p_job, v_cut);
+    if v_state.watermark > v_replan_from + (sisyphus._setting()).plan_ahead then
+        perform sisyphus._trim_left_out(p_job, v_replan_from);
     end if;
     v_state.watermark := coalesce(v_replan_from, v_state.watermark);
     update sisyphus.job_state s
