@@ -333,6 +333,39 @@ async fn a_registration_waits_for_the_claim_of_the_guardian_before_it_and_holds_
     assert_eq!(held, 0);
 }
 
+/// A finish holds its guardian's row and may wait for a job, of which a release holds the lock.
+#[tokio::test]
+async fn a_guardian_that_signs_off_waits_for_its_finish_and_holds_nothing_of_it() {
+    let race = Race::new().await;
+    let play = &race.play;
+    play.exec(&register("h0")).await;
+    play.exec("select sisyphus.tick()").await;
+    play.exec(&claim(0, 20)).await;
+    let ahead = "from sisyphus.run where guardian_id = 1 and due_at > sisyphus._clock()";
+    let held: i64 = play.value(&format!("select count(*) {ahead}"), &[]).await;
+    assert!(held > 0);
+
+    let [earlier, next] = &race.actors;
+    earlier.batch_execute("begin; select sisyphus.finish_job(1, '{}', '{}')").await.unwrap();
+    let signed_off = next.batch_execute("select sisyphus.sign_off(1)");
+    let rest = async {
+        wait_until("it waits", Duration::from_secs(20), async || {
+            let waits = "select exists (select from pg_stat_activity
+                                         where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0)";
+            play.value::<bool>(waits, &[]).await.then_some(()).ok_or_else(|| "not yet".to_owned())
+        })
+        .await;
+        let free = format!("select count(*) from (select {ahead} for update skip locked) r");
+        let free = play.value::<i64>(&free, &[]).await;
+        earlier.batch_execute("commit").await.unwrap();
+        free
+    };
+    let (signed_off, free) = tokio::join!(signed_off, rest);
+    signed_off.unwrap();
+    assert_eq!(free, held);
+    assert_eq!(play.value::<i64>(&format!("select count(*) {ahead}"), &[]).await, 0);
+}
+
 /// As a finish has it, which waits for the others of its batch: a tick that waited for it would have some of those.
 #[tokio::test]
 async fn a_tick_waits_for_no_job_that_a_finish_has_and_leaves_it_to_the_next() {

@@ -269,6 +269,8 @@ declare
     v_me constant bigint := sign_off.guardian_id;
 begin
     perform sisyphus._check_guardian(v_me);
+    -- locks: guardian before job_state, as its finish does that is still under way.
+    perform from sisyphus.guardian g where g.guardian_id = v_me for no key update;
     -- A claim that is due may have started unreported: its guardian gives it back itself when it knows better.
     perform sisyphus.release_job(v_me, array_agg(r.run_id), array_agg(r.claim_no), 'given back: the guardian stopped')
        from sisyphus.run r
