@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{self, Play, TestDb, wait_until};
+use crate::support::{self, Play, TestDb, assert_sqlstate, wait_until};
 
 /// Names of the partitions that hold rows, in order.
 const PARTITIONS: &str = "select c.relname::text from pg_class c
@@ -152,6 +152,28 @@ async fn ahead_of_time_nobody_waits_for_a_partition() {
     analyzing.batch_execute("commit").await.unwrap();
     assert!(ensure(&play, "2026-03-09 07:00+00").await > 0);
     assert_eq!(ensure(&play, "2026-03-09 07:00+00").await, 0);
+}
+
+/// A disk that is full, a tablespace that is another's, a partition that somebody made by hand: there are days to mend it.
+#[tokio::test]
+async fn a_partition_that_cannot_be_made_ahead_of_time_stops_no_tick() {
+    let play = Play::at("07:00:00").await;
+    play.tick().await;
+    play.exec(
+        "create table sisyphus.by_hand partition of sisyphus.attempt_7 for values from ('2026-03-10') to ('2026-03-12')",
+    )
+    .await;
+    play.exec("select sisyphus.schedule('job', '* * * * *', 'true', timezone => 'UTC')").await;
+    play.tick_at("2026-03-03 07:00+00").await;
+    let planned: i64 = play.value("select count(*) from sisyphus.run", &[]).await;
+    assert_eq!(planned, 1);
+    // Of today there is no other way.
+    play.exec("alter table sisyphus.attempt_1 detach partition sisyphus.attempt_1_20260303").await;
+    play.exec(
+        "drop table sisyphus.attempt_1_20260303; update sisyphus.planner set next_tick_at = '-infinity'",
+    )
+    .await;
+    assert_sqlstate(play.client.batch_execute("select sisyphus.tick()").await, "42P17");
 }
 
 #[tokio::test]

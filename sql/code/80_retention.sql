@@ -78,7 +78,7 @@ comment on function sisyphus._add_partitions(integer, timestamptz) is
     'Makes and attaches the missing partitions of a class; how many it made';
 
 -- Two callers meet at the lock of a class, and the second finds nothing left to do. Ahead of time nobody waits there (an
--- ANALYZE of the whole history may hold it for minutes): the next tick tries again.
+-- ANALYZE of the whole history may hold it for minutes), and nothing that is in the way stops a tick: the next one tries again.
 -- locks: attempt_<class> share update exclusive, only when a partition is missing.
 create or replace function sisyphus._ensure_partitions(p_now timestamptz) returns integer
 language plpgsql
@@ -108,9 +108,13 @@ begin
                            case when v_today then ' nowait' else '' end);
             v_made := v_made + sisyphus._add_partitions(v_class, p_now);
         end loop;
-    exception when lock_not_available then
+    exception when others then
         if not v_today then
             raise;
+        end if;
+        if sqlstate <> '55P03' then
+            raise warning 'the history of the days to come cannot be made: %', sqlerrm
+                using hint = 'Each tick tries again; when today has none, nothing runs any more.';
         end if;
         return 0;
     end;
