@@ -99,3 +99,21 @@ async fn lost_replies_do_not_pile_up() {
     let free: i32 = play.value("select slots_free from sisyphus.guardian", &[]).await;
     assert_eq!(free, 0);
 }
+
+#[tokio::test]
+async fn what_a_guardian_tells_of_itself_stays_until_it_tells_again() {
+    let play = Play::at("07:00:00").await;
+    let guardian = play.guardian("web1", 4).await;
+    let mut shown = Vec::new();
+    for report in [
+        r#"'{"running": 3, "problem": "no disk"}'"#,
+        "null",
+        "'{}'",
+        r#"'{"running": 1e300}'"#,
+        r#"'{"running": -1e300}'"#,
+    ] {
+        play.exec(&format!("select sisyphus.claim_job({guardian}, report => {report})")).await;
+        shown.extend(play.lines("select concat_ws(' ', running, problem) from sisyphus.guardian").await);
+    }
+    assert_eq!(shown, ["3 no disk", "3 no disk", "3", "10000", "0"]);
+}

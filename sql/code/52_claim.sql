@@ -37,6 +37,7 @@ declare
     v_bytes integer;
     v_seen_no bigint;
     v_seen_tick_at timestamptz;
+    v_running constant double precision := sisyphus._number(report, 'running');
     v_resumed bigint[] := array[]::bigint[];
     v_floor record;
 begin
@@ -136,7 +137,7 @@ begin
        set seen_at = v_now,
            lease_until = v_now + v_setting.lease_timeout,
            slots_free = greatest(claim_job.slots_free - v_due_taken, 0),
-           running = coalesce(least(sisyphus._number(report, 'running'), 10000)::integer, g.running),
+           running = case when v_running is null then g.running else least(greatest(v_running, 0), 10000)::integer end,
            clock_offset_ms = coalesce(sisyphus._number(report, 'clock_offset_ms'), g.clock_offset_ms),
            problem = case when report is null then g.problem else report ->> 'problem' end
      where g.guardian_id = v_me;
