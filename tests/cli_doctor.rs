@@ -58,6 +58,13 @@ async fn a_planner_that_stands_still_is_found() {
     play.tick().await;
     play.exec("update sisyphus.planner set last_tick_at = last_tick_at - interval '10 min'").await;
     finds(&play, &["BAD   planner   the last tick was 60", "→ guardians tick"]);
+    let open = play.db.client().await;
+    let pid: i32 = open.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    open.batch_execute("begin; select from sisyphus.planner for update").await.unwrap();
+    finds(
+        &play,
+        &[&format!("s ago, session {pid} keeps others out"), &format!("pg_terminate_backend({pid})")],
+    );
 }
 
 #[tokio::test]

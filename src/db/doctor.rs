@@ -29,9 +29,23 @@ pub const CHECKS: &[Check] = &[
         good: "ticks in time",
         query: "
             select true as bad,
-                   coalesce('the last tick was ' || round(m.value) || ' s ago', 'there was no tick yet') as found,
-                   'guardians tick: start one, or call select sisyphus.tick() for a look' as remedy
+                   coalesce('the last tick was ' || round(m.value) || ' s ago', 'there was no tick yet')
+                   || case when h.gid is not null then ', prepared transaction ' || quote_literal(h.gid) || ' keeps others out'
+                           when h.pid is not null then ', session ' || h.pid || ' keeps others out' else '' end as found,
+                   case when h.gid is not null then 'rollback prepared ' || quote_literal(h.gid)
+                        when h.pid is not null then 'see pg_stat_activity, and end it: select pg_terminate_backend(' || h.pid || ')'
+                        else 'guardians tick: start one, or call select sisyphus.tick() for a look' end as remedy
               from sisyphus.metrics m
+              -- A tick that is left open is ended by the server, but not one that was prepared.
+              left join lateral (
+                   select x.gid, l.pid
+                     from pg_locks l
+                     join pg_database d on d.oid = l.database and d.datname = current_database()
+                     left join pg_locks t
+                       on l.pid is null and t.pid is null and t.locktype = 'transactionid' and t.virtualtransaction = l.virtualtransaction
+                     left join pg_prepared_xacts x on x.transaction = t.transactionid
+                    where l.relation = 'sisyphus.planner'::regclass and l.mode = 'RowShareLock' and l.granted
+                    limit 1) h on true
              where m.name = 'sisyphus_tick_age_seconds'
                and (m.value is null
                     or m.value > 3 * extract(epoch from (select s.value from sisyphus.settings s
