@@ -100,6 +100,37 @@ async fn lost_replies_do_not_pile_up() {
     assert_eq!(free, 0);
 }
 
+/// The three that claim last before it is due; should they all vanish, whoever claims next.
+#[tokio::test]
+async fn of_many_hosts_few_are_told_to_tick_and_one_of_them_comes_in_time() {
+    let play = Play::at("07:00:00").await;
+    let mut hosts = Vec::new();
+    for number in 1..=8 {
+        hosts.push(play.guardian(&format!("web{number}"), 1).await);
+    }
+    let tick_in = async |host: i64, time: &str| -> f64 {
+        play.set_time(time).await;
+        let claim = "select (spec ->> 'tick_in')::float8 from sisyphus.claim_job($1) where kind = 'next'";
+        play.value(claim, &[&host]).await
+    };
+    // One after the other, and the tick is due after the seventh has claimed again.
+    for (number, host) in hosts.iter().enumerate() {
+        tick_in(*host, &format!("07:00:0{}", number as f64 * 0.5)).await;
+    }
+    play.tick_at("07:00:03.25").await;
+    let mut told = Vec::new();
+    for (number, host) in hosts.iter().enumerate().take(7) {
+        let claims_at = 5.0 + number as f64 * 0.5;
+        told.push(tick_in(*host, &format!("07:00:0{claims_at}")).await + claims_at);
+    }
+    assert_eq!(told, [13.25, 13.25, 13.25, 13.25, 8.25, 8.25, 8.25]);
+    // None of them has come.
+    assert_eq!(tick_in(hosts[7], "07:00:08.5").await, 0.0);
+    // Nor does anybody wait for those who were not heard of since.
+    play.tick_at("07:00:09").await;
+    assert_eq!(tick_in(hosts[0], "07:00:13.75").await, 0.25);
+}
+
 #[tokio::test]
 async fn what_a_guardian_tells_of_itself_stays_until_it_tells_again() {
     let play = Play::at("07:00:00").await;

@@ -163,9 +163,7 @@ begin
                    'now_us', sisyphus._epoch_us(sisyphus._clock()), 'state', v_host.state, 'slots', v_host.slots,
                    'lease', extract(epoch from v_setting.lease_timeout), 'output_limit', v_setting.output_limit,
                    'tick_us', sisyphus._epoch_us(p.newest_tick_at),
-                   'tick_in', case when exists (select from sisyphus.request q where q.guardian_id is null) then 0
-                                   else extract(epoch from greatest(v_now, least(
-                                       p.next_tick_at, p.last_tick_at + v_setting.heartbeat)) - v_now) end),
+                   'tick_in', sisyphus._tick_in(v_me, p, v_setting.heartbeat, v_now)),
                null::timestamptz, null::timestamptz, null::jsonb
           from sisyphus.planner p;
 end

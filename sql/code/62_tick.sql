@@ -87,6 +87,35 @@ end
 $$;
 comment on function sisyphus._is_tick_due(sisyphus.planner, timestamptz) is 'Whether a tick has something to do';
 
+-- One tick a heartbeat is enough, and each host would call one. Whom three others follow with a claim before it is due
+-- leaves it to them, and so on: the last three are told to come. Where these die, the next claim finds the tick due.
+create or replace function sisyphus._tick_in(
+    p_guardian_id bigint, p_planner sisyphus.planner, p_heartbeat interval, p_now timestamptz)
+returns double precision
+language plpgsql
+stable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_at timestamptz := least(p_planner.next_tick_at, p_planner.last_tick_at + p_heartbeat);
+begin
+    if sisyphus._is_tick_due(p_planner, p_now) then
+        return 0;
+    end if;
+    if (select count(*)
+          from (select from sisyphus.guardian g
+                 where g.ended_at is null and not g.periodic and g.guardian_id <> p_guardian_id
+                   and g.seen_at > p_now - p_heartbeat and g.seen_at <= v_at - p_heartbeat
+                 limit 3) c) = 3 then
+        v_at := v_at + p_heartbeat;
+    end if;
+    return greatest(0, extract(epoch from v_at - p_now));
+end
+$$;
+comment on function sisyphus._tick_in(bigint, sisyphus.planner, interval, timestamptz) is
+    'In how many seconds a guardian that claims now is to tick, unless its next claim says otherwise';
+
 -- No leader: any number of callers, the lock on the planner's row lets one in. A row lock, because any login could
 -- hold an advisory lock. Of the lock order it waits for installation and lane_floor, and for job_state when the clock was set back.
 create or replace function sisyphus.tick(seen_tick_at timestamptz default null)

@@ -7,7 +7,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Input, backoff::Backoff, told};
+use super::{Input, backoff::Backoff, moment::Boot, told};
 use crate::{db::Pool, error::Error};
 
 /// Guardians that were given the same time do not all come at once.
@@ -20,6 +20,9 @@ pub(super) enum Command {
     Now,
     /// Tick no later than in this time; also begins to tick at all.
     Within(Duration),
+    /// A claim sent then was told to tick in this time, in place of what earlier ones were told: when others claim
+    /// before the tick is due, it is left to them.
+    Told(Duration, Boot),
     /// The newest tick that a claim told of, microseconds since 1970.
     Saw(i64),
     /// Not registered: do not tick.
@@ -53,6 +56,8 @@ pub(super) struct Ticker {
     commands: mpsc::UnboundedReceiver<Command>,
     next: Option<Instant>,
     asked: bool,
+    /// When the last tick was answered: an older claim knows nothing of it.
+    answered: Boot,
     seen_tick_us: Option<i64>,
     maintain_at: Instant,
     backoff: Backoff,
@@ -69,6 +74,7 @@ impl Ticker {
             commands,
             next: None,
             asked: false,
+            answered: Boot::default(),
             seen_tick_us: None,
             maintain_at,
             backoff: Backoff::default(),
@@ -93,8 +99,11 @@ impl Ticker {
                 self.next = Some(now);
                 self.asked = true;
             }
-            Command::Within(wait) => {
-                let at = now + wait + SPREAD.mul_f64(fastrand::f64());
+            Command::Told(wait, sent) if !self.asked && sent >= self.answered => {
+                self.next = Some(spread(now + wait))
+            }
+            Command::Within(wait) | Command::Told(wait, _) => {
+                let at = spread(now + wait);
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
             }
             Command::Saw(at_us) => self.seen_tick_us = self.seen_tick_us.max(Some(at_us)),
@@ -108,7 +117,8 @@ impl Ticker {
             Ok(next_in) => {
                 self.backoff.reset();
                 let wait = Duration::try_from_secs_f64(next_in).unwrap_or(Duration::ZERO);
-                self.next = Some(Instant::now() + wait + SPREAD.mul_f64(fastrand::f64()));
+                self.next = Some(spread(Instant::now() + wait));
+                self.answered = Boot::now();
                 let asked = std::mem::take(&mut self.asked);
                 self.tell(TickerEvent::Ticked { asked });
             }
@@ -139,4 +149,8 @@ impl Ticker {
     fn tell(&self, event: TickerEvent) {
         let _ = self.inputs.send(Input::Ticker(event));
     }
+}
+
+fn spread(at: Instant) -> Instant {
+    at + SPREAD.mul_f64(fastrand::f64())
 }

@@ -90,7 +90,7 @@ impl Guardian {
             self.slots = usize::try_from(slots).unwrap_or(0);
         }
         let tick_in = Duration::try_from_secs_f64(claimed.next.tick_in).unwrap_or(Duration::ZERO);
-        self.handles.ticker.send(TickerCommand::Within(tick_in));
+        self.handles.ticker.send(TickerCommand::Told(tick_in, sent));
         self.refusals.reset();
         self.counters.claims += 1;
         self.counters.claim_time += received.since(sent);
