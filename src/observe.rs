@@ -82,6 +82,8 @@ pub mod event {
         KEEPER_REPLACED = "keeper.replaced";
         /// No newer keeper can be started: the older one starts the runs.
         KEEPER_OLD = "keeper.old";
+        /// A guardian that got SIGHUP could not pass it on.
+        KEEPER_NOT_RELOADED = "keeper.not_reloaded";
         /// The place of an older keeper cannot be used; what it has stays its own.
         KEEPER_PLACE_BROKEN = "keeper.place_broken";
         /// What an older keeper left cannot be removed.

@@ -22,7 +22,7 @@ use tokio::{
 use super::cluster::Cluster;
 use crate::{
     error::{Error, ErrorKind, Result},
-    keeper::StateDirectory,
+    keeper::{KeeperProcess, StateDirectory},
     observe::LOG_VARIABLE,
 };
 
@@ -144,10 +144,8 @@ impl Daemon {
 
 /// Left alone, an idle keeper would wait a minute for another guardian.
 async fn end_keeper(host: &str, state: &StateDirectory) -> Result<()> {
-    if let Ok(socket) = UnixStream::connect(state.socket()).await
-        && let Ok(Some(pid)) = socket.peer_cred().map(|listener| listener.pid())
-    {
-        kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
+    if let Ok(socket) = UnixStream::connect(state.socket()).await {
+        KeeperProcess::at(&socket).signal(Signal::SIGTERM).ok();
     }
     let begun = Instant::now();
     while state.keeper_is_alive()? {

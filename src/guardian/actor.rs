@@ -1,9 +1,6 @@
 //! The actor: its state, its loop, and what is looked at after each event.
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use tokio::{
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -30,12 +27,16 @@ use super::{
     supervisor::Supervisor,
     ticker::TickerHandle,
     timer::Timer,
+    told,
 };
 use crate::{
     config::Connection,
     db::{Pool, messages::Registered},
     error::Result,
-    keeper::protocol::{Database, RunKey},
+    keeper::{
+        KeeperProcess,
+        protocol::{Database, RunKey},
+    },
     observe::event,
 };
 
@@ -133,7 +134,7 @@ pub(super) struct Guardian {
     pub(super) refusals: Backoff,
     pub(super) leaving: Option<Leaving>,
     /// The keeper's process.
-    pub(super) keeper_pid: Option<i32>,
+    pub(super) keeper_process: Option<KeeperProcess>,
     /// When memory may go back next; none when there was nothing to do since it last did.
     pub(super) rest_at: Option<Boot>,
     inputs: Inputs,
@@ -191,7 +192,7 @@ impl Guardian {
             register_at: Boot(0),
             refusals: Backoff::default(),
             leaving: None,
-            keeper_pid: None,
+            keeper_process: None,
             rest_at: Some(Boot(0)),
             inputs,
         }
@@ -247,9 +248,10 @@ impl Guardian {
     /// The next sessions use the new settings. The keeper reads its policy anew.
     fn reloaded(&self) {
         tracing::info!(event = event::GUARDIAN_RELOADED, "settings read again");
-        if let Some(pid) = self.keeper_pid {
-            // Where the keeper is another user's, its unit tells it.
-            kill(Pid::from_raw(pid), Signal::SIGHUP).ok();
+        let told_keeper = self.keeper_process.as_ref().map(|process| process.signal(Signal::SIGHUP));
+        if let Some(Err(err)) = told_keeper {
+            // Another user's, whose unit tells it, or out of sight.
+            tracing::info!(event = event::KEEPER_NOT_RELOADED, error = %told(&err), "the keeper does not read its policy again");
         }
     }
 

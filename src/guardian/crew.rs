@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     keeper::{
-        StateDirectory,
+        KeeperProcess, StateDirectory,
         protocol::{Event, KeeperHello, Request},
     },
     observe::event,
@@ -56,6 +56,11 @@ impl Crew {
     /// Who is there; the first starts the runs.
     pub(super) fn hellos(&self) -> Vec<KeeperHello> {
         self.peers.iter().map(|peer| peer.hello.clone()).collect()
+    }
+
+    /// The process of the one that starts the runs.
+    pub(super) fn process(&self) -> KeeperProcess {
+        self.peers[0].process.clone()
     }
 
     /// Those that are alive and did not answer.

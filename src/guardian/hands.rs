@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     keeper::{
-        program,
+        KeeperProcess, program,
         protocol::{Event, KeeperHello, Request, RunKey},
     },
 };
@@ -29,9 +29,9 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 /// What the hands tell the guardian.
 #[derive(Debug)]
 pub(super) enum HandsEvent {
-    /// The keepers have answered, first the one that starts runs, but for these; they offer results, and the list of
-    /// all comes next.
-    Connected(Vec<KeeperHello>, Vec<Silent>),
+    /// The keepers have answered, first the one that starts runs, whose process this is, but for these; they offer
+    /// results, and the list of all comes next.
+    Connected(Vec<KeeperHello>, KeeperProcess, Vec<Silent>),
     Said(Event),
     /// The keeper that starts the runs has said nothing since it was told to start one, though it was asked; or has
     /// spoken again.
@@ -133,7 +133,7 @@ impl Hands {
                 self.undelivered.push(request);
             }
         }
-        self.tell(HandsEvent::Connected(crew.hellos(), crew.silent().to_vec()));
+        self.tell(HandsEvent::Connected(crew.hellos(), crew.process(), crew.silent().to_vec()));
         for request in std::mem::take(&mut self.undelivered) {
             self.deliver(request, &mut crew)?;
         }

@@ -155,7 +155,10 @@ impl Guardian {
 
     pub(super) fn on_hands(&mut self, event: HandsEvent) -> Result<()> {
         match event {
-            HandsEvent::Connected(hellos, silent) => self.greeted(&hellos, silent),
+            HandsEvent::Connected(hellos, process, silent) => {
+                self.keeper_process = Some(process);
+                self.greeted(&hellos, silent);
+            }
             HandsEvent::Left(keeper) => self.keeper_left(keeper),
             HandsEvent::Replaced => self.keeper_replaced(),
             HandsEvent::Lost(err) => return self.keeper_lost(err),
@@ -201,7 +204,6 @@ impl Guardian {
         self.silent = silent;
         self.keeper = Keeper::Greeted(hello.keeper_id);
         self.older_keepers = older.iter().map(|older| older.keeper_id).collect();
-        self.keeper_pid = Some(hello.pid);
         self.unenforced.clone_from(&hello.unenforced);
         self.unlimited = None;
     }
@@ -230,7 +232,7 @@ impl Guardian {
 
     fn without_keeper(&mut self, why: &str) {
         self.keeper = Keeper::Away;
-        self.keeper_pid = None;
+        self.keeper_process = None;
         self.release_waiting(why);
     }
 

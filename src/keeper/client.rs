@@ -2,12 +2,17 @@
 
 use std::{
     io,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::signal::Signal,
+    unistd::{Pid, geteuid},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -21,6 +26,7 @@ use tokio::{
 use super::{
     directory::StateDirectory,
     protocol::{Event, GuardianHello, KeeperHello, MAX_LINE, PROTOCOL, Request},
+    sys,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -36,8 +42,29 @@ const GLANCE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct KeeperClient {
     keeper: KeeperHello,
+    process: KeeperProcess,
     sender: KeeperSender,
     receiver: KeeperReceiver,
+}
+
+/// The process of a keeper: it stays that one when its pid is used again. None where it cannot be seen from here, as in
+/// another pid namespace.
+#[derive(Debug, Clone)]
+pub struct KeeperProcess(Option<Arc<OwnedFd>>);
+
+impl KeeperProcess {
+    /// Of who listens at the other end. Its pid as it is here, which may not be what the keeper says of itself.
+    pub fn at(stream: &UnixStream) -> Self {
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
+        Self(pid.and_then(|pid| sys::pidfd_open(Pid::from_raw(pid)).ok()).map(Arc::new))
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let cannot = fault("the keeper cannot be signalled");
+        let Some(process) = &self.0 else { return Err(cannot.source("it cannot be seen from here")) };
+        sys::pidfd_kill(process.as_fd(), signal as i32).map_err(|errno| cannot.source(errno))
+    }
 }
 
 /// What is in the place of a keeper.
@@ -160,6 +187,8 @@ impl KeeperClient {
             return Err(fault(format!("the keeper at {:?} is user {uid}'s", directory.socket()))
                 .hint("it has to be root's or this user's: see who may write to that directory"));
         }
+        // Before it is greeted: who answers is alive by then, and this is its process.
+        let process = KeeperProcess::at(&stream);
         let (read, write) = stream.into_split();
         let mut sender = KeeperSender { stream: write };
         let mut receiver = KeeperReceiver { stream: read, buffer: Vec::new(), begin: 0, searched: 0 };
@@ -169,7 +198,7 @@ impl KeeperClient {
         };
         match timeout(PATIENCE, greeting).await {
             Ok(Ok(Some(Event::Hello(keeper)))) if keeper.protocol == PROTOCOL => {
-                Ok(Some(Self { keeper, sender, receiver }))
+                Ok(Some(Self { keeper, process, sender, receiver }))
             }
             Ok(Ok(Some(_))) => Err(fault(format!("the keeper speaks another protocol than {PROTOCOL}"))),
             Ok(Ok(None)) => Err(fault(format!("the keeper turned epoch {epoch} away"))
@@ -182,6 +211,11 @@ impl KeeperClient {
     /// Who answered.
     pub fn keeper(&self) -> &KeeperHello {
         &self.keeper
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &KeeperProcess {
+        &self.process
     }
 
     /// Sends a request; see [`KeeperSender::send`].

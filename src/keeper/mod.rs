@@ -33,7 +33,7 @@ mod sweep;
 mod sys;
 
 pub use cgroup::Place;
-pub use client::{Found, KeeperClient};
+pub use client::{Found, KeeperClient, KeeperProcess};
 pub use daemon::{Options, run};
 pub use directory::StateDirectory;
 pub use program::{hide, program};

@@ -99,7 +99,7 @@ pub struct KeeperHello {
     pub protocol: u32,
     /// New with each start of a keeper; every process of its jobs carries it as `SISYPHUS_KEEPER`.
     pub keeper_id: Uuid,
-    /// The keeper's process id.
+    /// The keeper's process id as it knows it itself, for people: elsewhere than in its pid namespace it has another one.
     pub pid: i32,
     /// The boot the keeper runs in.
     pub boot_id: String,

@@ -168,3 +168,40 @@ async fn at_sighup_it_reads_its_settings_again() {
     let ended = stop(guardian);
     assert!(ended.stderr.contains("settings read again"), "{}", ended.stderr);
 }
+
+/// What the keeper takes for its pid is nobody's here, or somebody else's.
+#[tokio::test]
+async fn at_sighup_a_keeper_in_another_pid_namespace_reads_its_policy_again() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root makes pid namespaces");
+        return;
+    }
+    let db = support::db().await;
+    let client = db.client().await;
+    let host = Host::new("web1", &db.url());
+    let policy = host.file("policy.toml");
+    fs::write(&policy, "users = [\"root\"]\nshell = true\n").unwrap();
+    let (state_dir, far_pid) = (host.state_dir(), 4_194_000);
+    let as_that_pid = format!("echo {} > /proc/sys/kernel/ns_last_pid; \"$@\" & wait", far_pid - 1);
+    let mut keeper = std::process::Command::new("unshare");
+    keeper.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", &as_that_pid, "sh"]);
+    keeper.args([env!("CARGO_BIN_EXE_sisyphus"), "keeper", "--cgroup", "none", "--state-dir"]);
+    keeper.arg(&state_dir).arg("--policy").arg(&policy);
+    let keeper = support::spawn(keeper);
+    wait_until("the keeper listens", SOON, async || {
+        if state_dir.join("keeper.sock").exists() { Ok(()) } else { Err("no socket".to_owned()) }
+    })
+    .await;
+    let guardian = host.start(&client, &[]).await;
+    assert_eq!(end_of(&client, run(&client, "first", "true").await).await, "succeeded");
+    fs::write(&policy, "users = [\"root\"]\nshell = true\nowners = [\"etl\"]\n").unwrap();
+    guardian.signal(Signal::SIGHUP);
+    wait_until("the policy holds", SOON, async || {
+        let state = end_of(&client, run(&client, "again", "true").await).await;
+        if state == "refused" { Ok(()) } else { Err(state) }
+    })
+    .await;
+    let ended = stop(guardian);
+    assert!(ended.stderr.contains(&format!("pid={far_pid}")), "{}", ended.stderr);
+    keeper.signal(Signal::SIGTERM);
+}

@@ -8,7 +8,7 @@ use super::super::told;
 use crate::{
     error::{Error, ErrorKind, Result},
     keeper::{
-        KeeperClient, StateDirectory,
+        KeeperClient, KeeperProcess, StateDirectory,
         client::KeeperReceiver,
         protocol::{Held, KeeperHello, Request},
     },
@@ -22,6 +22,7 @@ const MOST_UNTOLD: usize = 100_000;
 pub(super) struct Peer {
     pub(super) place: StateDirectory,
     pub(super) hello: KeeperHello,
+    pub(super) process: KeeperProcess,
     requests: mpsc::UnboundedSender<(Request, Arc<()>)>,
     /// A clone of it goes with each request that is not told yet.
     untold: Arc<()>,
@@ -38,6 +39,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(place: StateDirectory, client: KeeperClient) -> Self {
+        let process = client.process().clone();
         let (hello, mut sender, receiver) = client.split();
         let (requests, mut queue) = mpsc::unbounded_channel();
         let mut writer = JoinSet::new();
@@ -52,6 +54,7 @@ impl Peer {
         Self {
             place,
             hello,
+            process,
             requests,
             untold: Arc::default(),
             _writer: writer,
