@@ -31,7 +31,10 @@ use super::{
 };
 use crate::{
     config::Connection,
-    db::{Pool, messages::Registered},
+    db::{
+        Pool,
+        messages::{HeldClaim, Registered},
+    },
     error::Result,
     keeper::{
         KeeperProcess,
@@ -109,6 +112,8 @@ pub(super) struct Guardian {
     pub(super) offering: Offering,
     /// Runs in the last list that are not of the installation that this host last served.
     pub(super) foreign: usize,
+    /// Those and others, while this host does not know which installation it serves.
+    pub(super) unknown: Vec<HeldClaim>,
     /// The session of the link, while it has one.
     pub(super) session: Option<u64>,
     /// The database of that session or the last one.
@@ -178,6 +183,7 @@ impl Guardian {
             let_go: Vec::new(),
             offering: Offering::default(),
             foreign: 0,
+            unknown: Vec::new(),
             session: None,
             database: None,
             away: Away::default(),

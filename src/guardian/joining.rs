@@ -16,9 +16,9 @@ use super::{
     told,
 };
 use crate::{
-    db::messages::{Registered, Registration},
+    db::messages::{HeldClaim, Registered, Registration},
     error::{Error, ErrorKind, Result},
-    keeper::protocol::{Event, Held, KeeperHello, Request, RunKey, Started},
+    keeper::protocol::{Event, GuardianHello, Held, KeeperHello, PROTOCOL, Request, RunKey, Started},
     observe::event,
     sqlstate,
 };
@@ -242,6 +242,7 @@ impl Guardian {
         let mut ours: Vec<Held> =
             runs.iter().filter(|h| Some(h.key.installation) == self.identity.installation).cloned().collect();
         self.foreign = runs.len() - ours.len();
+        self.unknown = if self.identity.installation.is_none() { self.all_held(runs) } else { Vec::new() };
         let let_go = std::mem::take(&mut self.let_go);
         ours.retain(|held| !let_go.contains(&held.key.claim_no));
         // What a silent keeper has may run: it is handed over, and takes its slots.
@@ -266,6 +267,16 @@ impl Guardian {
         }
     }
 
+    /// Without an installation it is not known which of these are the database's. It takes back what it finds among its
+    /// own of this host; of the rest it knows nothing. Once the installation is known, the list is read with that in mind.
+    fn all_held(&self, runs: &[Held]) -> Vec<HeldClaim> {
+        let listed = runs.iter().map(|held| (held.key.run_id, held.key.claim_no, held.ended));
+        let silent = self.silent.iter().flat_map(|it| &it.claims);
+        let silent = silent.map(|(run_id, claim_no)| (*run_id, *claim_no, false));
+        let all = listed.chain(silent);
+        all.map(|(run_id, claim_no, ended)| HeldClaim { run_id, claim_no, ended }).collect()
+    }
+
     /// Lets the keeper forget a result that the database has.
     pub(super) fn acknowledge(&mut self, key: RunKey) {
         self.handles.hands.send(Request::Ack(key));
@@ -288,7 +299,7 @@ impl Guardian {
             boot_id: self.boot_id.clone(),
             // The first is the one that starts runs.
             keepers: std::iter::once(keeper).chain(self.older_keepers.iter().copied()).collect(),
-            held: self.runs.held(),
+            held: self.runs.held().into_iter().chain(self.unknown.iter().copied()).collect(),
             periodic: self.options.once,
             seen_tick: self.identity.seen_tick(),
         };
@@ -305,9 +316,13 @@ impl Guardian {
     }
 
     fn registered(&mut self, registered: Registered) -> Result<()> {
-        if self.identity.serve(registered.installation)? && self.foreign > 0 {
-            // The keeper's list was read with another installation in mind, or none.
+        let is_another = self.identity.serve(registered.installation)?;
+        if is_another && self.foreign + self.unknown.len() > 0 {
+            // The keeper's list was read with another installation in mind, or none, and so were the results that it
+            // offered. Greeted again it offers them again.
             self.membership = Membership::None;
+            let hello = GuardianHello { protocol: PROTOCOL, epoch: self.identity.epoch };
+            self.handles.hands.send(Request::Hello(hello));
             self.list_anew();
             return Ok(());
         }

@@ -424,3 +424,38 @@ async fn a_result_that_cannot_be_stored_is_tried_ever_more_rarely_until_it_can()
     let tries = said.matches("cannot be stored in any form").count();
     assert!((2..15).contains(&tries), "{tries} tries:\n{said}");
 }
+
+/// What its keeper offers at first is of an installation that it does not know yet.
+#[tokio::test]
+async fn a_guardian_whose_directory_was_lost_delivers_what_the_keeper_of_a_unit_has() {
+    let db = support::db().await;
+    let client = db.client().await;
+    for (name, value) in [("heartbeat", "500 ms"), ("claim_ahead", "1 s"), ("lease_timeout", "10 s")] {
+        client.query("select sisyphus.set_setting($1, $2)", &[&name, &value]).await.unwrap();
+    }
+    let host = Host::new("web1", &db.url());
+    let keeper_dir = host.file("keeper");
+    let keeper_path = keeper_dir.to_str().unwrap();
+    let keeper =
+        support::spawn(support::command(&["keeper", "--cgroup", "none", "--state-dir", keeper_path]));
+    let args = ["--keeper-dir", keeper_path];
+    let guardian = host.start(&client, &args).await;
+    let go = host.file("go");
+    let run_id = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
+    until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
+    guardian.signal(Signal::SIGKILL);
+    guardian.wait();
+    fs::write(&go, "").unwrap();
+    wait_until("the keeper has its result", SOON, async || {
+        let mut runs = fs::read_dir(keeper_dir.join("runs")).unwrap().flatten();
+        let live = runs.any(|it| it.file_name().to_string_lossy().starts_with(&format!("{run_id}-")));
+        if live { Err("it runs".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    fs::remove_dir_all(host.state_dir()).unwrap();
+    let guardian = host.start(&client, &args).await;
+    assert_eq!(end_of(&client, run_id).await, "succeeded");
+    stop(guardian);
+    keeper.signal(Signal::SIGTERM);
+    keeper.wait();
+}
