@@ -6,6 +6,7 @@
 //! They know the actor's inbox, the actor knows their handles.
 
 mod actor;
+mod adopting;
 mod away;
 mod backoff;
 mod clock;
