@@ -6,7 +6,7 @@ mod starting;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::Read,
     os::fd::{AsFd, OwnedFd},
@@ -25,7 +25,8 @@ use super::{
     output::Stream,
     policy::Policy,
     poll::{Channel, Poll, Token, Watched},
-    protocol::{RunKey, Start},
+    processes::Stat,
+    protocol::{Leftovers, RunKey, Start},
     result_file::{RunDirectories, RunDirectory},
     spawn::{Forked, Inheritance, MESSAGE, Names, Sheet},
     state::{Collected, Force, Input},
@@ -55,6 +56,8 @@ pub(super) struct Children {
     orphans: Orphans,
     /// Runs whose leftovers are waited for, and how.
     sweeping: HashMap<RunKey, Force>,
+    /// Runs whose first process has ended, and another process that traces it has to see that first.
+    hidden: HashSet<RunKey>,
     scratch: Vec<u8>,
 }
 
@@ -70,6 +73,7 @@ struct Child {
     sheet: Option<Sheet>,
     names: Names,
     room: Room,
+    leftovers: Leftovers,
 }
 
 /// What a run is given before it has a process.
@@ -100,6 +104,7 @@ impl Children {
             leaders: HashMap::new(),
             orphans: Orphans::new(keeper),
             sweeping: HashMap::new(),
+            hidden: HashSet::new(),
             scratch: vec![0; SCRATCH],
         })
     }
@@ -171,21 +176,42 @@ impl Children {
     }
 
     /// The first process of a run has ended; what it said about its start comes before that.
-    pub(super) fn exited(&mut self, poll: &mut Poll, key: RunKey) -> Vec<Input> {
+    pub(super) fn exited(&mut self, poll: &mut Poll, key: RunKey, writer: Pid) -> Vec<Input> {
         let status = self.status(poll, key);
         let Some(child) = self.table.get_mut(&key) else { return Vec::new() };
-        let Ok(Some(exit)) = sys::peek_exit(child.pidfd.as_fd()) else { return status.into_iter().collect() };
-        child.give_back(&mut self.inheritance);
-        if let Some(token) = child.exit.take() {
+        let exit = sys::peek_exit(child.pidfd.as_fd()).ok().flatten();
+        let is_hidden = exit.is_none() && Stat::of(child.pid.as_raw()).is_some_and(|it| it.is_zombie());
+        if (exit.is_some() || is_hidden)
+            && let Some(token) = child.exit.take()
+        {
             poll.remove(&child.pidfd, token);
         }
-        status.into_iter().chain([Input::Exited(key, exit)]).collect()
+        let mut inputs: Vec<Input> = status.into_iter().collect();
+        if let Some(exit) = exit {
+            child.give_back(&mut self.inheritance);
+            self.hidden.remove(&key);
+            inputs.push(Input::Exited(key, exit));
+        } else if is_hidden {
+            let is_killed = child.leftovers == Leftovers::Kill;
+            self.hidden.insert(key);
+            if is_killed {
+                // One of its own that traces it is a leftover.
+                inputs.extend(self.sweep(key, Force::Kill, writer));
+            }
+        }
+        inputs
+    }
+
+    /// Those that a SIGCHLD may have been about: who traced them has let go.
+    pub(super) fn hidden(&self) -> Vec<RunKey> {
+        self.hidden.iter().copied().collect()
     }
 
     /// Reaps the first process and gathers what is known of the run.
     pub(super) fn collect(&mut self, poll: &mut Poll, key: RunKey) -> Option<Input> {
         let mut child = self.table.remove(&key)?;
         self.sweeping.remove(&key);
+        self.hidden.remove(&key);
         for stream in [&mut child.stdout, &mut child.stderr] {
             stream.0.read(&mut self.scratch);
         }
@@ -262,6 +288,7 @@ impl Child {
             sheet: forked.sheet,
             names,
             room,
+            leftovers: start.spec.leftovers,
         };
         match child.enter(poll, status, start.key()) {
             Ok(()) => Ok(child),

@@ -7,7 +7,7 @@ use std::{
     io::{self, Read},
     os::{
         fd::AsFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -88,7 +88,9 @@ impl RunDirectories {
 
     /// Reads the result, puts the directory away, and says what was wrong with the result.
     pub(super) fn collect(&mut self, directory: RunDirectory) -> (Option<Box<RawValue>>, Option<String>) {
-        let opened = File::open(&directory.path);
+        // A job of this user may have put something else there, such as a pipe, which is not to be waited for.
+        let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+        let opened = File::options().read(true).custom_flags(flags).open(&directory.path);
         let outcome = opened.as_ref().map_err(ToString::to_string).and_then(|it| directory.read(it));
         let is_unused = matches!(outcome, Ok(None)) && opened.is_ok_and(|it| directory.is_as_made(it));
         if !is_unused || !self.keep(&directory) {
@@ -145,7 +147,7 @@ impl RunDirectory {
             let _ = sys::fork_into(|| {
                 // Neither the keeper's lock nor anybody's pipe may be held open by this.
                 let _ = sys::close_all_but(&[]);
-                i32::from(fs::remove_dir_all(&gone).is_err())
+                i32::from(fs::remove_dir_all(&gone).or_else(|_| fs::remove_file(&gone)).is_err())
             });
         }
     }

@@ -31,7 +31,7 @@ use super::{
     policy::Policy,
     poll::{Poll, Token, Watched},
     program::program,
-    protocol::{KeeperHello, PROTOCOL},
+    protocol::{KeeperHello, PROTOCOL, RunKey},
     state::{Effect, Input, State, Times},
     store::{self, Store},
 };
@@ -170,11 +170,7 @@ impl Shell {
                     self.hang_up(connection);
                 }
             }
-            Watched::Exit(key) => {
-                for input in self.children.exited(&mut self.poll, key) {
-                    self.feed(input);
-                }
-            }
+            Watched::Exit(key) => self.exited(key),
             Watched::Status(key) => {
                 let input = self.children.status(&mut self.poll, key);
                 self.feed_all(input);
@@ -188,6 +184,11 @@ impl Shell {
                 self.feed_all(input);
             }
         }
+    }
+
+    fn exited(&mut self, key: RunKey) {
+        let inputs = self.children.exited(&mut self.poll, key, self.store.writer_pid());
+        self.feed_all(inputs);
     }
 
     /// Takes an input and performs all that follows from it.
@@ -272,6 +273,7 @@ impl Shell {
             self.looked_us = now.boottime_us;
             let swept = self.children.look(self.store.writer_pid());
             self.feed_all(swept);
+            self.children.hidden().into_iter().for_each(|key| self.exited(key));
         }
         if self.children.is_sweeping() {
             self.look_us = self.look_us.or(Some(self.looked_us + LOOK_US));

@@ -446,3 +446,38 @@ async fn a_run_whose_result_cannot_be_read_any_more_is_lost() {
         assert!(host.guardian(epoch + 1).await.run(2, json!({"argv": ["true"]})).await.exit_code == Some(0));
     }
 }
+
+/// A job of the keeper's own user can. Opening a pipe to read waits for who writes.
+#[tokio::test]
+async fn a_job_that_puts_a_pipe_in_the_place_of_its_directory_stops_nobody() {
+    let (_host, mut guardian) = Host::with_guardian().await;
+    let command = "dir=${SISYPHUS_RESULT_FILE%/*}; rm -r $dir && mkfifo $dir";
+    let result = guardian.run(1, json!({"command": command})).await;
+    assert_eq!(result.exit_code, Some(0), "{}", result.stderr);
+    assert!(result.reason.as_ref().unwrap().starts_with("result file ignored"), "{result:?}");
+    assert_eq!(guardian.run(2, json!({"command": "true"})).await.exit_code, Some(0));
+}
+
+/// The keeper is not told of the end of a process that another one traces before that one has let go of it.
+#[tokio::test]
+async fn a_first_process_that_a_leftover_traces_ends_its_run_all_the_same() {
+    let (_host, mut guardian) = Host::with_guardian().await;
+    let script = "
+import ctypes, os, time
+libc, parent = ctypes.CDLL(None, use_errno=True), os.getpid()
+(r, w) = os.pipe()
+if os.fork() == 0:
+    libc.ptrace.argtypes = [ctypes.c_long] * 4
+    done = libc.ptrace(0x4206, parent, 0, 0)
+    os.write(w, b'%d' % done)
+    time.sleep(1000)
+said = os.read(r, 9)
+os._exit(0 if said == b'0' else 3)
+";
+    let result = guardian.run(1, json!({"argv": ["python3", "-c", script]})).await;
+    if result.ended_by == Some(EndedBy::Spawn) || result.exit_code == Some(3) {
+        eprintln!("SKIPPED: no Python, or nobody may trace the parent here: {result:?}");
+        return;
+    }
+    assert_eq!((result.exit_code, result.ended_by), (Some(0), None), "{}", result.stderr);
+}

@@ -68,6 +68,7 @@ impl Children {
         if let Some(mut child) = self.table.remove(&key) {
             child.forget(poll);
             self.sweeping.remove(&key);
+            self.hidden.remove(&key);
             self.leaders.remove(&child.pid.as_raw());
             self.leave(child.room);
         }
