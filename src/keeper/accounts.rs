@@ -12,11 +12,8 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
-    sys::{
-        prctl,
-        signal::{Signal, kill},
-    },
-    unistd::{Pid, Uid, User, geteuid, getgrouplist, pipe2},
+    sys::{prctl, signal::Signal},
+    unistd::{Uid, User, geteuid, getgrouplist, pipe2},
 };
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +54,8 @@ pub(super) struct Accounts<W> {
 
 #[derive(Debug)]
 struct LookUp<W> {
-    child: Pid,
+    /// Its process, which may have ended while another one holds its pipe.
+    child: Option<OwnedFd>,
     until_us: i64,
     waiting: Vec<W>,
 }
@@ -98,6 +96,7 @@ impl<W> Accounts<W> {
         let (answer, say) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let child = sys::fork_into(|| tell(name, say.as_fd()))
             .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or_default()))?;
+        let child = sys::pidfd_open(child).ok();
         let until_us = now_us + PATIENCE.as_micros() as i64;
         self.asked.insert(name.to_owned(), LookUp { child, until_us, waiting: vec![who()] });
         Ok(Found::Later(Some(answer)))
@@ -126,7 +125,9 @@ impl<W> Accounts<W> {
         let late = self.asked.extract_if(|_, look_up| look_up.until_us <= now_us);
         late.map(|(name, look_up)| {
             // The orphans' reaper takes its zombie.
-            let _ = kill(look_up.child, Signal::SIGKILL);
+            if let Some(child) = look_up.child {
+                let _ = sys::pidfd_kill(child.as_fd(), Signal::SIGKILL as i32);
+            }
             let reason = format!("looking up user {name:?} took longer than {} s", PATIENCE.as_secs());
             (name, (Err(reason), look_up.waiting))
         })
