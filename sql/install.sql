@@ -16,7 +16,7 @@ create table sisyphus.schema_history (
 );
 \ir migrations/V001__foundation.sql
 insert into sisyphus.schema_history values (1, 'foundation',
-    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '8587990041742168783');
+    to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), '1716813436467426018');
 set local role sisyphus_owner;
 \ir code/10_clock.sql
 \ir code/15_caller.sql

@@ -52,7 +52,6 @@ create table sisyphus.installation (
     only_row boolean not null default true,
     installation_id uuid not null default pg_catalog.gen_random_uuid(),
     bundle_checksum text,
-    min_protocol integer not null default 1,
     system_identifier bigint not null,
     database_oid oid not null,
     database_name name not null,
@@ -67,7 +66,6 @@ comment on table sisyphus.installation is 'This installation: who it is and what
 comment on column sisyphus.installation.only_row is 'Always true: there is one row';
 comment on column sisyphus.installation.installation_id is 'Random identity; keepers tell starts of different installations apart by it';
 comment on column sisyphus.installation.bundle_checksum is 'SHA-256 of the applied code bundle (sql/code); null when loaded by psql';
-comment on column sisyphus.installation.min_protocol is 'Guardians of an older protocol are refused';
 comment on column sisyphus.installation.system_identifier is 'Cluster that this installation was adopted on';
 comment on column sisyphus.installation.database_oid is 'Database that this installation was adopted in';
 comment on column sisyphus.installation.database_name is 'Its name when the server was last looked at';

@@ -1088,7 +1088,6 @@ CREATE TABLE sisyphus.installation (
     only_row boolean DEFAULT true NOT NULL,
     installation_id uuid DEFAULT gen_random_uuid() NOT NULL,
     bundle_checksum text,
-    min_protocol integer DEFAULT 1 NOT NULL,
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
     database_name name NOT NULL,
