@@ -252,9 +252,32 @@ async fn what_is_asked_of_a_pool_without_an_active_host_is_made_with_a_notice() 
         assert!(!asked.success().is_empty());
     }
     play.guardian("web1", 4).await;
-    for words in [&["run", "job"][..], &["submit", "true"]] {
+    for words in [&["run", "job"][..], &["submit", "true", "--host", "web1"]] {
         let asked = run(&play, words);
         assert_eq!(asked.stderr, "", "{words:?}");
         asked.success();
     }
+    let other = play.guardian("web2", 4).await;
+    play.client.execute("select sisyphus.sign_off($1)", &[&other]).await.unwrap();
+    for words in [&["run", "job", "--host", "web2"][..], &["submit", "true", "--host", "web2"]] {
+        let asked = run(&play, words);
+        assert!(
+            asked.stderr.starts_with("notice: host \"web2\" is not active now\nhint: "),
+            "{}",
+            asked.stderr
+        );
+        asked.success();
+    }
+}
+
+/// A host of `guardian --once` is signed off most of the time, and takes what is asked for at its next pass.
+#[tokio::test]
+async fn a_host_that_comes_by_now_and_then_is_none_that_is_missing() {
+    let play = play().await;
+    let guardian = play.guardian("web1", 4).await;
+    play.exec("update sisyphus.guardian set periodic = true").await;
+    play.client.execute("select sisyphus.sign_off($1)", &[&guardian]).await.unwrap();
+    let asked = run(&play, &["submit", "true"]);
+    assert_eq!(asked.stderr, "");
+    asked.success();
 }

@@ -227,7 +227,7 @@ $$;
 comment on function sisyphus._check_fires(text, sisyphus.job, timestamptz) is 'raises SY201 for a schedule that has no occurrence to come';
 
 -- The commonest reason why "my job does not run". Stored lanes first: this is asked for each run by hand, too.
-create or replace function sisyphus._notice_no_host(p_pool_id bigint, p_now timestamptz)
+create or replace function sisyphus._notice_no_host(p_lane_id bigint, p_now timestamptz)
 returns void
 language plpgsql
 volatile
@@ -236,18 +236,32 @@ set search_path = pg_catalog, pg_temp
 -- To plan it takes far longer than to find the first host.
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+    v_lane text;
 begin
+    -- A single pass signs off when it has done its work, and comes again.
     if not exists (select from sisyphus.host h
                      join sisyphus.guardian g on g.host_id = h.host_id
                      left join sisyphus.host_order o on o.host_id = h.host_id
-                    where (p_pool_id = any(h.lanes) or p_pool_id = any(sisyphus._lanes_of(h)))
-                      and coalesce(o.state, h.state) = 'active' and g.ended_at is null and g.lease_until > p_now) then
-        raise notice 'pool "%" has no active host now', (select p.name from sisyphus.pool p where p.pool_id = p_pool_id)
-            using hint = 'Nothing in it runs until one of its hosts is active; view sisyphus.fleet shows them.';
+                    where (p_lane_id = any(h.lanes) or p_lane_id = any(sisyphus._lanes_of(h)))
+                      and coalesce(o.state, h.state) = 'active'
+                      and (g.ended_at is null and g.lease_until > p_now
+                           or g.periodic and g.ended_as is distinct from 'lost'
+                              and not exists (select from sisyphus.guardian l
+                                               where l.host_id = g.host_id and l.guardian_id > g.guardian_id))) then
+        v_lane := sisyphus._lane_name(p_lane_id);
+        if v_lane like 'host %' then
+            raise notice '% is not active now', v_lane
+                using hint = 'It runs nothing new until it is; view sisyphus.fleet shows it.';
+        else
+            raise notice '% has no active host now', v_lane
+                using hint = 'Nothing in it runs until one of its hosts is active; view sisyphus.fleet shows them.';
+        end if;
     end if;
 end
 $$;
-comment on function sisyphus._notice_no_host(bigint, timestamptz) is 'Gives a NOTICE when a pool has no active host';
+comment on function sisyphus._notice_no_host(bigint, timestamptz) is
+    'Gives a NOTICE when a pool has no active host, or when a host is not active, by the number of its lane';
 
 create or replace function sisyphus._notice_hosts(p_pool_id bigint, p_now timestamptz)
 returns void

@@ -175,6 +175,9 @@ begin
         v_run_ids := v_run_ids || sisyphus._insert_run(v_run);
         perform sisyphus._wake_for(v_run.lane_id, v_run.due_at, v_now);
     end loop;
+    if run_now.host is not null then
+        perform sisyphus._notice_no_host(v_run.lane_id, v_now);
+    end if;
     perform sisyphus._audit('run_now', v_job.name, null, jsonb_strip_nulls(jsonb_build_object(
         'run_ids', v_run_ids, 'at', run_now.at, 'host', run_now.host, 'dedup_key', run_now.dedup_key)), v_now);
     return query select i from unnest(v_run_ids) i;
@@ -267,6 +270,9 @@ begin
     select t.lane_id into v_run.lane_id from sisyphus._run_targets(v_job.pool_id, 'any', submit.host) t;
     v_run.run_id := sisyphus._insert_run(v_run);
     perform sisyphus._wake_for(v_run.lane_id, v_run.due_at, v_now);
+    if submit.host is not null then
+        perform sisyphus._notice_no_host(v_run.lane_id, v_now);
+    end if;
     perform sisyphus._audit('submit', v_run.run_id::text, null, jsonb_strip_nulls(jsonb_build_object(
         'pool', v_definition -> 'pool', 'host', submit.host, 'at', submit.at)), v_now);
     return v_run.run_id;
