@@ -368,35 +368,3 @@ begin
 end
 $$;
 comment on function sisyphus._check_limits(text, jsonb) is 'raises 22023 for limits that are unknown or out of range';
-
-create or replace function sisyphus._retention_days(p_what text, p_retention jsonb, p_key text)
-returns integer
-language plpgsql
-stable
-parallel unsafe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_text constant text := p_retention ->> p_key;
-    v_interval interval;
-begin
-    if v_text is null then
-        return null;
-    elsif v_text = 'forever' then
-        return 0;
-    end if;
-    begin
-        -- A number without a unit would mean seconds.
-        v_interval := case when v_text !~ '^[[:space:]]*[0-9.]*[[:space:]]*$' then v_text::interval end;
-    exception when invalid_datetime_format or datetime_field_overflow or interval_field_overflow then
-        v_interval := null;
-    end;
-    if not coalesce(v_interval > '0 s', false) then
-        perform sisyphus._raise_argument(p_what, 'retention ' || p_key, v_text,
-            'Give an interval such as "7 days", or "forever".', null);
-    end if;
-    return sisyphus._retention_class(v_interval);
-end
-$$;
-comment on function sisyphus._retention_days(text, jsonb, text) is
-    'The retention class of one key of retention; null: not given; raises 22023';
