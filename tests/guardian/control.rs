@@ -53,6 +53,12 @@ async fn drain_a_host_of(slots: &str) {
     let long = run(&client, "long", &format!("until [ -e {} ]; do sleep 0.02; done", go.display())).await;
     until(&client, "it runs", "exists (select from sisyphus.run where state = 'running')").await;
     client.query("select sisyphus.drain_host('web1')", &[]).await.unwrap();
+    // A claim that began before may still take what comes now.
+    until(&client, "it drains", "exists (select from sisyphus.fleet where state = 'draining')").await;
+    let sql = "select clock_timestamp()::text";
+    let drained_at: String = client.query_one(sql, &[]).await.unwrap().get(0);
+    let sql = format!("exists (select from sisyphus.guardian where seen_at > '{drained_at}')");
+    until(&client, "a later claim", &sql).await;
     let short = run(&client, "short", "true").await;
     std::fs::write(&go, "").unwrap();
     assert_eq!(end_of(&client, long).await, "succeeded");
