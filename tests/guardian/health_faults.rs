@@ -166,7 +166,7 @@ async fn a_keeper_that_hangs() {
 /// The guardian waits for room in the socket.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keeper_that_hangs_with_more_unread_than_its_socket_holds() {
-    hangs_with_a_payload_of(1 << 20).await;
+    hangs_with_a_payload_of(1_000_000).await;
 }
 
 async fn hangs_with_a_payload_of(length: i32) {
