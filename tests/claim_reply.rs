@@ -148,3 +148,22 @@ async fn what_a_guardian_tells_of_itself_stays_until_it_tells_again() {
     }
     assert_eq!(shown, ["3 no disk", "3 no disk", "3", "10000", "0"]);
 }
+
+/// Behind the one that is taken lie others, which are looked at because somebody may hold the first.
+#[tokio::test]
+async fn a_claim_of_one_run_reads_one_payload() {
+    let play = Play::at("07:00:00").await;
+    play.exec("select sisyphus.schedule('job', null, 'true', overlap => 'allow')").await;
+    // Not to be compressed: some fifty pieces each.
+    let payload = "(select to_jsonb(string_agg(md5(i::text), '')) from generate_series(1, 3200) i)";
+    play.exec(&format!("select sisyphus.run_many('job', array_fill({payload}, array[30]))")).await;
+    let guardian = play.guardian("web1", 10).await;
+    play.tick().await;
+    play.exec("select pg_stat_force_next_flush()").await;
+    play.exec(&format!("begin; select from sisyphus.claim_job({guardian})")).await;
+    let read = "select idx_tup_fetch from pg_stat_xact_all_tables
+                 where relid = (select c.reltoastrelid from pg_class c where c.oid = 'sisyphus.run'::regclass)";
+    let read: i64 = play.value(read, &[]).await;
+    play.exec("commit").await;
+    assert!((1..200).contains(&read), "{read} pieces of payloads were read");
+}

@@ -140,7 +140,9 @@ begin
                            case when v_today then ' nowait' else '' end);
             v_made := v_made + sisyphus._add_partitions(v_class, p_now);
         end loop;
-    exception when others then
+    -- A lock, a full disk, a table of that name or an overlapping range, a trigger of the database on such statements.
+    exception when lock_not_available or insufficient_resources or system_error or syntax_error_or_access_rule_violation
+                or plpgsql_error then
         if not v_today then
             raise;
         end if;

@@ -21,7 +21,7 @@ pub async fn run(args: MigrateArgs, connection: &Connection) -> Result<()> {
     let mut session = Session::open_bare(connection).await?;
     let report = migrate(session.client_mut()).await.map_err(|error| {
         error.hint_if_denied(
-            "migrate as who has sisyphus_owner: the first time as a superuser, or as a role with CREATEROLE that owns the database",
+            "migrate as a role that has sisyphus_owner; the first time as a superuser, or as a role with CREATEROLE that owns the database",
         )
     })?;
     say(&report);

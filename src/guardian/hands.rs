@@ -70,7 +70,7 @@ pub(super) struct Hands {
     offers_asked: u64,
     offering_for: u64,
     offers_made: u64,
-    /// Whether some of the keepers did not answer then.
+    /// Whether the place of an older keeper could not be used then.
     offered_in_part: bool,
     /// The program of a keeper that was asked to leave: it is what its unit starts.
     asked: Option<String>,
