@@ -103,9 +103,8 @@ impl Crew {
     /// After a failover: also what keepers that have left had delivered before is offered again.
     pub(super) async fn offer_again(&mut self, site: &Site) -> Result<()> {
         for place in site.own_places()? {
-            // One that hangs is waited for: a registration without it would give up what it was told and has not read.
-            let is_broken = self.silent.iter().any(|silent| silent.place == place && silent.fault.is_some());
-            if !is_broken && self.peers.iter().all(|peer| peer.place != place) {
+            let is_silent = self.silent.iter().any(|silent| silent.place == place);
+            if !is_silent && self.peers.iter().all(|peer| peer.place != place) {
                 self.peers.extend(site.wake(place).await?);
             }
         }

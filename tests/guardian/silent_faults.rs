@@ -158,6 +158,26 @@ async fn a_list_that_a_keeper_does_not_send_is_not_awaited_for_ever() {
     stop(guardian);
 }
 
+/// As after a failover: what was acknowledged is to be offered again, and one of the keepers cannot.
+#[tokio::test]
+async fn a_keeper_that_hangs_does_not_keep_the_host_from_offering_again() {
+    let db = support::db().await;
+    let client = db.client().await;
+    let Upgraded { host, old, guardian, runs } = Upgraded::with_a_stopped_keeper(&db, &client).await;
+    guardian.signal(Signal::SIGKILL);
+    guardian.wait();
+    fs::remove_file(host.state_dir().join("settled")).unwrap();
+    let guardian = host.start_as(&client, host.command_of(&host.file("sisyphus"), &SLOTS)).await;
+    let next = run(&client, "next", "true").await;
+    assert_eq!(end_of(&client, next).await, "succeeded");
+    signal(&old, Signal::SIGCONT);
+    fs::write(host.file("go"), "").unwrap();
+    for run_id in runs {
+        assert_eq!(end_of(&client, run_id).await, "succeeded");
+    }
+    stop(guardian);
+}
+
 /// One whose files cannot be used, and one in which no keeper can be looked for.
 #[tokio::test]
 async fn places_of_older_keepers_that_are_broken_are_told_and_stop_nobody() {
