@@ -110,6 +110,14 @@ pub(super) fn died_with_its_keeper(row: &Row) -> bool {
     row.reason.contains("no longer has it")
 }
 
+/// Whether the database may have had the result and lost it with a commit, and the keeper could not keep it for that: what
+/// is delivered before a full disk takes it is stored nowhere else.
+pub(super) fn was_forgotten(sorted: &Sorted<'_>, row: &Row) -> bool {
+    let from = row.claimed.unwrap_or(row.recorded);
+    let broken = |kind: Kind| sorted.was_broken(row.host.as_deref(), from, row.recorded, |it| it == kind);
+    row.state == "lost" && broken(Kind::DiskFull) && broken(Kind::CommitsLost)
+}
+
 /// Reads the books.
 pub(super) fn check(books: &Books) -> Report {
     let sorted = Sorted::new(books);

@@ -318,6 +318,55 @@ fn a_fenced_run_is_lost_where_its_keeper_could_not_hear_of_its_lease() {
 }
 
 #[test]
+fn a_run_that_a_keeper_had_not_read_may_be_lost_when_it_hung() {
+    let paused = |host: &str, from: i64, why: &str| {
+        let report = checked(|books| {
+            let row = of(books, 2).0;
+            (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, format!("{KEEPER}{why}"));
+            books.processes.retain(|process| process.run_id != 2);
+            let host = Some(host.to_owned());
+            books.faults.push(Fault {
+                kind: Kind::KeeperPaused,
+                host,
+                from: from * SECOND,
+                until: (from + 1) * SECOND,
+            });
+        });
+        report.violations.iter().any(|found| found.promise == "explained")
+    };
+    // Claimed at 9 s, given up at 12 s.
+    assert!(!paused("web1", 9, " (may have started)"));
+    assert!(paused("web2", 9, " (may have started)"), "another keeper was paused");
+    assert!(paused("web1", 6, " (may have started)"), "it went on before the claim");
+    assert!(paused("web1", 9, ""), "it had started, and a keeper that goes on has it still");
+}
+
+#[test]
+fn a_result_that_a_full_disk_did_not_take_may_go_with_a_lost_commit() {
+    let lost = |kinds: &[(Kind, Option<&str>)]| {
+        checked(|books| {
+            let row = of(books, 2).0;
+            (row.state, row.exit_code, row.reason) = ("lost".to_owned(), None, KEEPER.to_owned());
+            for (kind, host) in kinds {
+                let (from, until) = (11 * SECOND, 12 * SECOND);
+                books.faults.push(Fault { kind: *kind, host: host.map(str::to_owned), from, until });
+            }
+        })
+    };
+    let (full, lost_commits) = ((Kind::DiskFull, Some("web1")), (Kind::CommitsLost, None));
+    let report = lost(&[full, lost_commits]);
+    assert_eq!(report.violations, []);
+    assert_eq!(report.excused["delivered from a full disk in a commit that was lost"], 1);
+    let named = |kinds: &[(Kind, Option<&str>)]| {
+        let violations = lost(kinds).violations;
+        ["explained", "no result lost"].map(|promise| violations.iter().any(|found| found.promise == promise))
+    };
+    assert_eq!(named(&[full]), [true; 2], "the database did not lose it");
+    assert_eq!(named(&[lost_commits]), [true; 2], "the keeper had it");
+    assert_eq!(named(&[(Kind::DiskFull, Some("web2")), lost_commits]), [true; 2], "the disk of another host");
+}
+
+#[test]
 fn a_process_that_ends_as_its_keeper_is_killed_may_be_lost() {
     let report = checked(|books| {
         let row = of(books, 1).0;

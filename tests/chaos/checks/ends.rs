@@ -1,7 +1,7 @@
 //! Each run has exactly one end, and the end has a cause.
 
 use super::super::{
-    checker::{Report, Sorted, died_with_its_keeper, was_given_up},
+    checker::{Report, Sorted, died_with_its_keeper, was_forgotten, was_given_up},
     records::{Kind, Row, SECOND},
 };
 
@@ -56,7 +56,7 @@ fn fits(sorted: &Sorted<'_>, row: &Row) -> bool {
         "expired" => unstarted && (job.ttl.is_some() || job.period.is_some()),
         "lost" => {
             was_given_up(row) && fell_silent(sorted, row)
-                || died_with_its_keeper(row) && lost_its_keeper(sorted, row)
+                || died_with_its_keeper(row) && (lost_its_keeper(sorted, row) || was_forgotten(sorted, row))
                 // Ended a grace before the lease ends.
                 || job.fenced
                     && was_kept_from_its_lease(sorted, row, row.finished + SECOND, Kind::hides_the_lease)
@@ -84,11 +84,14 @@ fn was_kept_from_its_lease(sorted: &Sorted<'_>, row: &Row, at: i64, by: impl Fn(
 }
 
 /// Whether the keeper died that had the row's run, or would have had it: a claim goes to the keeper of the moment in which
-/// it was asked for.
+/// it was asked for. Or it hung, and the host registered without it, so that nobody can say that the run never started.
 fn lost_its_keeper(sorted: &Sorted<'_>, row: &Row) -> bool {
     let claimed = row.claimed.unwrap_or(row.recorded);
     let asked = asked(sorted, row, claimed);
-    sorted.was_broken(row.host.as_deref(), asked - SECOND, row.recorded, Kind::ends_the_keeper)
+    let unstarted = row.reason.ends_with("(may have started)");
+    sorted.was_broken(row.host.as_deref(), asked - SECOND, row.recorded, |kind| {
+        kind.ends_the_keeper() || unstarted && kind == Kind::KeeperPaused
+    })
 }
 
 /// When a call may have been sent that the server got at some moment: what is sent into a cut network arrives when it is

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     super::{
-        checker::{Report, Sorted, was_given_up},
+        checker::{Report, Sorted, was_forgotten, was_given_up},
         records::{Kind, Process, Row, SECOND},
     },
     ends::told,
@@ -150,5 +150,8 @@ fn excuse(sorted: &Sorted<'_>, row: &Row, at: i64) -> Option<&'static str> {
     let unseen_until = paused.map(|fault| fault.until).max().unwrap_or(at);
     let killed =
         sorted.was_broken(host, at - SECOND / 10, unseen_until.saturating_add(moment), Kind::ends_the_keeper);
-    (row.state == "lost" && killed).then_some("ended as its keeper was killed")
+    if row.state == "lost" && killed {
+        return Some("ended as its keeper was killed");
+    }
+    was_forgotten(sorted, row).then_some("delivered from a full disk in a commit that was lost")
 }
